@@ -1,0 +1,47 @@
+//! Commands: their words and environment, their start, and which of them are running.
+
+pub mod environment;
+pub mod program;
+pub mod template;
+
+use crate::listen::accept::Peer;
+use crate::policy::limit::ListenerId;
+use crate::policy::source::Source;
+use crate::sys::socket::Address;
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// All that a command's words may tell about its connection.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// Number of the connection since the daemon's start, from 1.
+    pub id: u64,
+    /// Name of the listener.
+    pub listener: &'a str,
+    /// The client.
+    pub peer: &'a Peer,
+    /// Our end.
+    pub local: &'a Address,
+    /// SO_COOKIE, if the kernel told.
+    pub cookie: Option<u64>,
+    /// Connections of the same source that are being served, this one included.
+    pub of_source: u32,
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Child {
+    /// Number of its connection.
+    pub id: u64,
+    /// Which listener the connection came from.
+    pub listener: ListenerId,
+    /// Whom it is counted for.
+    pub source: Source,
+    /// When it was started.
+    pub since: Instant,
+    /// errno, if its exec failed.
+    pub exec_errno: Option<i32>,
+}
+
+/// The commands that run, by pid.
+pub type Children = HashMap<i32, Child>;

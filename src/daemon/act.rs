@@ -1,0 +1,206 @@
+//! What happens to one connection: start, refusal, end. One function per step.
+#![forbid(unsafe_code)]
+
+use super::run::{Daemon, Episode};
+use crate::child::{Child, Facts, environment};
+use crate::listen::accept::Connection;
+use crate::observe::event::{Event, Rejected, Severity};
+use crate::policy::gate::{self, Action};
+use crate::policy::reason::{Reason, Refusal};
+use crate::sys::process::{Exit, reap};
+use crate::sys::{plain, socket, spawn};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// Exit code of a child whose exec failed; a report tells why.
+const EXEC_FAILED: i32 = 127;
+
+impl Daemon {
+    /// A client is there: admit it or refuse it.
+    pub(super) fn arrive(&mut self, now: Instant, connection: Connection) {
+        if self.gate.load_is_due(now) {
+            self.read_load(now);
+        }
+        if self.unhealed.is_some() && self.gate.is_full(connection.listener) {
+            self.reap_all(now);
+        }
+        match self.judge(now, gate::Event::Arrive(connection.listener)) {
+            Some(refusal) => self.refuse(now, connection, refusal),
+            None => self.start(now, connection),
+        }
+    }
+
+    /// Asks the gate and carries out what it wants of the listeners. A refusal comes back, for the arrival
+    /// that it is about.
+    pub(super) fn judge(&mut self, now: Instant, event: gate::Event) -> Option<Refusal> {
+        let mut refused = None;
+        let mut actions = std::mem::take(&mut self.actions);
+        self.gate.handle(now, event, &mut actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Admit => {}
+                Action::Refuse(refusal) => refused = Some(refusal),
+                Action::Pause(id) | Action::Resume(id) => self.keep_interest(id),
+            }
+        }
+        self.actions = actions;
+        refused
+    }
+
+    fn start(&mut self, now: Instant, connection: Connection) {
+        let door = &self.doors[connection.listener];
+        let own_address = match door.listener.is_wildcard {
+            true => socket::local_address(connection.fd.as_fd()).ok(),
+            false => None,
+        };
+        let source = connection.peer.source();
+        let facts = Facts {
+            id: self.next_id,
+            listener: &door.listener.name,
+            peer: &connection.peer,
+            local: own_address.as_ref().unwrap_or(&door.listener.local),
+            cookie: socket::cookie(connection.fd.as_fd()).ok(),
+            of_source: self.sources.enter(source),
+        };
+        let started = self.spawner.begin().and_then(|mut words| {
+            self.template.fill(&facts, &mut words);
+            environment::fill(&facts, &mut words);
+            words.spawn(connection.fd.as_fd())
+        });
+        let pid = match started {
+            Ok(pid) => pid,
+            Err(error) => {
+                self.sources.leave(source);
+                self.judge(now, gate::Event::Ended(connection.listener));
+                self.start_failed(now, &error);
+                self.reject(now, &connection, Refusal::count(Reason::StartFailed, self.gate.census().active, 0));
+                self.tell_unavailable(now, connection.fd);
+                self.pause_accepting(now);
+                return;
+            }
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        self.children.insert(pid, Child { id, listener: connection.listener, source, since: now, exec_errno: None });
+        if self.log.tells(Severity::Info) {
+            self.log.tell(Event::Serving {
+                id,
+                pid,
+                listener: self.doors[connection.listener].name.clone(),
+                peer: connection.peer,
+                waited_usec: connection.waited_usec,
+                active: self.gate.census().active,
+                max: self.settings.max_connections,
+            });
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, connection: Connection, refusal: Refusal) {
+        self.reject(now, &connection, refusal);
+        let reply = self.replies.busy(refusal.active, refusal.max);
+        self.lingering.refuse(now, connection.fd, reply, &self.epoll);
+    }
+
+    /// Counts a refusal, and tells it unless too many are told already.
+    fn reject(&mut self, now: Instant, connection: &Connection, refusal: Refusal) {
+        let reason = refusal.reason;
+        self.counters.refused[reason.index()] += 1;
+        if !self.throttle.admit(now, reason) {
+            return;
+        }
+        let door = &self.doors[connection.listener];
+        let told = self.log.tell(Event::Rejected(Box::new(Rejected {
+            refusal,
+            listener: door.name.clone(),
+            peer: connection.peer.clone(),
+            queued: door.listener.queued(),
+            waited_usec: connection.waited_usec,
+            refused_total: self.counters.refused_by_limits(),
+        })));
+        if !told {
+            self.throttle.missed(now, reason, 1);
+        }
+    }
+
+    /// The summaries that are due; what the log does not take goes into the next one.
+    pub(super) fn tell_summaries(&mut self, now: Instant, all: bool) {
+        for summary in self.throttle.due(now, all) {
+            if !self.log.tell(Event::RejectedMore(summary)) {
+                self.throttle.missed(now, summary.reason, summary.count);
+            }
+        }
+    }
+
+    fn tell_unavailable(&mut self, now: Instant, fd: OwnedFd) {
+        let reply = self.replies.unavailable();
+        self.lingering.refuse(now, fd, &reply, &self.epoll);
+    }
+
+    fn start_failed(&mut self, now: Instant, error: &io::Error) {
+        match &mut self.start_trouble {
+            Some(episode) => episode.failures += 1,
+            None => {
+                self.start_trouble = Some(Episode { began: now, failures: 1 });
+                let (command, error) = (self.command.clone(), plain(error));
+                self.log.tell(Event::StartFailed { command, error });
+            }
+        }
+    }
+
+    /// Execs that failed: their clients are told. Their slots come back with the child's exit.
+    pub(super) fn read_reports(&mut self, now: Instant) {
+        while let Some(report) = spawn::receive(self.reports.as_fd()) {
+            if let Some(child) = self.children.get_mut(&report.pid) {
+                child.exec_errno = Some(report.errno);
+            }
+            self.counters.refused[Reason::StartFailed.index()] += 1;
+            self.start_failed(now, &io::Error::from_raw_os_error(report.errno));
+            if let Some(fd) = report.connection {
+                self.tell_unavailable(now, fd);
+            }
+        }
+    }
+
+    /// One child by its pid: walking them all costs 20 ns for each that lives.
+    pub(super) fn reap_one(&mut self, now: Instant, pid: i32) {
+        if let Ok(Some((pid, exit))) = reap(Some(pid)) {
+            self.ended(now, pid, exit);
+        }
+        self.unhealed.get_or_insert(now);
+    }
+
+    /// All that have ended, also those whose SIGCHLD was lost.
+    pub(super) fn reap_all(&mut self, now: Instant) {
+        while let Ok(Some((pid, exit))) = reap(None) {
+            self.ended(now, pid, exit);
+        }
+        self.unhealed = None;
+    }
+
+    fn ended(&mut self, now: Instant, pid: i32, exit: Exit) {
+        if exit == Exit::Code(EXEC_FAILED) {
+            self.read_reports(now); // sent before the exit, so it is there by now
+        }
+        // A child that is not in the table was left to us by whoever was this process before its exec.
+        let Some(child) = self.children.remove(&pid) else { return };
+        self.sources.leave(child.source);
+        self.judge(now, gate::Event::Ended(child.listener));
+        if child.exec_errno.is_none() {
+            self.counters.served += 1;
+            if let Some(Episode { began, failures }) =
+                self.start_trouble.take_if(|episode| episode.began <= child.since)
+            {
+                self.log.tell(Event::StartRecovered { failures, over: now - began });
+            }
+        }
+        if self.log.tells(Severity::Info) {
+            let how = match (child.exec_errno, exit) {
+                (Some(errno), _) => format!("did not start ({})", nix::Error::from_raw(errno).desc()),
+                (None, Exit::Code(code)) => format!("exited with status {code}"),
+                (None, Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+            };
+            self.log.tell(Event::Ended { id: child.id, pid, how, after: now - child.since });
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The daemon: the one place where sockets, processes, the gate and the log meet.
+
+mod act;
+mod boot;
+mod run;
+pub mod settings;
+mod stop;
+
+pub use boot::{Failure, check, start};

@@ -1,0 +1,328 @@
+//! The loop: wait, then reports and exits, then refusals that linger, then one accept per listener.
+//!
+//! A slot that came free is seen before a slot is given, and nothing in here waits but `epoll_wait`.
+#![forbid(unsafe_code)]
+
+use super::settings::{Settings, when_full};
+use super::stop::Stop;
+use crate::child::Children;
+use crate::child::template::Template;
+use crate::listen::accept::{Accepted, accept};
+use crate::listen::linger::Lingering;
+use crate::listen::{Listener, Shown};
+use crate::observe::event::{Counters, Event};
+use crate::observe::log::Log;
+use crate::observe::notify::{Notify, Status};
+use crate::policy::gate::{self, Action, Gate};
+use crate::policy::limit::{ListenerId, Rules};
+use crate::policy::source::Sources;
+use crate::policy::throttle::Throttle;
+use crate::reply::Replies;
+use crate::sys::plain;
+use crate::sys::spawn::{Image, Spawner};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const KEY_SIGNALS: u64 = u64::MAX;
+const KEY_REPORTS: u64 = u64::MAX - 1;
+/// Listeners have keys from 0, lingering refusals from here.
+const KEY_LINGER: u64 = 1 << 32;
+const EVENTS: usize = 64;
+/// First and longest pause when accept or clone run out of something.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// SIGCHLD coalesces, so an end may come without a signal of its own; it is found this much later,
+/// or at once when a limit is about to say no.
+const HEAL: Duration = Duration::from_secs(1);
+
+/// A listener and what the loop knows of it.
+pub(super) struct Door {
+    pub(super) listener: Listener,
+    pub(super) name: Arc<str>,
+    pub(super) in_poll_set: bool,
+    pub(super) broken: bool,
+}
+
+/// A run of failures of one kind: told once when it begins and once when it is over.
+pub(super) struct Episode {
+    pub(super) began: Instant,
+    pub(super) failures: u64,
+}
+
+/// A pause in accepting, after something ran out.
+struct Pause {
+    until: Instant,
+    step: Duration,
+}
+
+/// Everything the loop works on.
+pub(super) struct Daemon {
+    pub(super) settings: Settings,
+    pub(super) doors: Vec<Door>,
+    pub(super) gate: Gate,
+    pub(super) actions: Vec<Action>,
+    pub(super) template: Template,
+    pub(super) spawner: Spawner,
+    pub(super) reports: OwnedFd,
+    pub(super) children: Children,
+    pub(super) sources: Sources,
+    pub(super) next_id: u64,
+    pub(super) replies: Replies,
+    pub(super) lingering: Lingering,
+    pub(super) epoll: Epoll,
+    pub(super) signals: SignalFd,
+    pub(super) log: Log,
+    pub(super) notify: Notify,
+    pub(super) throttle: Throttle,
+    pub(super) counters: Counters,
+    pub(super) command: String,
+    /// A SIGCHLD has come since the last walk over all children, so another may have been lost.
+    pub(super) unhealed: Option<Instant>,
+    pause: Option<Pause>,
+    accept_trouble: Option<Episode>,
+    pub(super) start_trouble: Option<Episode>,
+    pub(super) stop: Stop,
+}
+
+impl Daemon {
+    pub(super) fn new(
+        settings: Settings,
+        rules: Rules,
+        listeners: Vec<Listener>,
+        image: Image,
+        template: Template,
+    ) -> io::Result<Daemon> {
+        let now = Instant::now();
+        let command = image.program.to_string_lossy().into_owned();
+        let (spawner, reports) = Spawner::new(image)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, KEY_SIGNALS))?;
+        epoll.add(&reports, EpollEvent::new(EpollFlags::EPOLLIN, KEY_REPORTS))?;
+        let door = |listener: Listener| {
+            let name: Arc<str> = listener.name.as_str().into();
+            Door { listener, name, in_poll_set: false, broken: false }
+        };
+        let mut daemon = Daemon {
+            gate: Gate::new(&rules, settings.when_full, listeners.len()),
+            doors: listeners.into_iter().map(door).collect(),
+            actions: Vec::with_capacity(8),
+            template,
+            spawner,
+            reports,
+            children: Children::new(),
+            sources: Sources::default(),
+            next_id: 1,
+            replies: Replies::new(settings.busy_reply, settings.busy_message.clone()),
+            lingering: Lingering::new(KEY_LINGER),
+            epoll,
+            signals,
+            log: Log::start(settings.log_target, settings.most)?,
+            notify: Notify::from_environment(now),
+            throttle: Throttle::default(),
+            counters: Counters::default(),
+            command,
+            unhealed: None,
+            pause: None,
+            accept_trouble: None,
+            start_trouble: None,
+            stop: Stop::Running,
+            settings,
+        };
+        for id in 0..daemon.doors.len() {
+            daemon.set_interest(id)?;
+        }
+        Ok(daemon)
+    }
+
+    /// Serves until a signal and the last command's end.
+    pub(super) fn run(mut self) -> Result<(), String> {
+        for door in &self.doors {
+            let local = Shown(&door.listener.local).to_string();
+            self.log.tell(Event::Listening { local, listener: door.name.clone() });
+        }
+        let (max, when_full) = (self.settings.max_connections, when_full(self.settings.when_full));
+        self.log.tell(Event::Ready { max, when_full, command: self.command.clone() });
+        self.notify.ready();
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            let timeout = self.timeout(Instant::now());
+            let ready = match self.epoll.wait(&mut events, timeout) {
+                Ok(ready) => ready,
+                Err(nix::Error::EINTR) => 0,
+                Err(error) => return Err(format!("cannot wait for events: {}", error.desc())),
+            };
+            let now = Instant::now();
+            for event in &events[..ready] {
+                match event.data() {
+                    KEY_SIGNALS => self.read_signal(now),
+                    KEY_REPORTS => self.read_reports(now),
+                    key if key >= KEY_LINGER => self.lingering.readable(key),
+                    _ => {}
+                }
+            }
+            self.timers(now);
+            for event in events[..ready].iter().filter(|event| event.data() < KEY_LINGER) {
+                self.accept_one(now, event.data() as ListenerId);
+            }
+            if self.is_finished() {
+                break;
+            }
+        }
+        self.finish();
+        Ok(())
+    }
+
+    fn accept_one(&mut self, now: Instant, id: ListenerId) {
+        // An earlier arrival of this turn may have filled the house.
+        if !self.doors[id].in_poll_set {
+            return;
+        }
+        match accept(&self.doors[id].listener, id) {
+            Accepted::Connection(connection) => {
+                self.counters.accepted += 1;
+                self.accept_recovered(now);
+                self.arrive(now, connection);
+            }
+            Accepted::PeerGone => {
+                self.counters.accepted += 1;
+                self.counters.gone += 1;
+            }
+            Accepted::Nothing => {}
+            Accepted::Exhausted(error) => {
+                let pause = self.pause_accepting(now);
+                match &mut self.accept_trouble {
+                    Some(episode) => episode.failures += 1,
+                    None => {
+                        self.accept_trouble = Some(Episode { began: now, failures: 1 });
+                        let (listener, error) = (self.doors[id].name.clone(), plain(&error));
+                        self.log.tell(Event::AcceptPaused { listener, error, pause });
+                    }
+                }
+            }
+            Accepted::Broken(error) => {
+                self.doors[id].broken = true;
+                self.keep_interest(id);
+                let (listener, error) = (self.doors[id].name.clone(), plain(&error));
+                self.log.tell(Event::ListenerBroken { listener, error });
+            }
+        }
+    }
+
+    fn accept_recovered(&mut self, now: Instant) {
+        if let Some(Episode { began, failures }) = self.accept_trouble.take() {
+            self.log.tell(Event::AcceptResumed { failures, over: now - began });
+        }
+        if self.start_trouble.is_none() {
+            self.pause = None;
+        }
+    }
+
+    /// Takes all listeners out of the poll set for a while: clients wait in the kernel's queue.
+    pub(super) fn pause_accepting(&mut self, now: Instant) -> Duration {
+        let step = self.pause.as_ref().map_or(PAUSE.0, |pause| (pause.step * 2).min(PAUSE.1));
+        self.pause = Some(Pause { until: now + step, step });
+        (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+        step
+    }
+
+    fn is_pausing(&self, now: Instant) -> bool {
+        self.pause.as_ref().is_some_and(|pause| pause.until > now)
+    }
+
+    /// Makes the poll set agree with gate, pause and stop.
+    pub(super) fn keep_interest(&mut self, id: ListenerId) {
+        if let Err(error) = self.set_interest(id) {
+            let (listener, error) = (self.doors[id].name.clone(), plain(&error));
+            self.doors[id].broken = true;
+            self.log.tell(Event::ListenerBroken { listener, error });
+        }
+    }
+
+    fn set_interest(&mut self, id: ListenerId) -> io::Result<()> {
+        let pausing = self.pause.is_some() && self.is_pausing(Instant::now());
+        let door = &mut self.doors[id];
+        let wanted = !self.gate.is_paused(id) && !pausing && !door.broken && self.stop.is_running();
+        if wanted == door.in_poll_set {
+            return Ok(());
+        }
+        door.in_poll_set = wanted;
+        match wanted {
+            true => self.epoll.add(&door.listener.fd, EpollEvent::new(EpollFlags::EPOLLIN, id as u64))?,
+            false => self.epoll.delete(&door.listener.fd)?,
+        }
+        Ok(())
+    }
+
+    /// Everything that is due by the clock.
+    fn timers(&mut self, now: Instant) {
+        self.lingering.expire(now);
+        if self.unhealed.is_some_and(|since| since + HEAL <= now) {
+            self.reap_all(now);
+        }
+        if self.gate.deadline().is_some_and(|at| at <= now) {
+            self.read_load(now);
+        }
+        if self.pause.as_ref().is_some_and(|pause| pause.until <= now) {
+            (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+        }
+        if self.throttle.deadline().is_some_and(|at| at <= now) {
+            self.tell_summaries(now, false);
+        }
+        self.stop_timer(now);
+        self.notify.watchdog(now);
+        if self.notify.status_is_due(now) {
+            let status = self.status(now);
+            self.notify.status(now, status);
+        }
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        Status {
+            active: self.gate.census().active,
+            max: self.settings.max_connections,
+            waiting: self.doors.iter().filter_map(|door| door.listener.queued()).sum(),
+            refused: self.counters.refused_by_limits(),
+            stopping: self.stop.seconds_left(now),
+        }
+    }
+
+    /// Whether the status line may differ from the one that was sent. A queue grows without any event
+    /// here only while a listener is out of the poll set.
+    fn status_may_change(&self) -> bool {
+        let door_closed = self.doors.iter().any(|door| !door.in_poll_set);
+        door_closed || !self.notify.was_told(self.gate.census().active, self.counters.refused_by_limits())
+    }
+
+    /// 1-minute load average of proc_loadavg(5); a system without it has no load.
+    pub(super) fn read_load(&mut self, now: Instant) {
+        let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0);
+        self.judge(now, gate::Event::Load(load));
+    }
+
+    fn timeout(&self, now: Instant) -> EpollTimeout {
+        let deadlines = [
+            self.lingering.deadline(),
+            self.unhealed.map(|since| since + HEAL),
+            self.gate.deadline(),
+            self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now),
+            self.throttle.deadline(),
+            self.stop.deadline(),
+            self.notify.watchdog_deadline(),
+            self.notify.status_deadline().filter(|_| self.status_may_change()),
+        ];
+        match deadlines.into_iter().flatten().min() {
+            None => EpollTimeout::NONE,
+            // Rounded up: a wait that ends a little early would turn the loop for nothing.
+            Some(at) => {
+                let ms = at.saturating_duration_since(now).as_micros().div_ceil(1000);
+                EpollTimeout::try_from(ms.min(3_600_000) as u64).unwrap_or(EpollTimeout::NONE)
+            }
+        }
+    }
+}

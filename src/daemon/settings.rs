@@ -1,0 +1,54 @@
+//! What the daemon was told, judged and complete; `cli` makes it from words.
+#![forbid(unsafe_code)]
+
+use crate::listen::open::{Family, Place};
+use crate::observe::event::Severity;
+use crate::observe::log::Target;
+use crate::policy::gate::WhenFull;
+use crate::reply::{Choice, Message};
+use crate::sys::spawn::Pass;
+use std::ffi::OsString;
+use std::time::Duration;
+
+/// Every setting.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `--listen`, with the text as typed.
+    pub listen: Vec<(String, Place)>,
+    /// `--ipv4`, `--ipv6`.
+    pub family: Family,
+    /// `--backlog`.
+    pub backlog: i32,
+    /// `--max-connections`; 0 is no limit.
+    pub max_connections: u32,
+    /// `--max-per-listener`: the names have to be listeners' names; without a name it is for all others.
+    pub max_per_listener: Vec<(Option<String>, u32)>,
+    /// `--load-average`.
+    pub load_average: Option<f64>,
+    /// `--when-full`.
+    pub when_full: WhenFull,
+    /// `--busy-reply`.
+    pub busy_reply: Choice,
+    /// `--busy-message`.
+    pub busy_message: Message,
+    /// `--pass`.
+    pub pass: Pass,
+    /// `--drain-timeout`.
+    pub drain_timeout: Duration,
+    /// `--kill-grace`.
+    pub kill_grace: Duration,
+    /// `--verbose`, `--quiet`.
+    pub most: Severity,
+    /// `--log-target`.
+    pub log_target: Target,
+    /// COMMAND and its arguments.
+    pub command: Vec<OsString>,
+}
+
+/// The word for `--when-full`.
+pub fn when_full(when_full: WhenFull) -> &'static str {
+    match when_full {
+        WhenFull::Refuse => "refuse",
+        WhenFull::Wait => "wait",
+    }
+}

@@ -1,0 +1,25 @@
+//! sockcap runs one command per connection of a listening socket, never more than N at once.
+//!
+//! What is over the cap waits in order or is told why and closed; each refusal is a journal entry.
+//! Imports go down only, and rooms on one floor do not import each other (`tests/floors.rs`):
+//!
+//! ```text
+//!  floor 3   main.rs  cli                            words in, exit code out
+//!  floor 2   daemon                                  the loop: events in, actions carried out
+//!  floor 1   listen (sockets)   child (processes)   observe (journal, notify)
+//!  floor 0   policy (pure: decides)   reply (pure: busy bytes)   sys (the only unsafe code)
+//! ```
+
+#![deny(missing_docs)]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("sockcap needs Linux: clone(2), signalfd(2), TCP_INFO and systemd's socket activation");
+
+pub mod child;
+pub mod cli;
+pub mod daemon;
+pub mod listen;
+pub mod observe;
+pub mod policy;
+pub mod reply;
+pub mod sys;

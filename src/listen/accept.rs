@@ -1,0 +1,171 @@
+//! Accepting one connection: who it is, how long it waited, and what kind of trouble an error means.
+#![forbid(unsafe_code)]
+
+use super::Listener;
+use crate::policy::limit::ListenerId;
+use crate::policy::source::Source;
+use crate::sys::socket::{self, Address, TCP_CLOSE};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// A connection that has been accepted and not yet been decided upon.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket: blocking, close-on-exec.
+    pub fd: OwnedFd,
+    /// Which listener it came from.
+    pub listener: ListenerId,
+    /// The client.
+    pub peer: Peer,
+    /// Microseconds between the end of the handshake and accept (1 ms steps); `None` where only TCP tells.
+    pub waited_usec: Option<u64>,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address as accept(2) gave it.
+    pub address: Address,
+    /// Process, user and group of a UNIX peer when it connected.
+    pub credentials: Option<(i32, u32, u32)>,
+}
+
+impl Peer {
+    /// The key to count it by.
+    pub fn source(&self) -> Source {
+        match (&self.address, self.credentials) {
+            (Address::Ip(at), _) => Source::ip(at.ip()),
+            (Address::Vsock { cid, .. }, _) => Source::Cid(*cid),
+            (_, Some((_, uid, _))) => Source::Uid(uid),
+            _ => Source::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    /// `192.0.2.1 port 873`: a bare address, for tools that match log lines.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match (&self.address, self.credentials) {
+            (Address::Ip(at), _) => write!(f, "{} port {}", at.ip(), at.port()),
+            (Address::Vsock { cid, port }, _) => write!(f, "vsock {cid} port {port}"),
+            (_, Some((pid, uid, _))) => write!(f, "uid {uid} pid {pid}"),
+            _ => f.write_str("an unknown peer"),
+        }
+    }
+}
+
+/// What came of one accept(2).
+#[derive(Debug)]
+pub enum Accepted {
+    /// A client that is still there.
+    Connection(Connection),
+    /// A client that had already given up while it queued: no process is worth spending.
+    PeerGone,
+    /// Nobody waits.
+    Nothing,
+    /// Out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`): the client still waits.
+    Exhausted(io::Error),
+    /// The listener itself is of no more use.
+    Broken(io::Error),
+}
+
+/// Accepts the oldest waiting connection of `listener`.
+pub fn accept(listener: &Listener, id: ListenerId) -> Accepted {
+    let (fd, address) = match socket::accept(listener.fd.as_fd()) {
+        Ok(accepted) => accepted,
+        Err(error) => return classify(error),
+    };
+    let mut connection = Connection { fd, listener: id, peer: Peer { address, credentials: None }, waited_usec: None };
+    let gone = if listener.is_tcp {
+        match socket::tcp_info(connection.fd.as_fd()) {
+            Ok(info) => {
+                connection.waited_usec = Some(u64::from(info.idle_ms) * 1000);
+                info.state == TCP_CLOSE
+            }
+            Err(_) => false,
+        }
+    } else {
+        connection.peer.credentials = match connection.peer.address {
+            Address::Unix(_) => socket::peer_credentials(connection.fd.as_fd()).ok(),
+            _ => None,
+        };
+        has_left(&connection.fd)
+    };
+    if gone { Accepted::PeerGone } else { Accepted::Connection(connection) }
+}
+
+/// A peer that closed both directions and left nothing to read. A mere half-close is a client that
+/// waits for its answer.
+fn has_left(fd: &OwnedFd) -> bool {
+    let mut asked = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut asked, PollTimeout::ZERO).is_err() {
+        return false;
+    }
+    let got = asked[0].revents().unwrap_or(PollFlags::empty());
+    if got.contains(PollFlags::POLLERR) {
+        return true;
+    }
+    use nix::sys::socket::{MsgFlags, recv};
+    use std::os::fd::AsRawFd;
+    got.contains(PollFlags::POLLHUP)
+        && matches!(recv(fd.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT), Ok(0) | Err(_))
+}
+
+/// accept(2) "Error handling": what the network did to one connection comes back from accept and means
+/// only that this one is gone.
+fn classify(error: io::Error) -> Accepted {
+    match error.raw_os_error().unwrap_or(0) {
+        libc::EAGAIN | libc::EINTR => Accepted::Nothing,
+        libc::ECONNABORTED
+        | libc::ECONNRESET
+        | libc::EPROTO
+        | libc::EPERM
+        | libc::ENETDOWN
+        | libc::ENOPROTOOPT
+        | libc::EHOSTDOWN
+        | libc::ENONET
+        | libc::EHOSTUNREACH
+        | libc::EOPNOTSUPP
+        | libc::ENETUNREACH
+        | libc::ETIMEDOUT => Accepted::PeerGone,
+        libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS => Accepted::Exhausted(error),
+        _ => Accepted::Broken(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errno_classes() {
+        let class = |errno| classify(io::Error::from_raw_os_error(errno));
+        for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS] {
+            assert!(matches!(class(errno), Accepted::Exhausted(_)));
+        }
+        for errno in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM] {
+            assert!(matches!(class(errno), Accepted::PeerGone));
+        }
+        assert!(matches!(class(libc::EAGAIN), Accepted::Nothing));
+        assert!(matches!(class(libc::EBADF), Accepted::Broken(_)));
+    }
+
+    #[test]
+    fn a_closed_unix_peer_has_left_and_a_half_closed_one_has_not() {
+        use std::io::Write;
+        use std::net::Shutdown;
+        use std::os::unix::net::UnixStream;
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.shutdown(Shutdown::Write).unwrap();
+        assert!(!has_left(&ours.into()));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"x").unwrap();
+        drop(theirs);
+        assert!(!has_left(&ours.into()), "what it sent is still to be served");
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        assert!(has_left(&ours.into()));
+    }
+}

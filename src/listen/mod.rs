@@ -1,0 +1,106 @@
+//! Listening sockets: adopted from systemd or opened here, accepted from, and the refusal that lingers.
+
+pub mod accept;
+pub mod adopt;
+pub mod linger;
+pub mod open;
+
+use crate::sys::socket::{self, Address};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// One socket to accept from: listening, non-blocking, close-on-exec.
+#[derive(Debug)]
+pub struct Listener {
+    /// The socket. systemd holds the same open file, so it is never shut down.
+    pub fd: OwnedFd,
+    /// `FileDescriptorName=` (systemd.socket(5)), or the address as given to `--listen`.
+    pub name: String,
+    /// Where it is bound.
+    pub local: Address,
+    /// Whether TCP_INFO tells about it.
+    pub is_tcp: bool,
+    /// Whether each connection must be asked for its own local address, since this one is a wildcard.
+    pub is_wildcard: bool,
+    /// A path to remove at the end, for a UNIX socket that we made.
+    pub unlink: Option<std::path::PathBuf>,
+}
+
+/// Why a socket cannot be accepted from; the words follow "cannot adopt fd 3 'name': ".
+#[derive(Debug)]
+pub enum Unfit {
+    /// It is closed, or the kernel said so.
+    Io(io::Error),
+    /// It is something else.
+    Not(&'static str),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Unfit::Io(error) => f.write_str(&crate::sys::plain(error)),
+            Unfit::Not(what) => f.write_str(what),
+        }
+    }
+}
+
+impl From<io::Error> for Unfit {
+    fn from(error: io::Error) -> Self {
+        Unfit::Io(error)
+    }
+}
+
+impl Listener {
+    /// Checks that connections can be accepted from `fd`, and makes it non-blocking.
+    ///
+    /// # Errors
+    /// What it is instead: no socket, a datagram socket, a connection, bound but not listening.
+    pub fn new(fd: OwnedFd, name: String) -> Result<Listener, Unfit> {
+        let domain = socket::domain(fd.as_fd()).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOTSOCK) => Unfit::Not("not a listening socket but a file, FIFO or device"),
+            _ => Unfit::Io(error),
+        })?;
+        if !matches!(socket::kind(fd.as_fd())?, libc::SOCK_STREAM | libc::SOCK_SEQPACKET) {
+            return Err(Unfit::Not(
+                "not a listening socket but a datagram or raw one (ListenStream= or ListenSequentialPacket= is needed)",
+            ));
+        }
+        if !socket::is_listening(fd.as_fd())? {
+            return Err(Unfit::Not(
+                "not a listening socket but a connection or an unconnected one (Accept=no is needed)",
+            ));
+        }
+        if !matches!(domain, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX | libc::AF_VSOCK) {
+            return Err(Unfit::Not("not a listening socket of TCP, UNIX or VSOCK"));
+        }
+        let local = socket::local_address(fd.as_fd())?;
+        // Shared with systemd, which clears it at each start (NonBlocking=no), so it is ours to set.
+        let flags = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETFL).map_err(io::Error::from)?;
+        let flags = nix::fcntl::OFlag::from_bits_retain(flags) | nix::fcntl::OFlag::O_NONBLOCK;
+        nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(flags)).map_err(io::Error::from)?;
+        let is_wildcard = matches!(&local, Address::Ip(at) if at.ip().is_unspecified());
+        let is_tcp = socket::tcp_info(fd.as_fd()).is_ok();
+        Ok(Listener { fd, name, local, is_tcp, is_wildcard, unlink: None })
+    }
+
+    /// Connections that wait in the kernel's queue; `None` where only TCP would tell.
+    pub fn queued(&self) -> Option<u32> {
+        self.is_tcp.then(|| socket::tcp_info(self.fd.as_fd()).ok()).flatten().map(|info| info.queued)
+    }
+}
+
+/// Writes an address for people: `127.0.0.1:873`, a path, `@name`, `vsock:2:873`.
+pub struct Shown<'a>(pub &'a Address);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 {
+            Address::Ip(at) => write!(f, "{at}"),
+            Address::Unix(Some(name)) => f.write_str(&String::from_utf8_lossy(name)),
+            Address::Unix(None) => f.write_str("an unnamed UNIX socket"),
+            Address::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
+            Address::Other => f.write_str("an unknown address"),
+        }
+    }
+}

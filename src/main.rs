@@ -1,0 +1,38 @@
+//! The program: words in, exit code out.
+#![forbid(unsafe_code)]
+
+use nix::sys::signal::SigSet;
+use sockcap::cli::{self, Task};
+use sockcap::daemon::{self, Failure};
+use sockcap::sys::process;
+use std::io::Write;
+
+fn main() {
+    // First of all, so that no signal falls between what we inherit and the loop that reads them.
+    process::default_signal_actions();
+    let blocked = SigSet::all().thread_set_mask();
+    let result = match blocked {
+        Err(error) => Err(Failure::System(format!("cannot block signals: {}", error.desc()))),
+        Ok(()) => run(),
+    };
+    let (line, code) = match result {
+        Ok(()) => process::exit_now(0),
+        Err(Failure::Usage(line)) => (line, 2),
+        Err(Failure::System(line)) => (line, 1),
+    };
+    // Nobody may be there to read it; the exit code says the same.
+    let _ = writeln!(std::io::stderr(), "sockcap: {line}");
+    process::exit_now(code)
+}
+
+fn run() -> Result<(), Failure> {
+    let print = |text: &str| {
+        let written = std::io::stdout().write_all(text.as_bytes());
+        written.map_err(|error| Failure::System(format!("cannot write to stdout: {error}")))
+    };
+    match cli::parse(std::env::args_os()).map_err(Failure::Usage)? {
+        Task::Print(text) => print(&format!("{}\n", text.trim_end())),
+        Task::Check(settings) => print(&daemon::check(&settings)?),
+        Task::Run(settings) => daemon::start(*settings),
+    }
+}

@@ -1,0 +1,230 @@
+//! The log: a thread of its own behind a bounded channel, so that a stuck journal never delays a client.
+//!
+//! What the channel or a missing journal did not take is counted, and told when it takes again.
+#![forbid(unsafe_code)]
+
+use super::event::{Event, Severity};
+use crate::listen::accept::Peer;
+use crate::sys::socket::Address;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// Entries that may wait for the log; each is a small value, so this bounds memory.
+const WAITING: usize = 256;
+/// How long the end of the program waits for a log that hangs.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+/// `SYSLOG_IDENTIFIER`, since native entries do not take it from the unit.
+const IDENTIFIER: &str = "sockcap";
+
+/// Where entries go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The journal if stderr is connected to it (`JOURNAL_STREAM`, systemd.exec(5)), else stderr.
+    Auto,
+    /// The journal; stderr if it cannot be reached at start.
+    Journal,
+    /// Lines on stderr, with sd-daemon(3) prefixes unless it is a terminal.
+    Stderr,
+}
+
+/// The near end of the log.
+#[derive(Debug)]
+pub struct Log {
+    sender: SyncSender<Event>,
+    finished: Receiver<()>,
+    most: Severity,
+    lost: u64,
+}
+
+impl Log {
+    /// Starts the log; entries less serious than `most` are not told.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn start(target: Target, most: Severity) -> io::Result<Log> {
+        let (sender, events) = sync_channel(WAITING);
+        let (done, finished) = sync_channel(1);
+        let wants_journal = match target {
+            Target::Auto => libsystemd::logging::connected_to_journal(),
+            Target::Journal => true,
+            Target::Stderr => false,
+        };
+        thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || {
+            write_all(wants_journal, &events);
+            let _ = done.send(());
+        })?;
+        Ok(Log { sender, finished, most, lost: 0 })
+    }
+
+    /// Whether entries of this severity are told.
+    pub fn tells(&self, severity: Severity) -> bool {
+        severity <= self.most
+    }
+
+    /// Hands an entry over without waiting; `false` if the log is behind and did not take it.
+    pub fn tell(&mut self, event: Event) -> bool {
+        if !self.tells(event.severity()) {
+            return true;
+        }
+        if self.lost > 0 && self.sender.try_send(Event::Lost { count: self.lost }).is_ok() {
+            self.lost = 0;
+        }
+        let taken = self.sender.try_send(event).is_ok();
+        self.lost += u64::from(!taken);
+        taken
+    }
+
+    /// Lets the log finish, but not for long.
+    pub fn finish(self) {
+        drop(self.sender);
+        let _ = self.finished.recv_timeout(LAST_WORDS);
+    }
+}
+
+fn write_all(wants_journal: bool, events: &Receiver<Event>) {
+    let journal = if wants_journal { journal_layer() } else { None };
+    let is_journal = journal.is_some();
+    let stderr = (!is_journal).then(|| Lines { prefix: !io::stderr().is_terminal() });
+    let subscriber = tracing_subscriber::registry().with(journal).with(stderr);
+    tracing::subscriber::with_default(subscriber, || {
+        let mut lost = 0;
+        for event in events {
+            // The layer itself ignores errors, so whether somebody listens is asked before.
+            if is_journal && !journal_listens() {
+                lost += 1;
+                continue;
+            }
+            if lost > 0 {
+                emit(&Event::Lost { count: lost });
+                lost = 0;
+            }
+            emit(&event);
+        }
+    });
+}
+
+fn journal_layer() -> Option<tracing_journald::Layer> {
+    let layer = tracing_journald::layer().ok()?;
+    // Without this the fields would be F_MESSAGE_ID and the like.
+    Some(layer.with_field_prefix(None).with_syslog_identifier(IDENTIFIER.into()))
+}
+
+fn journal_listens() -> bool {
+    UnixDatagram::unbound().is_ok_and(|socket| socket.connect(JOURNAL_SOCKET).is_ok())
+}
+
+/// tracing's levels are fewer than syslog's; tracing-journald makes them 3, 4, 5 and 6 in this order.
+macro_rules! at {
+    ($severity:expr, $($rest:tt)*) => {
+        match $severity {
+            Severity::Error => tracing::error!($($rest)*),
+            Severity::Warning => tracing::warn!($($rest)*),
+            Severity::Notice => tracing::info!($($rest)*),
+            Severity::Info => tracing::debug!($($rest)*),
+        }
+    };
+}
+
+fn emit(event: &Event) {
+    let id = event.message_id();
+    match event {
+        Event::Rejected(rejected) => {
+            let refusal = &rejected.refusal;
+            let (addr, port) = address(&rejected.peer);
+            tracing::warn!(
+                MESSAGE_ID = id,
+                SOCKCAP_REASON = refusal.reason.slug(),
+                SOCKCAP_LISTENER = &*rejected.listener,
+                SOCKCAP_PEER = %rejected.peer,
+                SOCKCAP_PEER_ADDR = addr,
+                SOCKCAP_PEER_PORT = port,
+                SOCKCAP_ACTIVE = refusal.active,
+                SOCKCAP_MAX = refusal.max,
+                SOCKCAP_QUEUE_DEPTH = rejected.queued,
+                SOCKCAP_WAIT_USEC = rejected.waited_usec,
+                SOCKCAP_REFUSED_TOTAL = rejected.refused_total,
+                "{event}"
+            );
+        }
+        Event::RejectedMore(summary) => tracing::warn!(
+            MESSAGE_ID = id,
+            SOCKCAP_REASON = summary.reason.slug(),
+            SOCKCAP_COUNT = summary.count,
+            "{event}"
+        ),
+        Event::Serving { id: connection, pid, listener, peer, waited_usec, active, max } => {
+            let (addr, port) = address(peer);
+            tracing::debug!(
+                MESSAGE_ID = id,
+                SOCKCAP_CONNECTION = connection,
+                SOCKCAP_PID = pid,
+                SOCKCAP_LISTENER = &**listener,
+                SOCKCAP_PEER = %peer,
+                SOCKCAP_PEER_ADDR = addr,
+                SOCKCAP_PEER_PORT = port,
+                SOCKCAP_ACTIVE = active,
+                SOCKCAP_MAX = max,
+                SOCKCAP_WAIT_USEC = waited_usec,
+                "{event}"
+            );
+        }
+        Event::Ended { id: connection, pid, .. } => {
+            tracing::debug!(MESSAGE_ID = id, SOCKCAP_CONNECTION = connection, SOCKCAP_PID = pid, "{event}")
+        }
+        Event::Lost { count } => tracing::warn!(MESSAGE_ID = id, SOCKCAP_COUNT = count, "{event}"),
+        _ => at!(event.severity(), MESSAGE_ID = id, "{event}"),
+    }
+}
+
+/// A bare address and a port, for the fields that hold just these.
+fn address(peer: &Peer) -> (Option<String>, Option<u64>) {
+    match &peer.address {
+        Address::Ip(at) => (Some(at.ip().to_string()), Some(at.port().into())),
+        Address::Vsock { cid, port } => (Some(format!("vsock:{cid}")), Some((*port).into())),
+        Address::Unix(Some(name)) => (Some(String::from_utf8_lossy(name).into_owned()), None),
+        _ => (None, None),
+    }
+}
+
+/// The stderr target: the message alone, one write per line.
+struct Lines {
+    prefix: bool,
+}
+
+impl<S: tracing::Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &tracing::Event, _: Context<S>) {
+        let mut line = String::new();
+        if self.prefix {
+            let number = match *event.metadata().level() {
+                tracing::Level::ERROR => Severity::Error,
+                tracing::Level::WARN => Severity::Warning,
+                tracing::Level::INFO => Severity::Notice,
+                _ => Severity::Info,
+            };
+            let _ = write!(line, "<{}>", number.number());
+        }
+        event.record(&mut Message(&mut line));
+        // A client's name for itself (a UNIX socket's path) must not forge a second line.
+        let mut line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        line.push('\n');
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+}
+
+struct Message<'a>(&'a mut String);
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What is told: the journal, stderr, and systemd's manager. Each event is worded once, in `event`.
+
+pub mod event;
+pub mod log;
+pub mod notify;

@@ -1,0 +1,9 @@
+//! What may run, what waits and what is refused: pure, no I/O, no clock of its own.
+//!
+//! Time is an argument everywhere; `daemon` carries out what is decided here.
+
+pub mod gate;
+pub mod limit;
+pub mod reason;
+pub mod source;
+pub mod throttle;

@@ -1,0 +1,83 @@
+//! Who a connection comes from, as a key to count by.
+//!
+//! An IPv4-mapped IPv6 address is the IPv4 address, so that a dual-stack listener and an IPv4 one agree.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// The source of a connection. Keys are chosen by peers, so tables over them use the standard library's flood-proof hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A full IPv4 or IPv6 address.
+    Ip(IpAddr),
+    /// The user id of a UNIX socket's peer (`SO_PEERCRED`, unix(7)).
+    Uid(u32),
+    /// The context id of a VSOCK peer (vsock(7)).
+    Cid(u32),
+    /// Nothing is known, since the peer had already gone.
+    Unknown,
+}
+
+impl Source {
+    /// The source of an IP peer, with IPv4-mapped addresses folded into IPv4.
+    pub fn ip(addr: IpAddr) -> Self {
+        Source::Ip(addr.to_canonical())
+    }
+}
+
+/// How many connections of each source are being served: what `TCPCONNNUM` and `IPCCONNNUM` tell.
+#[derive(Debug, Default)]
+pub struct Sources {
+    live: HashMap<Source, u32>,
+}
+
+impl Sources {
+    /// Counts one more and returns how many of this source there are now, this one included.
+    pub fn enter(&mut self, source: Source) -> u32 {
+        let n = self.live.entry(source).or_insert(0);
+        *n += 1;
+        *n
+    }
+
+    /// Counts one less; a source without connections is forgotten.
+    pub fn leave(&mut self, source: Source) {
+        if let Some(n) = self.live.get_mut(&source) {
+            *n -= 1;
+            if *n == 0 {
+                self.live.remove(&source);
+            }
+        }
+    }
+
+    /// Sources that have at least one connection.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether nobody is being served.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_is_ipv4_and_counts_come_back_to_nothing() {
+        let mut sources = Sources::default();
+        let v4 = Source::ip("192.0.2.1".parse().unwrap());
+        let mapped = Source::ip("::ffff:192.0.2.1".parse().unwrap());
+        assert_eq!(sources.enter(v4), 1);
+        assert_eq!(sources.enter(mapped), 2);
+        assert_eq!(sources.enter(Source::Uid(0)), 1);
+        assert_eq!(sources.len(), 2);
+        sources.leave(v4);
+        sources.leave(mapped);
+        sources.leave(Source::Uid(0));
+        sources.leave(Source::Uid(7));
+        assert!(sources.is_empty());
+    }
+}

@@ -1,0 +1,107 @@
+//! Which refusals get a journal entry of their own: a few per interval, the rest are one exact number.
+#![forbid(unsafe_code)]
+
+use super::reason::Reason;
+use std::time::{Duration, Instant};
+
+/// Refusals told singly in one interval, per reason.
+pub const SINGLY: u32 = 5;
+/// Length of an interval. It begins with the first refusal, not with the clock.
+pub const INTERVAL: Duration = Duration::from_secs(10);
+
+/// "N more were refused for this reason": due at an interval's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Why they were refused.
+    pub reason: Reason,
+    /// How many were not told singly.
+    pub count: u64,
+    /// How long they took to come, since the interval began.
+    pub over: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    began: Option<Instant>,
+    told: u32,
+    untold: u64,
+}
+
+/// One window per reason.
+#[derive(Debug, Default)]
+pub struct Throttle {
+    windows: [Window; Reason::ALL.len()],
+}
+
+impl Throttle {
+    /// Counts one refusal; `true` if it deserves an entry of its own.
+    pub fn admit(&mut self, now: Instant, reason: Reason) -> bool {
+        let window = &mut self.windows[reason.index()];
+        window.began.get_or_insert(now);
+        if window.told < SINGLY {
+            window.told += 1;
+            return true;
+        }
+        window.untold += 1;
+        false
+    }
+
+    /// A line that was due could not be delivered: it goes into the summary instead.
+    pub fn missed(&mut self, now: Instant, reason: Reason, count: u64) {
+        let window = &mut self.windows[reason.index()];
+        window.began.get_or_insert(now);
+        window.untold += count;
+    }
+
+    /// When the next interval ends.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.windows.iter().filter_map(|window| window.began).min().map(|began| began + INTERVAL)
+    }
+
+    /// The summaries of intervals that have ended by `now`; `all` ends every interval, as at exit.
+    pub fn due(&mut self, now: Instant, all: bool) -> impl Iterator<Item = Summary> + use<> {
+        let mut out = [None; Reason::ALL.len()];
+        for reason in Reason::ALL {
+            let window = &mut self.windows[reason.index()];
+            let Some(began) = window.began else { continue };
+            let over = now.saturating_duration_since(began);
+            if all || over >= INTERVAL {
+                if window.untold > 0 {
+                    out[reason.index()] = Some(Summary { reason, count: window.untold, over });
+                }
+                *window = Window::default();
+            }
+        }
+        out.into_iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_singly_then_one_exact_number() {
+        let (mut throttle, t0) = (Throttle::default(), Instant::now());
+        assert_eq!(throttle.deadline(), None);
+        let told = (0..500).filter(|_| throttle.admit(t0, Reason::TotalLimit)).count();
+        assert_eq!(told as u32, SINGLY);
+        assert!(throttle.admit(t0, Reason::Load), "each reason has a budget of its own");
+        assert_eq!(throttle.deadline(), Some(t0 + INTERVAL));
+        let before = t0 + INTERVAL - Duration::from_millis(1);
+        assert_eq!(throttle.due(before, false).count(), 0);
+        let at = t0 + INTERVAL;
+        let summary = Summary { reason: Reason::TotalLimit, count: 495, over: INTERVAL };
+        assert_eq!(throttle.due(at, false).collect::<Vec<_>>(), [summary]);
+        assert_eq!(throttle.deadline(), None);
+        assert!(throttle.admit(at, Reason::TotalLimit));
+    }
+
+    #[test]
+    fn a_line_that_was_lost_is_in_the_summary() {
+        let (mut throttle, t0) = (Throttle::default(), Instant::now());
+        assert!(throttle.admit(t0, Reason::TotalLimit));
+        throttle.missed(t0, Reason::TotalLimit, 1);
+        assert_eq!(throttle.due(t0, true).map(|s| s.count).collect::<Vec<_>>(), [1]);
+    }
+}
