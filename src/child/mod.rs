@@ -1,4 +1,5 @@
 //! Commands: their words and environment, their start, and which of them are running.
+#![forbid(unsafe_code)]
 
 pub mod environment;
 pub mod program;

@@ -1,4 +1,5 @@
 //! The daemon: the one place where sockets, processes, the gate and the log meet.
+#![forbid(unsafe_code)]
 
 mod act;
 mod boot;

@@ -1,4 +1,5 @@
 //! Listening sockets: adopted from systemd or opened here, accepted from, and the refusal that lingers.
+#![forbid(unsafe_code)]
 
 pub mod accept;
 pub mod adopt;

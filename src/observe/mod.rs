@@ -1,4 +1,5 @@
 //! What is told: the journal, stderr, and systemd's manager. Each event is worded once, in `event`.
+#![forbid(unsafe_code)]
 
 pub mod event;
 pub mod log;

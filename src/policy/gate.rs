@@ -141,3 +141,125 @@ impl Gate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::reason::Reason;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn gate(max: u32, per_listener: &[u32], load: Option<f64>, when_full: WhenFull) -> Gate {
+        let rules = Rules { max_connections: max, max_per_listener: per_listener.to_vec(), load_average: load };
+        Gate::new(&rules, when_full, per_listener.len())
+    }
+
+    fn step(gate: &mut Gate, now: Instant, event: Event) -> Vec<Action> {
+        let mut out = Vec::new();
+        gate.handle(now, event, &mut out);
+        out
+    }
+
+    #[test]
+    fn borders_of_the_total_cap() {
+        for max in [1, 2, 5] {
+            let (mut gate, now) = (gate(max, &[0], None, WhenFull::Refuse), Instant::now());
+            for _ in 0..max {
+                assert_eq!(step(&mut gate, now, Event::Arrive(0)), [Action::Admit]);
+            }
+            let refusal = Refusal::count(Reason::TotalLimit, max, max);
+            assert_eq!(step(&mut gate, now, Event::Arrive(0)), [Action::Refuse(refusal)]);
+            assert_eq!(step(&mut gate, now, Event::Ended(0)), []);
+            assert_eq!(step(&mut gate, now, Event::Arrive(0)), [Action::Admit]);
+        }
+    }
+
+    #[test]
+    fn only_the_edge_pauses_and_resumes() {
+        let (mut gate, now) = (gate(2, &[1, 0], None, WhenFull::Wait), Instant::now());
+        assert_eq!(step(&mut gate, now, Event::Arrive(0)), [Action::Admit, Action::Pause(0)]);
+        assert_eq!(step(&mut gate, now, Event::Arrive(1)), [Action::Admit, Action::Pause(1)]);
+        assert_eq!(step(&mut gate, now, Event::Ended(1)), [Action::Resume(1)]);
+        assert_eq!(step(&mut gate, now, Event::Ended(0)), [Action::Resume(0)]);
+        assert_eq!(step(&mut gate, now, Event::Drain), [Action::Pause(0), Action::Pause(1)]);
+    }
+
+    #[test]
+    fn load_lets_one_run_and_is_looked_at_again() {
+        let (mut gate, t0) = (gate(0, &[0], Some(2.0), WhenFull::Wait), Instant::now());
+        assert!(!gate.load_is_due(t0), "with nothing running the load does not matter");
+        assert_eq!(step(&mut gate, t0, Event::Load(2.0)), []);
+        assert_eq!(step(&mut gate, t0, Event::Arrive(0)), [Action::Admit, Action::Pause(0)]);
+        assert_eq!(gate.deadline(), Some(t0 + LOAD_INTERVAL));
+        let t1 = t0 + LOAD_INTERVAL;
+        assert!(gate.load_is_due(t1));
+        assert_eq!(step(&mut gate, t1, Event::Load(1.99)), [Action::Resume(0)]);
+        assert_eq!(gate.deadline(), None);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Arrive(usize),
+        End(usize),
+        Load(f64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let one = prop_oneof![
+            4 => (0..3usize).prop_map(Step::Arrive),
+            3 => any::<prop::sample::Index>().prop_map(|i| Step::End(i.index(1 << 16))),
+            1 => (0..8u32).prop_map(|half| Step::Load(f64::from(half) / 2.0)),
+        ];
+        vec(one, 0..200)
+    }
+
+    proptest! {
+        /// Against a naive model: a list of the living, and the caps written out.
+        #[test]
+        fn like_a_naive_model(
+            max in 0..6u32, each in vec(0..4u32, 3), load in prop::option::of((1..6u32).prop_map(|half| f64::from(half) / 2.0)),
+            wait in any::<bool>(), steps in steps(),
+        ) {
+            let when_full = if wait { WhenFull::Wait } else { WhenFull::Refuse };
+            let (mut gate, mut twin) = (gate(max, &each, load, when_full), gate(max, &each, load, when_full));
+            let (now, mut living, mut last_load) = (Instant::now(), Vec::<usize>::new(), 0.0);
+            let (mut arrived, mut admitted, mut refused, mut paused) = (0, 0, 0, [false; 3]);
+            for step_ in steps {
+                let event = match step_ {
+                    Step::Arrive(listener) if paused[listener] => continue, // it stays in the kernel's queue
+                    Step::Arrive(listener) => { arrived += 1; Event::Arrive(listener) }
+                    Step::End(_) if living.is_empty() => continue,
+                    Step::End(i) => Event::Ended(living.swap_remove(i % living.len())),
+                    Step::Load(load) => { last_load = load; Event::Load(load) }
+                };
+                let full = |living: &[usize], listener: usize| {
+                    let here = living.iter().filter(|l| **l == listener).count() as u32;
+                    (max > 0 && living.len() as u32 >= max) || (each[listener] > 0 && here >= each[listener])
+                        || (load.is_some_and(|below| last_load >= below) && !living.is_empty())
+                };
+                let actions = step(&mut gate, now, event);
+                prop_assert_eq!(&actions, &step(&mut twin, now, event), "same input, same output");
+                let was_full = matches!(event, Event::Arrive(listener) if full(&living, listener));
+                for action in actions {
+                    match (action, event) {
+                        (Action::Admit, Event::Arrive(listener)) => { prop_assert!(!was_full); admitted += 1; living.push(listener); }
+                        (Action::Refuse(_), Event::Arrive(_)) => { prop_assert!(was_full && !wait); refused += 1; }
+                        (Action::Pause(listener), _) => { prop_assert!(!paused[listener]); paused[listener] = true; }
+                        (Action::Resume(listener), _) => { prop_assert!(paused[listener]); paused[listener] = false; }
+                        other => prop_assert!(false, "{:?}", other),
+                    }
+                }
+                prop_assert_eq!(arrived, admitted + refused, "each arrival ends exactly once");
+                prop_assert!(max == 0 || living.len() as u32 <= max);
+                for listener in 0..3 {
+                    let here = living.iter().filter(|l| **l == listener).count() as u32;
+                    prop_assert!(each[listener] == 0 || here <= each[listener]);
+                    prop_assert_eq!(gate.census().per_listener[listener], here);
+                    prop_assert_eq!(paused[listener], wait && full(&living, listener), "never a free slot with somebody waiting");
+                }
+            }
+            for listener in living { step(&mut gate, now, Event::Ended(listener)); }
+            prop_assert_eq!(gate.census().active, 0, "everything is given back");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What may run, what waits and what is refused: pure, no I/O, no clock of its own.
 //!
 //! Time is an argument everywhere; `daemon` carries out what is decided here.
+#![forbid(unsafe_code)]
 
 pub mod gate;
 pub mod limit;
