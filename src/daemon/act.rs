@@ -15,6 +15,8 @@ use std::time::Instant;
 
 /// Exit code of a child whose exec failed; a report tells why.
 const EXEC_FAILED: i32 = 127;
+/// See [`Daemon::child_ended`].
+const WALK_SHARE: usize = 16;
 
 impl Daemon {
     /// A client is there: admit it or refuse it.
@@ -28,6 +30,11 @@ impl Daemon {
         match self.judge(now, gate::Event::Arrive(connection.listener)) {
             Some(refusal) => self.refuse(now, connection, refusal),
             None => self.start(now, connection),
+        }
+        // The house has just become full, or so it seems: an end that gave no signal must not keep anybody
+        // waiting, since after it no signal may come at all.
+        if self.unhealed.is_some() && self.is_any_paused() {
+            self.reap_all(now);
         }
     }
 
@@ -162,20 +169,27 @@ impl Daemon {
         }
     }
 
-    /// One child by its pid: walking them all costs 20 ns for each that lives.
-    pub(super) fn reap_one(&mut self, now: Instant, pid: i32) {
-        if let Ok(Some((pid, exit))) = reap(Some(pid)) {
+    /// SIGCHLD for one child. Signals coalesce, so others may have ended without one of their own; only a
+    /// walk over all children finds them, and it costs 20 ns for each that lives. So one in so many
+    /// signals walks, which is 0.3 us per end however many live.
+    pub(super) fn child_ended(&mut self, now: Instant, pid: i32) {
+        self.unhealed.get_or_insert(now);
+        self.signals_since_walk += 1;
+        if self.signals_since_walk * WALK_SHARE >= self.children.len() || self.is_any_paused() {
+            self.reap_all(now);
+        } else if let Ok(Some((pid, exit))) = reap(Some(pid)) {
             self.ended(now, pid, exit);
         }
-        self.unhealed.get_or_insert(now);
     }
 
     /// All that have ended, also those whose SIGCHLD was lost.
     pub(super) fn reap_all(&mut self, now: Instant) {
+        // Cleared first: a child that ends during the walk sends a SIGCHLD, which is read after it.
+        self.unhealed = None;
+        self.signals_since_walk = 0;
         while let Ok(Some((pid, exit))) = reap(None) {
             self.ended(now, pid, exit);
         }
-        self.unhealed = None;
     }
 
     fn ended(&mut self, now: Instant, pid: i32, exit: Exit) {

@@ -82,6 +82,7 @@ pub(super) struct Daemon {
     pub(super) command: String,
     /// A SIGCHLD has come since the last walk over all children, so another may have been lost.
     pub(super) unhealed: Option<Instant>,
+    pub(super) signals_since_walk: usize,
     pause: Option<Pause>,
     accept_trouble: Option<Episode>,
     pub(super) start_trouble: Option<Episode>,
@@ -127,6 +128,7 @@ impl Daemon {
             counters: Counters::default(),
             command,
             unhealed: None,
+            signals_since_walk: 0,
             pause: None,
             accept_trouble: None,
             start_trouble: None,

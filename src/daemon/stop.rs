@@ -60,12 +60,7 @@ impl Daemon {
     pub(super) fn read_signal(&mut self, now: Instant) {
         let Ok(Some(info)) = self.signals.read_signal() else { return };
         match Signal::try_from(info.ssi_signo as i32) {
-            Ok(Signal::SIGCHLD) => {
-                self.reap_one(now, info.ssi_pid as i32);
-                if self.is_any_paused() {
-                    self.reap_all(now); // somebody may be waiting for a slot whose SIGCHLD was lost
-                }
-            }
+            Ok(Signal::SIGCHLD) => self.child_ended(now, info.ssi_pid as i32),
             Ok(signal @ (Signal::SIGTERM | Signal::SIGINT)) => self.stop(now, signal.as_str()),
             // Without systemd it is the terminal that has gone.
             Ok(Signal::SIGHUP) if !self.settings.listen.is_empty() => self.stop(now, "SIGHUP"),
@@ -76,7 +71,7 @@ impl Daemon {
         }
     }
 
-    fn is_any_paused(&self) -> bool {
+    pub(super) fn is_any_paused(&self) -> bool {
         (0..self.doors.len()).any(|id| self.gate.is_paused(id))
     }
 

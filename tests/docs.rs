@@ -1,0 +1,118 @@
+//! Help, README and units name the same options, defaults and message ids.
+
+use clap::CommandFactory;
+use sockcap::cli::Args;
+use sockcap::policy::reason::Reason;
+use std::fs;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn units() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .map(|p| (name(&p), fs::read_to_string(&p).unwrap()))
+        .collect()
+}
+
+/// The README's option table, a row each.
+fn table(readme: &str) -> Vec<&str> {
+    let options = readme.split("## Options").nth(1).unwrap().split("\n## ").next().unwrap();
+    options.lines().filter(|line| line.starts_with("| `-")).collect()
+}
+
+#[test]
+fn the_readme_s_table_is_the_program_s() {
+    let readme = read("README.md");
+    let rows = table(&readme);
+    let command = Args::command();
+    for option in command.get_opts() {
+        let long = format!("--{}", option.get_long().unwrap());
+        let short = option.get_short().map(|short| format!("-{short}"));
+        let named = |row: &&str| {
+            let cell = row.split('|').nth(1).unwrap();
+            let mut words = cell.split(|c: char| !c.is_alphanumeric() && c != '-');
+            words.any(|word| word == long || short.as_deref() == Some(word))
+        };
+        let row = rows.iter().find(|row| named(row)).unwrap_or_else(|| panic!("{long} is not in the README's table"));
+        for alias in option.get_all_aliases().unwrap_or_default() {
+            assert!(row.contains(&format!("`--{alias}`")), "{long}: alias --{alias} is not in its row");
+        }
+        if let [default] = option.get_default_values() {
+            let default = default.to_str().unwrap();
+            if !matches!(default, "false" | "true") {
+                assert!(row.contains(default), "{long}: default {default} is not in its row");
+            }
+        }
+    }
+    for row in rows {
+        for word in row.split('`').filter(|word| word.starts_with("--")) {
+            let long = word[2..].split([' ', '=']).next().unwrap();
+            let known = command.get_opts().any(|option| {
+                option.get_long() == Some(long) || option.get_all_aliases().unwrap_or_default().contains(&long)
+            });
+            assert!(known, "the README's --{long} is unknown to the program");
+        }
+    }
+}
+
+#[test]
+fn every_variable_in_readme_and_units_is_an_option() {
+    let command = Args::command();
+    let known = |name: &str| command.get_opts().any(|o| o.get_env().is_some_and(|env| env == name));
+    // Journal fields share the prefix.
+    let fields = [
+        "REASON",
+        "LISTENER",
+        "PEER",
+        "PEER_ADDR",
+        "PEER_PORT",
+        "ACTIVE",
+        "MAX",
+        "QUEUE_DEPTH",
+        "WAIT_USEC",
+        "REFUSED_TOTAL",
+        "COUNT",
+    ];
+    let mut texts = units();
+    texts.push(("README.md".into(), read("README.md")));
+    for (file, text) in texts {
+        for part in text.split("SOCKCAP_").skip(1) {
+            let name: String =
+                part.chars().take_while(|c| c.is_ascii_uppercase() || *c == '_' || c.is_ascii_digit()).collect();
+            let placeholder = name.is_empty(); // SOCKCAP_<OPTION>, SOCKCAP_*
+            assert!(
+                placeholder || known(&format!("SOCKCAP_{name}")) || fields.contains(&name.as_str()),
+                "{file}: SOCKCAP_{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn options_in_units_exist() {
+    let command = Args::command();
+    for (file, text) in units() {
+        for line in text.lines().filter(|line| line.starts_with("ExecStart=/usr/bin/sockcap")) {
+            let ours = line.split(" -- ").next().unwrap();
+            for word in ours.split(' ').filter_map(|word| word.strip_prefix("--")) {
+                let long = word.split('=').next().unwrap();
+                assert!(command.get_opts().any(|option| option.get_long() == Some(long)), "{file}: --{long}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_reason_is_in_the_readme() {
+    let readme = read("README.md");
+    for reason in Reason::ALL {
+        let row = format!("| `{}` | `{}` |", reason.slug(), reason.message_id());
+        assert!(readme.contains(&row), "{row}");
+    }
+}

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Installs what the tests need, builds the root trees for the tests under systemd, and runs every test.
+#
+# Without root or apt it runs what it can: tests that need more say SKIPPED and why. With CI=true a skip is a failure.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing=
+need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
+need cc gcc
+need rsync rsync
+need nc netcat-openbsd
+need socat socat
+need ip iproute2
+need prlimit util-linux
+need ps procps
+need systemd-nspawn systemd-container
+need systemd-analyze systemd
+need mmdebstrap mmdebstrap
+
+if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq
+    # shellcheck disable=SC2086  # a list of names
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+elif [ -n "$missing" ]; then
+    echo "run.sh: not installed, and not root on Debian:$missing" >&2
+fi
+command -v cargo >/dev/null || {
+    echo "run.sh: cargo 1.85 or later is needed (Debian 13: apt install cargo; else rustup)" >&2
+    exit 1
+}
+
+if [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null; then
+    tests/system/roots.sh
+fi
+exec cargo test --locked "$@"
