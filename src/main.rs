@@ -1,7 +1,6 @@
 //! The program: words in, exit code out.
 #![forbid(unsafe_code)]
 
-use nix::sys::signal::SigSet;
 use sockcap::cli::{self, Task};
 use sockcap::daemon::{self, Failure};
 use sockcap::sys::process;
@@ -10,8 +9,8 @@ use std::io::Write;
 fn main() {
     // First of all, so that no signal falls between what we inherit and the loop that reads them.
     process::default_signal_actions();
-    let blocked = SigSet::all().thread_set_mask();
-    let result = match blocked {
+    process::close_all_on_exec();
+    let result = match process::awaited_signals().thread_set_mask() {
         Err(error) => Err(Failure::System(format!("cannot block signals: {}", error.desc()))),
         Ok(()) => run(),
     };

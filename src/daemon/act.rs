@@ -21,9 +21,6 @@ const WALK_SHARE: usize = 16;
 impl Daemon {
     /// A client is there: admit it or refuse it.
     pub(super) fn arrive(&mut self, now: Instant, connection: Connection) {
-        if self.gate.load_is_due(now) {
-            self.read_load(now);
-        }
         if self.unhealed.is_some() && self.gate.is_full(connection.listener) {
             self.reap_all(now);
         }

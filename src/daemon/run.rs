@@ -19,9 +19,9 @@ use crate::policy::source::Sources;
 use crate::policy::throttle::Throttle;
 use crate::reply::Replies;
 use crate::sys::plain;
+use crate::sys::process::awaited_signals;
 use crate::sys::spawn::{Image, Spawner};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -101,7 +101,7 @@ impl Daemon {
         let command = image.program.to_string_lossy().into_owned();
         let (spawner, reports) = Spawner::new(image)?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let signals = SignalFd::with_flags(&awaited_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, KEY_SIGNALS))?;
         epoll.add(&reports, EpollEvent::new(EpollFlags::EPOLLIN, KEY_REPORTS))?;
         let door = |listener: Listener| {
@@ -183,6 +183,12 @@ impl Daemon {
         // An earlier arrival of this turn may have filled the house.
         if !self.doors[id].in_poll_set {
             return;
+        }
+        if self.gate.load_is_due(now) {
+            self.read_load(now);
+            if !self.doors[id].in_poll_set {
+                return;
+            }
         }
         match accept(&self.doors[id].listener, id) {
             Accepted::Connection(connection) => {

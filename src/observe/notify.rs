@@ -86,9 +86,9 @@ impl Notify {
         self.last.filter(|_| self.enabled).map(|(_, at)| at + STATUS_INTERVAL)
     }
 
-    /// Whether the last status sent had these numbers.
+    /// Whether the last status sent had these numbers, and nobody waiting who may have been served since.
     pub fn was_told(&self, active: u32, refused: u64) -> bool {
-        self.last.is_some_and(|(last, _)| last.active == active && last.refused == refused)
+        self.last.is_some_and(|(last, _)| last.active == active && last.refused == refused && last.waiting == 0)
     }
 
     /// Sends the status if it is new. Call it when [`Notify::status_is_due`].

@@ -100,9 +100,10 @@ impl Gate {
         self.edges(out);
     }
 
-    /// Whether [`Event::Load`] is due: a load limit is set, something runs, and the last figure is old.
+    /// Whether [`Event::Load`] is due before the next arrival is accepted: a load limit is set, and the last
+    /// figure is old. Also with nothing running: what is admitted then decides about the next by it.
     pub fn load_is_due(&self, now: Instant) -> bool {
-        self.wants_load && self.census.active > 0 && self.load_read.is_none_or(|at| at + LOAD_INTERVAL <= now)
+        self.wants_load && self.load_read.is_none_or(|at| at + LOAD_INTERVAL <= now)
     }
 
     /// When to wake even though nothing happened: while the load keeps a listener paused, it is looked
@@ -187,8 +188,9 @@ mod tests {
     #[test]
     fn load_lets_one_run_and_is_looked_at_again() {
         let (mut gate, t0) = (gate(0, &[0], Some(2.0), WhenFull::Wait), Instant::now());
-        assert!(!gate.load_is_due(t0), "with nothing running the load does not matter");
-        assert_eq!(step(&mut gate, t0, Event::Load(2.0)), []);
+        assert!(gate.load_is_due(t0));
+        assert_eq!(step(&mut gate, t0, Event::Load(2.0)), [], "with nothing running the load does not matter");
+        assert_eq!(gate.deadline(), None);
         assert_eq!(step(&mut gate, t0, Event::Arrive(0)), [Action::Admit, Action::Pause(0)]);
         assert_eq!(gate.deadline(), Some(t0 + LOAD_INTERVAL));
         let t1 = t0 + LOAD_INTERVAL;

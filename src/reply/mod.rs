@@ -102,7 +102,8 @@ impl FromStr for Message {
                 }
             }
         }
-        Ok(Message { text: text.into(), chosen: true })
+        // The default, typed out, is still the default.
+        Ok(Message { text: text.into(), chosen: text != BUSY })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Signals and children: what must be exact and what nix gets wrong.
 
+use nix::sys::signal::{SigSet, Signal};
 use std::io;
 
 /// How a child ended.
@@ -11,18 +12,51 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// The signals that are read from a signalfd, and so are blocked. Not those that mean the process itself is
+/// broken: the watchdog's SIGABRT (systemd.service(5)) must end a loop that hangs.
+pub fn awaited_signals() -> SigSet {
+    let mut signals = SigSet::all();
+    let broken = [Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGSEGV, Signal::SIGSYS];
+    broken.into_iter().chain([Signal::SIGTRAP]).for_each(|signal| signals.remove(signal));
+    signals
+}
+
 /// Gives every signal its default action, for this process and so for the commands it starts.
 ///
 /// Rust's runtime and systemd (`IgnoreSIGPIPE=`, systemd.exec(5)) both start programs with SIGPIPE
 /// ignored, and an ignored signal stays ignored across exec. It also removes Rust's own handlers, so
-/// that a child which shares our memory before its exec has none to run.
+/// that a child which shares our memory before its exec has none to run. Call it before threads exist.
 pub fn default_signal_actions() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: a zeroed sigaction is SIG_DFL with an empty mask; the C library refuses the numbers
-        // that are its own or cannot be changed, and that refusal is what we want.
+    /// The kernel's signal set, which is what it wants the size of.
+    const SET: usize = 8;
+    for signal in 1..=64 {
+        // Handler, flags, restorer and mask; all zero is SIG_DFL with an empty mask, on every machine.
+        let (mut now, default) = ([0usize; 8], [0usize; 8]);
+        // SAFETY: both buffers are larger than the kernel's sigaction. The system call and not libc's
+        // wrapper, which does not touch its own two signals: ignored by whoever started us, they would
+        // stay ignored in commands. Its handlers for them, if any, are left in place.
         unsafe {
-            let action: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(signal, &action, std::ptr::null_mut());
+            libc::syscall(libc::SYS_rt_sigaction, signal, 0usize, now.as_mut_ptr(), SET);
+            let libc_s_own = (32..libc::SIGRTMIN()).contains(&signal);
+            if !libc_s_own || now[0] == libc::SIG_IGN {
+                libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0usize, SET);
+            }
+        }
+    }
+}
+
+/// Makes every descriptor but 0, 1 and 2 close-on-exec: what our starter left open is no business of a command's.
+pub fn close_all_on_exec() {
+    // SAFETY: three integers. The kernel marks descriptors; none is closed before an exec.
+    let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if marked == 0 {
+        return;
+    }
+    // Before Linux 5.11.
+    for entry in std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        if let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()).filter(|fd| *fd > 2) {
+            // SAFETY: fcntl on any number is sound; a closed one gives EBADF.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
     }
 }

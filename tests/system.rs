@@ -1,0 +1,53 @@
+//! The shipped units and the real binary under real systemd: version 252 (bookworm) and 257 (trixie), with journald, rsync
+//! and clients, each in a container of its own that all cases of that root share, one after the other.
+//!
+//! Needs root, systemd-nspawn and the trees that `tests/system/roots.sh` builds. Without these each case says SKIPPED on
+//! stderr and passes; where CI=true it fails instead, so that a lane cannot stop testing unnoticed.
+
+mod system {
+    pub mod client;
+    pub mod journal;
+    pub mod rig;
+
+    pub mod contract;
+    pub mod life;
+    pub mod limit;
+    pub mod units;
+}
+
+/// Each case is a module with a test for each root: `stop_lets_transfers_finish::v252`. Tests start in the order of their
+/// names, so that this way round both containers are busy from the start.
+macro_rules! in_each_root {
+    ($($room:ident :: $case:ident,)*) => { $(
+        mod $case {
+            use super::system::{rig, $room};
+            #[test]
+            fn v252() {
+                rig::with("bookworm", $room::$case);
+            }
+            #[test]
+            fn v257() {
+                rig::with("trixie", $room::$case);
+            }
+        }
+    )* };
+}
+
+in_each_root! {
+    units::verify_finds_nothing_to_say,
+    units::the_exposure_stays_low,
+    units::the_hardening_leaves_rsync_whole,
+    limit::the_cap_is_exact_and_says_so,
+    limit::the_journal_entry_has_every_field,
+    limit::waiting_clients_are_served_in_turn,
+    limit::a_thousand_quick_connections_leave_the_socket_up,
+    contract::the_command_finds_what_accept_yes_would_give,
+    life::the_first_client_starts_it_and_status_tells,
+    life::stop_lets_transfers_finish,
+    life::stop_ends_those_that_do_not,
+    life::restart_refuses_nobody,
+    life::a_stopped_journald_delays_nobody,
+    life::the_watchdog_is_fed,
+    life::a_hung_or_killed_daemon_is_replaced,
+    life::a_wrong_setting_keeps_the_socket_up,
+}

@@ -1,0 +1,118 @@
+//! Clients of the daemon under test: bare connections made here, inside the container's network, and its real rsync.
+
+use super::rig::{FUSE, Rig};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, ExitStatus, Output, Stdio};
+
+/// What a client over the limit reads, byte by byte.
+pub fn refusal(max: u32) -> String {
+    format!("@RSYNCD: 31.0\n@ERROR: max connections ({max}) reached -- try again later\n")
+}
+
+/// One bare connection. It keeps its place until it is dropped.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn to(rig: &Rig, ip: impl Into<IpAddr> + Send, port: u16) -> Client {
+        let stream = rig.inside(|| TcpStream::connect((ip.into(), port))).expect("connect");
+        stream.set_read_timeout(Some(FUSE)).expect("a timeout");
+        Client { stream: BufReader::new(stream) }
+    }
+
+    pub fn to_rsync(rig: &Rig) -> Client {
+        Client::to(rig, Ipv4Addr::LOCALHOST, 873)
+    }
+
+    /// A client that has read rsync's greeting: a rsync runs for it, in one place of the limit.
+    pub fn served(rig: &Rig) -> Client {
+        let mut client = Client::to_rsync(rig);
+        client.await_greeting();
+        client
+    }
+
+    pub fn await_greeting(&mut self) {
+        let line = self.line();
+        assert!(line.starts_with("@RSYNCD: "), "not a greeting: {line:?}");
+    }
+
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("a line");
+        line
+    }
+
+    /// All that comes until the other end closes.
+    pub fn rest(&mut self) -> String {
+        let mut text = String::new();
+        self.stream.read_to_string(&mut text).expect("text, then the end");
+        text
+    }
+
+    pub fn send(&mut self, text: &str) {
+        self.stream.get_mut().write_all(text.as_bytes()).expect("send");
+    }
+
+    /// Has rsync list its modules, which takes both directions, and ends.
+    pub fn finish_with_a_list(mut self) {
+        self.send("@RSYNCD: 31.0\n#list\n");
+        let text = self.rest();
+        assert!(text.contains("files") && text.ends_with("@RSYNCD: EXIT\n"), "not a list of modules: {text:?}");
+    }
+
+    pub fn port(&self) -> u16 {
+        self.stream.get_ref().local_addr().expect("an address").port()
+    }
+}
+
+/// A real rsync client, to its end.
+pub fn rsync(rig: &Rig, arguments: &[&str]) -> Output {
+    rig.enter(&[&["rsync"], arguments].concat()).output().expect("nsenter")
+}
+
+/// A real rsync client that succeeds.
+pub fn rsync_ok(rig: &Rig, arguments: &[&str]) -> String {
+    let out = rsync(rig, arguments);
+    assert!(out.status.success(), "rsync {arguments:?}: {out:?}");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// A real rsync client amid a transfer that would take hours.
+pub struct Transfer(Child);
+
+impl Transfer {
+    pub fn begin(rig: &Rig) -> Transfer {
+        let large = "rsync://127.0.0.1/files/large";
+        let mut child = rig
+            .enter_to_kill(&["rsync", "--bwlimit=100", "--info=progress2", "--outbuf=L", large, "/tmp/"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Two processes on this side, which share the connection.
+            .process_group(0)
+            .spawn()
+            .expect("nsenter");
+        // The first byte of its progress: the module is open, the daemon's end is now the module's user.
+        let mut first = [0];
+        child.stdout.as_mut().expect("piped").read_exact(&mut first).expect("progress");
+        Transfer(child)
+    }
+
+    /// How it ended, without help from here.
+    pub fn outcome(mut self) -> ExitStatus {
+        self.0.wait().expect("wait")
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        if let Ok(None) = self.0.try_wait() {
+            let _ = killpg(Pid::from_raw(self.0.id() as i32), Signal::SIGKILL);
+            let _ = self.0.wait();
+        }
+    }
+}

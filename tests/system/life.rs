@@ -1,0 +1,153 @@
+//! Start, stop, restart and trouble: what systemd does to the daemon, and what the daemon's clients notice of it.
+
+use super::client::{Client, Transfer, refusal, rsync_ok};
+use super::journal::Journal;
+use super::rig::{FUSE, Rig, SERVICE, SOCKET, until};
+use std::time::Instant;
+
+pub fn the_first_client_starts_it_and_status_tells(rig: &Rig) {
+    assert_eq!(rig.show(SERVICE, "ActiveState"), "inactive");
+    assert_eq!(rig.ok(&format!("systemctl is-enabled {SOCKET}")), "enabled");
+
+    let held = Client::served(rig);
+    // READY=1 came, or a service of Type=notify would still be activating.
+    assert_eq!(rig.ok(&format!("systemctl is-active {SOCKET} {SERVICE}")), "active\nactive");
+    rig.until_status("1/10 active, 0 waiting, 0 refused");
+    held.finish_with_a_list();
+    rig.until_status("0/10 active, 0 waiting, 0 refused");
+
+    let journal = Journal::of_daemon(rig, "");
+    let listening = journal.until(|e| e.message().starts_with("listening on "));
+    assert!(listening.message().ends_with(" as 'rsync'"), "{}", listening.message());
+    assert_eq!(listening.get("SYSLOG_IDENTIFIER"), "sockcap");
+    let ready = journal.until(|e| e.message().starts_with("ready: "));
+    assert_eq!(ready.get("PRIORITY"), "5");
+    assert_eq!(ready.message(), "ready: at most 10 connections at once (refuse when full), command /usr/bin/rsync");
+}
+
+pub fn stop_lets_transfers_finish(rig: &Rig) {
+    let held = Client::served(rig);
+    let journal = Journal::of_daemon(rig, "");
+    rig.ok(&format!("systemctl stop --no-block {SOCKET} {SERVICE}"));
+    rig.until_state(SERVICE, "deactivating");
+    held.finish_with_a_list();
+    rig.until_state(SERVICE, "inactive");
+    assert_eq!(rig.show(SERVICE, "Result"), "success");
+    let last = journal.until(|e| e.message().starts_with("stopped: "));
+    assert!(last.message().starts_with("stopped: 1 accepted, 1 served, 0 refused"), "{}", last.message());
+}
+
+/// A rsync that has become another user gets its SIGTERM (which takes CAP_KILL); one that ignores SIGTERM gets SIGKILL. Each
+/// time the daemon ends by itself, before systemd would lose patience.
+pub fn stop_ends_those_that_do_not(rig: &Rig) {
+    let short = "Environment=SOCKCAP_DRAIN_TIMEOUT=100ms\nEnvironment=SOCKCAP_KILL_GRACE=200ms\nTimeoutStopSec=15s";
+
+    rig.edit(short);
+    let transfer = Transfer::begin(rig);
+    rig.ok(&format!("systemctl stop {SERVICE}"));
+    assert_eq!(rig.show(SERVICE, "Result"), "success");
+    let status = transfer.outcome();
+    assert!(!status.success(), "the transfer was cut off, not completed");
+
+    rig.write("/run/stubborn", "#!/bin/sh\ntrap '' TERM\necho here\nwhile :; do sleep 1000; done\n");
+    rig.ok("chmod +x /run/stubborn");
+    rig.edit(&format!("{short}\nExecStart=\nExecStart=/usr/bin/sockcap -- /run/stubborn"));
+    let mut client = Client::to_rsync(rig);
+    assert_eq!(client.line(), "here\n");
+    let journal = Journal::of_daemon(rig, "");
+    rig.ok(&format!("systemctl stop {SERVICE}"));
+    assert_eq!(rig.show(SERVICE, "Result"), "success");
+    assert_eq!(client.rest(), "");
+    journal.until(|e| e.message().starts_with("stopped: 1 accepted, 1 served"));
+}
+
+pub fn restart_refuses_nobody(rig: &Rig) {
+    let held = Client::served(rig);
+    let before = rig.show(SERVICE, "MainPID");
+    rig.ok(&format!("systemctl restart --no-block {SERVICE}"));
+    rig.until_state(SERVICE, "deactivating");
+    // Nobody accepts now; the socket, which systemd holds too, keeps them.
+    let waiting = [(); 3].map(|()| Client::to_rsync(rig));
+    held.finish_with_a_list();
+    for mut client in waiting {
+        client.await_greeting();
+        client.finish_with_a_list();
+    }
+    rig.until_state(SERVICE, "active");
+    assert_ne!(rig.show(SERVICE, "MainPID"), before);
+    rig.until_status("0/10 active, 0 waiting, 0 refused");
+}
+
+/// With journald stopped and its socket's queue full, clients are served and refused as ever.
+pub fn a_stopped_journald_delays_nobody(rig: &Rig) {
+    // Verbose, so that each connection has lines; and a command that itself writes nothing to the log.
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=1\nExecStart=\nExecStart=/usr/bin/sockcap -v --busy-reply rsync -- /bin/cat");
+    let mut held = Client::to_rsync(rig);
+    held.send("ping\n");
+    assert_eq!(held.line(), "ping\n");
+    let journald = rig.show("systemd-journald.service", "MainPID");
+    rig.ok(&format!("kill -STOP {journald}"));
+
+    let start = Instant::now();
+    for _ in 0..1000 {
+        assert_eq!(Client::to_rsync(rig).rest(), refusal(1));
+    }
+    held.send("pong\n");
+    assert_eq!(held.line(), "pong\n");
+    drop(held);
+    for n in 0..300 {
+        // The place of the one before may not be free yet; a refusal is as quick an answer as any.
+        let mut client = Client::to_rsync(rig);
+        client.send("ping\n");
+        let line = client.line();
+        assert!(line == "ping\n" || line.starts_with("@RSYNCD"), "client {n}: {line:?}");
+    }
+    let took = start.elapsed();
+    rig.ok(&format!("kill -CONT {journald}"));
+    assert!(took < FUSE / 2, "took {took:?}");
+    rig.assert_unharmed();
+}
+
+/// Pings come as systemd wants them, with nothing else going on: two of them, and the daemon is the one it was.
+pub fn the_watchdog_is_fed(rig: &Rig) {
+    rig.edit("WatchdogSec=1s");
+    rsync_ok(rig, &["rsync://127.0.0.1/files/"]);
+    let pid = rig.show(SERVICE, "MainPID");
+    let mut last = rig.show(SERVICE, "WatchdogTimestampMonotonic");
+    for _ in 0..3 {
+        let before = last.clone();
+        last = until("a ping", || Some(rig.show(SERVICE, "WatchdogTimestampMonotonic")).filter(|now| *now != before));
+    }
+    assert_eq!(rig.show(SERVICE, "MainPID"), pid);
+    rig.assert_unharmed();
+}
+
+/// Stopped dead: the watchdog's time runs out. Killed: at once. Either way clients who come then wait a second, and none is
+/// refused.
+pub fn a_hung_or_killed_daemon_is_replaced(rig: &Rig) {
+    rig.edit("WatchdogSec=1s");
+    for (n, signal) in ["STOP", "KILL"].into_iter().enumerate() {
+        drop(Client::served(rig));
+        let pid = rig.show(SERVICE, "MainPID");
+        rig.ok(&format!("kill -{signal} {pid}"));
+        rig.until_state(SERVICE, "activating");
+        let mut client = Client::to_rsync(rig);
+        client.await_greeting();
+        client.finish_with_a_list();
+        assert_eq!(rig.show(SERVICE, "NRestarts"), (n + 1).to_string(), "after SIG{signal}");
+        assert_eq!(rig.show(SOCKET, "ActiveState"), "active");
+    }
+}
+
+/// A daemon that cannot start is tried again and again; the clients wait, and are served once the mistake is mended.
+pub fn a_wrong_setting_keeps_the_socket_up(rig: &Rig) {
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=many\nRestartSec=50ms");
+    let mut client = Client::to_rsync(rig);
+    // systemd's own start limit, which the unit takes away, would end it after five.
+    until("eight starts", || rig.show(SERVICE, "NRestarts").parse().is_ok_and(|n: u32| n >= 8).then_some(()));
+    until("exit status 2", || (rig.show(SERVICE, "ExecMainStatus") == "2").then_some(()));
+    assert_eq!(rig.show(SOCKET, "ActiveState"), "active");
+    rig.edit("RestartSec=50ms");
+    client.await_greeting();
+    client.finish_with_a_list();
+}

@@ -1,0 +1,143 @@
+//! The limit as rsync's users and the administrator see it: exact, told in rsync's own words, written down once per refusal,
+//! and no load takes the socket down.
+
+use super::client::{Client, Transfer, refusal, rsync, rsync_ok};
+use super::journal::{Journal, TOTAL_LIMIT};
+use super::rig::{FUSE, Rig, SERVICE};
+use std::io::Read as _;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
+use std::thread;
+
+/// N clients are served, real ones and bare ones; N+1 is refused; one leaves, the next is served.
+pub fn the_cap_is_exact_and_says_so(rig: &Rig) {
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=3");
+    let real = Transfer::begin(rig);
+    let bare = [Client::served(rig), Client::served(rig)];
+    rig.until_status("3/3 active, 0 waiting, 0 refused");
+
+    let out = rsync(rig, &["rsync://127.0.0.1/files/"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(5), "{out:?}");
+    assert!(said.contains("@ERROR: max connections (3) reached -- try again later"), "{said}");
+    assert_eq!(Client::to_rsync(rig).rest(), refusal(3));
+    rig.until_status("3/3 active, 0 waiting, 2 refused");
+
+    // A bare client's place is free again, and just that one.
+    let [gone, held] = bare;
+    drop(gone);
+    rig.until_status("2/3 active");
+    assert!(rsync_ok(rig, &["rsync://127.0.0.1/files/"]).contains("one"));
+    rig.until_status("2/3 active");
+    let third = Client::served(rig);
+    assert_eq!(Client::to_rsync(rig).rest(), refusal(3));
+    held.finish_with_a_list();
+    third.finish_with_a_list();
+
+    // And so is that of a real one which was killed.
+    rig.until_status("1/3 active");
+    drop(real);
+    rig.until_status("0/3 active, 0 waiting, 3 refused");
+    rig.assert_unharmed();
+}
+
+pub fn the_journal_entry_has_every_field(rig: &Rig) {
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=2");
+    let _held = [Client::served(rig), Client::served(rig)];
+    let journal = Journal::of_daemon(rig, &format!("MESSAGE_ID={TOTAL_LIMIT}"));
+
+    let mut refused = Client::to_rsync(rig);
+    let port = refused.port().to_string();
+    assert_eq!(refused.rest(), refusal(2));
+    let entry = journal.next();
+    let wanted = [
+        ("MESSAGE", format!("rejected connection: at capacity (2/2): 127.0.0.1 port {port} on 'rsync'")),
+        ("PRIORITY", "4".into()),
+        ("MESSAGE_ID", TOTAL_LIMIT.into()),
+        ("SYSLOG_IDENTIFIER", "sockcap".into()),
+        ("SOCKCAP_REASON", "total-limit".into()),
+        ("SOCKCAP_LISTENER", "rsync".into()),
+        ("SOCKCAP_PEER", format!("127.0.0.1 port {port}")),
+        ("SOCKCAP_PEER_ADDR", "127.0.0.1".into()),
+        ("SOCKCAP_PEER_PORT", port),
+        ("SOCKCAP_ACTIVE", "2".into()),
+        ("SOCKCAP_MAX", "2".into()),
+        ("SOCKCAP_REFUSED_TOTAL", "1".into()),
+        ("_SYSTEMD_UNIT", SERVICE.into()),
+        ("_TRANSPORT", "journal".into()),
+    ];
+    for (field, value) in wanted {
+        assert_eq!(entry.get(field), value, "{field}");
+    }
+    entry.get("SOCKCAP_QUEUE_DEPTH").parse::<u32>().expect("a number");
+    let wait: u64 = entry.get("SOCKCAP_WAIT_USEC").parse().expect("a number");
+    assert!(u128::from(wait) < FUSE.as_micros(), "waited {wait} us");
+
+    // The next one counts on, and shows an IPv6 peer as such.
+    let mut refused = Client::to(rig, Ipv6Addr::LOCALHOST, 873);
+    let port = refused.port();
+    assert_eq!(refused.rest(), refusal(2));
+    let entry = journal.next();
+    assert_eq!(entry.get("SOCKCAP_REFUSED_TOTAL"), "2");
+    assert_eq!(entry.get("SOCKCAP_PEER_ADDR"), "::1");
+    assert_eq!(entry.get("SOCKCAP_PEER_PORT"), port.to_string());
+    assert_eq!(entry.get("SOCKCAP_PEER"), format!("::1 port {port}"));
+}
+
+/// With `wait` nobody is refused: the kernel keeps the queue, and a place that becomes free goes to the longest waiting.
+pub fn waiting_clients_are_served_in_turn(rig: &Rig) {
+    // No ping before the fuse: the status must be brought up to date for its own sake.
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=1\nEnvironment=SOCKCAP_WHEN_FULL=wait\nWatchdogSec=1min");
+    let mut held = Client::served(rig);
+    let waiting = [(); 3].map(|()| Client::to_rsync(rig));
+    for mut next in waiting {
+        held.finish_with_a_list();
+        next.await_greeting();
+        held = next;
+    }
+    held.finish_with_a_list();
+    rig.until_status("0/1 active, 0 waiting, 0 refused");
+    rig.assert_unharmed();
+}
+
+/// More than five times the number that fails an Accept=yes socket for good; the first hits the service not yet started.
+pub fn a_thousand_quick_connections_leave_the_socket_up(rig: &Rig) {
+    const CLIENTS: usize = 8;
+    const EACH: usize = 125;
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=4");
+    rig.inside(|| {
+        thread::scope(|scope| {
+            for client in 0..CLIENTS {
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, 873)).expect("connect");
+                        stream.set_read_timeout(Some(FUSE)).expect("a timeout");
+                        // Half of them leave at once, half take the first bytes: a greeting in both outcomes.
+                        if (client + n) % 2 == 0 {
+                            let mut first = [0; 9];
+                            stream.read_exact(&mut first).expect("a greeting or a refusal");
+                            assert_eq!(&first, b"@RSYNCD: ");
+                        }
+                    }
+                });
+            }
+        });
+    });
+    rig.until_status("0/4 active");
+    rig.assert_unharmed();
+    rsync_ok(rig, &["rsync://127.0.0.1/files/"]);
+
+    // Each has one end, and the journal was not flooded: five lines and a summary per ten seconds.
+    let journal = Journal::of_daemon(rig, "");
+    rig.ok(&format!("systemctl stop {SERVICE}"));
+    let mut lines = 0;
+    let last = journal.until(|entry| {
+        lines += usize::from(entry.message().starts_with("rejected "));
+        entry.message().starts_with("stopped: ")
+    });
+    let numbers: Vec<usize> =
+        last.message().split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok()).collect();
+    let [accepted, ends @ ..] = &numbers[..] else { panic!("no numbers: {}", last.message()) };
+    assert_eq!(*accepted, CLIENTS * EACH + 1, "{}", last.message());
+    assert_eq!(*accepted, ends.iter().sum::<usize>(), "{}", last.message());
+    assert!(lines <= 30, "{lines} lines about refusals");
+}

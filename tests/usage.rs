@@ -1,0 +1,272 @@
+//! What the words of the command line and the environment mean, and what a mistake in them looks like: one line, exit 2.
+
+mod common;
+
+use std::fs;
+
+use common::*;
+
+/// Complete but for what a test adds.
+fn with(args: &[&str]) -> Start {
+    let mut all = vec!["--listen", "127.0.0.1:0"];
+    all.extend(args);
+    sockcap(&all)
+}
+
+/// A mistake whose line names the word that is wrong.
+#[track_caller]
+fn mistake(args: &[&str], named: &str) {
+    let line = with(args).output().mistake();
+    assert!(line.contains(named), "{args:?}: the line does not name {named:?}: {line}");
+}
+
+#[test]
+fn unknown_options() {
+    mistake(&["--no-such-thing"], "--no-such-thing");
+    mistake(&["--max-connection", "3"], "--max-connection");
+    mistake(&["-x"], "-x");
+    // not built yet: unknown, never ignored
+    mistake(&["--max-per-source", "3"], "--max-per-source");
+    mistake(&["--proxy-protocol"], "--proxy-protocol");
+}
+
+#[test]
+fn bad_numbers() {
+    for bad in ["x", "-1", "1.5", "", "99999999999999999999", "3 "] {
+        mistake(&[&format!("--max-connections={bad}")], "--max-connections");
+        mistake(&[&format!("--max-per-listener={bad}")], "--max-per-listener");
+        mistake(&[&format!("--backlog={bad}")], "--backlog");
+    }
+    for bad in ["x", "-1", "", "NaN", "inf"] {
+        mistake(&[&format!("--load-average={bad}")], "--load-average");
+    }
+    mistake(&["--max-connections"], "--max-connections");
+}
+
+#[test]
+fn bad_durations() {
+    for bad in ["x", "-1s", "", "5 parsecs", "99999999999999999999s"] {
+        mistake(&[&format!("--drain-timeout={bad}")], "--drain-timeout");
+        mistake(&[&format!("--kill-grace={bad}")], "--kill-grace");
+    }
+}
+
+#[test]
+fn bad_addresses() {
+    for bad in [
+        "",
+        "70000",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:70000",
+        "127.0.0.1:x",
+        ":::80",
+        "[::1]",
+        "@",
+        "relative/path",
+        "vsock:1",
+        "vsock:x:1",
+    ] {
+        let line = sockcap(&[&format!("--listen={bad}")]).output().mistake();
+        assert!(line.contains("--listen"), "--listen={bad}: {line}");
+    }
+    // longer than sun_path
+    let long = format!("/{}", "x".repeat(200));
+    sockcap(&["--listen", &long]).output().one_line(&[2]);
+}
+
+#[test]
+fn bad_words() {
+    mistake(&["--when-full", "maybe"], "--when-full");
+    mistake(&["--busy-reply", "morse"], "--busy-reply");
+    mistake(&["--pass", "pigeon"], "--pass");
+    mistake(&["--log-target", "wall"], "--log-target");
+    mistake(&["--max-per-listener", "=3"], "--max-per-listener");
+    mistake(&["--max-per-listener", "web=many"], "--max-per-listener");
+    mistake(&["--busy-message", "{nonsense}"], "nonsense");
+}
+
+/// A limit for a listener that does not exist limits nothing: it is a slip of the pen.
+#[test]
+fn a_limit_for_nobody() {
+    mistake(&["--max-per-listener", "nobody=3"], "nobody");
+}
+
+#[test]
+fn unknown_placeholders() {
+    let line = with(&[]).run(&["/bin/echo", "{remote_addr} {nonsense}"]).output().mistake();
+    assert!(line.contains("nonsense"), "{line}");
+    with(&[]).run(&["/bin/echo", "{"]).output().mistake();
+    with(&[]).run(&["/bin/echo", "{}"]).output().mistake();
+    with(&[]).run(&["/bin/echo", "{remote_addr"]).output().mistake();
+}
+
+#[test]
+fn no_command() {
+    let line = with(&[]).no_command().output().mistake();
+    assert!(line.starts_with("sockcap: no command was given"), "{line}");
+    let line = with(&["--"]).no_command().output().mistake();
+    assert!(line.starts_with("sockcap: no command was given"), "{line}");
+    with(&[]).run(&[""]).output().mistake();
+}
+
+#[test]
+fn no_sockets() {
+    let line = sockcap::<&str>(&[]).output().mistake();
+    assert_eq!(line, "sockcap: no listening sockets were passed and no --listen was given");
+}
+
+#[test]
+fn a_command_that_cannot_run() {
+    let dir = TempDir::new();
+    let text = dir.join("text");
+    fs::write(&text, "not a program").expect("write");
+    for missing in [dir.join("missing"), text, dir.join(""), "no-such-program-anywhere".into()] {
+        let line = with(&[]).run(&[&missing]).output().mistake();
+        assert!(line.contains(missing.trim_end_matches('/')), "the command is not named: {line}");
+    }
+}
+
+/// A name without a slash is looked for in PATH, once, at the start.
+#[test]
+fn a_command_from_path() {
+    let mut daemon = with(&[]).run(&["cat"]).start();
+    let ready = daemon.log().iter().find(|l| l.text.starts_with("ready: ")).expect("ready").text.clone();
+    assert!(ready.ends_with("/cat"), "{ready}");
+    echoes(&mut daemon.connect());
+    daemon.stop();
+}
+
+/// Every option, a value that is not its default, and its name in the environment.
+const OPTIONS: &[(&[&str], &str, &str)] = &[
+    (&["--backlog", "7"], "SOCKCAP_BACKLOG", "7"),
+    (&["--max-connections", "7"], "SOCKCAP_MAX_CONNECTIONS", "7"),
+    (&["--max-per-listener", "7"], "SOCKCAP_MAX_PER_LISTENER", "7"),
+    (&["--load-average", "7.5"], "SOCKCAP_LOAD_AVERAGE", "7.5"),
+    (&["--when-full", "wait"], "SOCKCAP_WHEN_FULL", "wait"),
+    (&["--busy-reply", "rsync"], "SOCKCAP_BUSY_REPLY", "rsync"),
+    (&["--busy-message", "go away"], "SOCKCAP_BUSY_MESSAGE", "go away"),
+    (&["--pass", "listen-fds"], "SOCKCAP_PASS", "listen-fds"),
+    (&["--drain-timeout", "7s"], "SOCKCAP_DRAIN_TIMEOUT", "7s"),
+    (&["--kill-grace", "7s"], "SOCKCAP_KILL_GRACE", "7s"),
+    (&["--log-target", "stderr"], "SOCKCAP_LOG_TARGET", "stderr"),
+    (&["--ipv4"], "SOCKCAP_IPV4", "true"),
+    (&["--ipv6"], "SOCKCAP_IPV6", "true"),
+    (&["--verbose"], "SOCKCAP_VERBOSE", "true"),
+    (&["--quiet"], "SOCKCAP_QUIET", "true"),
+];
+
+/// What `--check` prints.
+#[track_caller]
+fn checked(start: Start) -> String {
+    let ended = start.output();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert_eq!(ended.stderr, "", "{ended:?}");
+    assert!(!ended.stdout.is_empty(), "--check prints nothing");
+    ended.stdout
+}
+
+#[test]
+fn the_environment_says_the_same_as_the_option() {
+    let plain = checked(with(&["--check"]));
+    for (option, name, value) in OPTIONS {
+        let mut args = vec!["--check"];
+        args.extend(*option);
+        let by_option = checked(with(&args));
+        assert_ne!(by_option, plain, "{option:?} changes nothing in --check");
+        let by_name = checked(with(&["--check"]).env(name, *value));
+        assert_eq!(by_name, by_option, "{name}={value} is not {option:?}");
+    }
+    let by_option = checked(sockcap(&["--check", "--listen", "127.0.0.1:0"]));
+    let by_name = checked(sockcap(&["--check"]).env("SOCKCAP_LISTEN", "127.0.0.1:0"));
+    assert_eq!(by_name, by_option);
+}
+
+#[test]
+fn the_command_line_beats_the_environment() {
+    let others = ["8", "8", "8", "8.5", "refuse", "none", "come back", "stdio", "8s", "8s", "journal"];
+    for ((option, name, _), other) in OPTIONS.iter().zip(others) {
+        let mut args = vec!["--check"];
+        args.extend(*option);
+        assert_eq!(checked(with(&args).env(name, other)), checked(with(&args)), "{name} beats {option:?}");
+        assert_ne!(
+            checked(with(&["--check"]).env(name, other)),
+            checked(with(&args)),
+            "{name}={other} changes nothing"
+        );
+    }
+}
+
+#[test]
+fn a_bad_environment_is_a_mistake() {
+    for (option, name, _) in OPTIONS.iter().filter(|(_, name, _)| !name.ends_with("BUSY_MESSAGE")) {
+        let line = with(&[]).env(name, "nonsense!").output().mistake();
+        assert!(line.contains(option[0]) || line.contains(name), "neither {} nor {name} is named: {line}", option[0]);
+    }
+}
+
+#[test]
+fn the_aliases_are_the_option() {
+    let expected = checked(with(&["--check", "--max-connections", "7"]));
+    for alias in ["--max-clients", "--maxclients", "--processes"] {
+        assert_eq!(checked(with(&["--check", alias, "7"])), expected, "{alias}");
+    }
+    assert_eq!(checked(with(&["--check", "--max-load", "3"])), checked(with(&["--check", "--load-average", "3"])));
+}
+
+#[test]
+fn check_prints_the_settings_and_listens_to_nothing() {
+    let taken = tcp_listener("127.0.0.1:0", 16);
+    let addr = taken.local_addr().expect("address").to_string();
+    let text = checked(sockcap(&["--check", "--listen", &addr, "--max-connections", "7", "--busy-message", "go away"]));
+    for part in ["max-connections", "7", "go away", "when-full", "refuse", "/bin/cat", &addr] {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn check_finds_mistakes() {
+    mistake(&["--check", "--max-connections", "x"], "--max-connections");
+    with(&["--check"]).run(&["/nonexistent/command"]).output().mistake();
+    with(&["--check"]).run(&["/bin/echo", "{nonsense}"]).output().mistake();
+    with(&["--check"]).no_command().output().mistake();
+}
+
+#[test]
+fn help_and_version() {
+    for help in ["--help", "-h"] {
+        let ended = sockcap(&[help]).no_command().output();
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        assert_eq!(ended.stderr, "");
+        for (option, _, _) in OPTIONS {
+            assert!(ended.stdout.contains(option[0]), "{} is not in {help}", option[0]);
+        }
+        assert!(ended.stdout.contains("--listen") && ended.stdout.contains("--check"));
+    }
+    let ended = sockcap(&["--version"]).no_command().output();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    assert_eq!(ended.stdout.trim_end(), concat!("sockcap ", env!("CARGO_PKG_VERSION")));
+}
+
+/// `--quiet` says less, `--verbose` more, and neither changes what is done.
+#[test]
+fn quiet_and_verbose() {
+    let lines = |option: &str| {
+        let mut notify = Notify::new();
+        let ours = tcp_listener("127.0.0.1:0", 16);
+        let to = ours.local_addr().expect("address");
+        let mut daemon =
+            sockcap(&["--max-connections", "1", option]).pass(ours).env("NOTIFY_SOCKET", notify.path()).spawn();
+        notify.wait("READY=1");
+        let mut client = connect(to);
+        echoes(&mut client);
+        refused(connect(to));
+        drop(client);
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(daemon.finish().code(), Some(0));
+        daemon.log().to_vec()
+    };
+    let (quiet, verbose) = (lines("--quiet"), lines("--verbose"));
+    assert!(quiet.len() < verbose.len(), "quiet: {quiet:#?} verbose: {verbose:#?}");
+    assert!(quiet.iter().any(|l| l.text.starts_with("rejected connection: ")), "a warning is not noise: {quiet:#?}");
+}
