@@ -22,8 +22,8 @@ use std::time::Duration;
 #[command(name = "sockcap", version, override_usage = "sockcap [OPTIONS] -- COMMAND [ARG...]", after_help = AFTER_HELP)]
 #[command(max_term_width = 100)]
 pub struct Args {
-    /// Listen without systemd: PORT, HOST:PORT, [IPV6]:PORT, /path, @abstract, vsock:CID:PORT (repeatable)
-    #[arg(long, value_name = "ADDR", env = "SOCKCAP_LISTEN")]
+    /// Where to listen without systemd.
+    #[arg(long, value_name = "ADDR", env = "SOCKCAP_LISTEN", help = LISTEN_HELP)]
     listen: Vec<String>,
 
     /// A name or a bare port means IPv4 only
@@ -95,6 +95,10 @@ pub struct Args {
     #[arg(value_name = "COMMAND", last = true, action = ArgAction::Append)]
     command: Vec<OsString>,
 }
+
+/// Not a doc comment: rustdoc would take the brackets for a link.
+const LISTEN_HELP: &str =
+    "Listen without systemd: PORT, HOST:PORT, [IPV6]:PORT, /path, @abstract, vsock:CID:PORT (repeatable)";
 
 const AFTER_HELP: &str = "\
 Each option is also read from the environment (SOCKCAP_MAX_CONNECTIONS=8); the command line wins.

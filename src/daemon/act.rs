@@ -128,8 +128,8 @@ impl Daemon {
     }
 
     /// The summaries that are due; what the log does not take goes into the next one.
-    pub(super) fn tell_summaries(&mut self, now: Instant, all: bool) {
-        for summary in self.throttle.due(now, all) {
+    pub(super) fn tell_summaries(&mut self, now: Instant) {
+        for summary in self.throttle.due(now, false) {
             if !self.log.tell(Event::RejectedMore(summary)) {
                 self.throttle.missed(now, summary.reason, summary.count);
             }

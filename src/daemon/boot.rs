@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::run::Daemon;
-use super::settings::{Settings, when_full};
+use super::settings::Settings;
 use crate::child::template::Template;
 use crate::child::{environment, program};
 use crate::listen::{Listener, Shown, adopt, open};
 use crate::policy::limit::Rules;
-use crate::sys::spawn::{Image, Pass};
+use crate::sys::spawn::Image;
 use crate::sys::{plain, socket};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Write;
@@ -124,6 +124,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         line("listen", &"the sockets that systemd passes (none now)");
     }
     let limit = crate::observe::event::limit;
+    line("family", &settings.family);
     line("backlog", &settings.backlog);
     line("max-connections", &limit(settings.max_connections));
     for (name, max) in &settings.max_per_listener {
@@ -134,12 +135,14 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         Some(below) => line("load-average", &below),
         None => line("load-average", &"off"),
     }
-    line("when-full", &when_full(settings.when_full));
+    line("when-full", &settings.when_full);
     line("busy-reply", &settings.busy_reply);
     line("busy-message", &settings.busy_message);
-    line("pass", &if settings.pass == Pass::Stdio { "stdio" } else { "listen-fds" });
+    line("pass", &settings.pass);
     line("drain-timeout", &humantime::format_duration(settings.drain_timeout));
     line("kill-grace", &humantime::format_duration(settings.kill_grace));
+    line("log", &settings.most);
+    line("log-target", &settings.log_target);
     let rest = settings.command.iter().skip(1).map(|word| word.to_string_lossy());
     let command = std::iter::once(program.to_string_lossy()).chain(rest).collect::<Vec<_>>().join(" ");
     line("command", &command);

@@ -3,7 +3,7 @@
 //! A slot that came free is seen before a slot is given, and nothing in here waits but `epoll_wait`.
 #![forbid(unsafe_code)]
 
-use super::settings::{Settings, when_full};
+use super::settings::Settings;
 use super::stop::Stop;
 use crate::child::Children;
 use crate::child::template::Template;
@@ -147,7 +147,7 @@ impl Daemon {
             let local = Shown(&door.listener.local).to_string();
             self.log.tell(Event::Listening { local, listener: door.name.clone() });
         }
-        let (max, when_full) = (self.settings.max_connections, when_full(self.settings.when_full));
+        let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
         self.log.tell(Event::Ready { max, when_full, command: self.command.clone() });
         self.notify.ready();
         let mut events = [EpollEvent::empty(); EVENTS];
@@ -279,7 +279,7 @@ impl Daemon {
             (0..self.doors.len()).for_each(|id| self.keep_interest(id));
         }
         if self.throttle.deadline().is_some_and(|at| at <= now) {
-            self.tell_summaries(now, false);
+            self.tell_summaries(now);
         }
         self.stop_timer(now);
         self.notify.watchdog(now);

@@ -44,11 +44,3 @@ pub struct Settings {
     /// COMMAND and its arguments.
     pub command: Vec<OsString>,
 }
-
-/// The word for `--when-full`.
-pub fn when_full(when_full: WhenFull) -> &'static str {
-    match when_full {
-        WhenFull::Refuse => "refuse",
-        WhenFull::Wait => "wait",
-    }
-}

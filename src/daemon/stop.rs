@@ -5,7 +5,9 @@ use super::run::Daemon;
 use crate::observe::event::Event;
 use crate::policy::gate;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// While stopping, the manager is asked for this much more time...
@@ -83,6 +85,10 @@ impl Daemon {
                 self.stop = Stop::Draining { until: now + patience, next_word: now };
                 self.judge(now, gate::Event::Drain);
                 (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+                for door in self.doors.iter().filter(|door| door.listener.is_own) {
+                    // Nobody will serve this queue. systemd's sockets stay as they are: it has the next daemon.
+                    let _ = shutdown(door.listener.fd.as_raw_fd(), Shutdown::Both);
+                }
                 self.notify.stopping();
                 self.log.tell(Event::Draining { signal, active: self.children.len(), patience });
             }
@@ -140,12 +146,11 @@ impl Daemon {
 
     /// The last words.
     pub(super) fn finish(mut self) {
-        let now = Instant::now();
-        self.tell_summaries(now, true);
-        self.log.tell(Event::Stopped(self.counters));
+        let mut last: Vec<_> = self.throttle.due(Instant::now(), true).map(Event::RejectedMore).collect();
+        last.push(Event::Stopped(self.counters));
         for path in self.doors.iter().filter_map(|door| door.listener.unlink.as_ref()) {
             let _ = std::fs::remove_file(path); // gone already is as good
         }
-        self.log.finish();
+        self.log.finish(last);
     }
 }

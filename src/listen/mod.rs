@@ -24,6 +24,8 @@ pub struct Listener {
     pub is_tcp: bool,
     /// Whether each connection must be asked for its own local address, since this one is a wildcard.
     pub is_wildcard: bool,
+    /// Whether we made it; systemd's are only borrowed.
+    pub is_own: bool,
     /// A path to remove at the end, for a UNIX socket that we made.
     pub unlink: Option<std::path::PathBuf>,
 }
@@ -82,7 +84,7 @@ impl Listener {
         nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(flags)).map_err(io::Error::from)?;
         let is_wildcard = matches!(&local, Address::Ip(at) if at.ip().is_unspecified());
         let is_tcp = socket::tcp_info(fd.as_fd()).is_ok();
-        Ok(Listener { fd, name, local, is_tcp, is_wildcard, unlink: None })
+        Ok(Listener { fd, name, local, is_tcp, is_wildcard, is_own: false, unlink: None })
     }
 
     /// Connections that wait in the kernel's queue; `None` where only TCP would tell.

@@ -81,6 +81,16 @@ pub enum Family {
     V6,
 }
 
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Family::Any => "IPv4 and IPv6",
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
 /// Opens what `text` names; a host name may give several sockets.
 ///
 /// # Errors
@@ -88,7 +98,9 @@ pub enum Family {
 pub fn open(place: &Place, text: &str, family: Family) -> io::Result<Vec<Listener>> {
     let finish = |fd: OwnedFd| -> io::Result<Listener> {
         socket::listen(fd.as_fd(), i32::MAX)?;
-        Listener::new(fd, text.to_owned()).map_err(|unfit| io::Error::other(unfit.to_string()))
+        let mut listener = Listener::new(fd, text.to_owned()).map_err(|unfit| io::Error::other(unfit.to_string()))?;
+        listener.is_own = true;
+        Ok(listener)
     };
     match place {
         Place::Port(port) => {

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::listen::accept::Peer;
+use crate::policy::gate::WhenFull;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::throttle::Summary;
 use std::fmt;
@@ -19,6 +20,17 @@ pub enum Severity {
     Notice,
     /// 6: each connection, with `--verbose`.
     Info,
+}
+
+impl std::fmt::Display for Severity {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Severity::Error => "errors",
+            Severity::Warning => "refusals and trouble",
+            Severity::Notice => "start, stop, refusals and trouble",
+            Severity::Info => "each connection",
+        })
+    }
 }
 
 impl Severity {
@@ -77,7 +89,7 @@ pub enum Event {
     /// A listener is ready.
     Listening { local: String, listener: Arc<str> },
     /// Everything is.
-    Ready { max: u32, when_full: &'static str, command: String },
+    Ready { max: u32, when_full: WhenFull, command: String },
     /// A refusal, singly.
     Rejected(Box<Rejected>),
     /// The refusals that were not told singly.

@@ -35,10 +35,21 @@ pub enum Target {
     Stderr,
 }
 
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Target::Auto => "auto",
+            Target::Journal => "journal",
+            Target::Stderr => "stderr",
+        })
+    }
+}
+
 /// The near end of the log.
 #[derive(Debug)]
 pub struct Log {
     sender: SyncSender<Event>,
+    last_words: SyncSender<Vec<Event>>,
     finished: Receiver<()>,
     most: Severity,
     lost: u64,
@@ -51,6 +62,7 @@ impl Log {
     /// If no thread can be started.
     pub fn start(target: Target, most: Severity) -> io::Result<Log> {
         let (sender, events) = sync_channel(WAITING);
+        let (last_words, last) = sync_channel(1);
         let (done, finished) = sync_channel(1);
         let wants_journal = match target {
             Target::Auto => libsystemd::logging::connected_to_journal(),
@@ -58,10 +70,10 @@ impl Log {
             Target::Stderr => false,
         };
         thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || {
-            write_all(wants_journal, &events);
+            write_all(wants_journal, &events, &last);
             let _ = done.send(());
         })?;
-        Ok(Log { sender, finished, most, lost: 0 })
+        Ok(Log { sender, last_words, finished, most, lost: 0 })
     }
 
     /// Whether entries of this severity are told.
@@ -82,21 +94,28 @@ impl Log {
         taken
     }
 
-    /// Lets the log finish, but not for long.
-    pub fn finish(self) {
+    /// Ends the log with these entries. They have a place of their own, so that a log which is behind does
+    /// not lose the totals; it is waited for, but not for long.
+    pub fn finish(self, mut last: Vec<Event>) {
+        last.retain(|event| self.tells(event.severity()));
+        if self.lost > 0 {
+            last.insert(0, Event::Lost { count: self.lost });
+        }
+        let _ = self.last_words.send(last); // the only one, into a channel that holds one
         drop(self.sender);
         let _ = self.finished.recv_timeout(LAST_WORDS);
     }
 }
 
-fn write_all(wants_journal: bool, events: &Receiver<Event>) {
+fn write_all(wants_journal: bool, events: &Receiver<Event>, last: &Receiver<Vec<Event>>) {
     let journal = if wants_journal { journal_layer() } else { None };
     let is_journal = journal.is_some();
     let stderr = (!is_journal).then(|| Lines { prefix: !io::stderr().is_terminal() });
     let subscriber = tracing_subscriber::registry().with(journal).with(stderr);
     tracing::subscriber::with_default(subscriber, || {
         let mut lost = 0;
-        for event in events {
+        // `events` ends when the near end is dropped, which is after the last words were sent.
+        for event in events.iter().chain(std::iter::from_fn(|| last.try_recv().ok()).flatten()) {
             // The layer itself ignores errors, so whether somebody listens is asked before.
             if is_journal && !journal_listens() {
                 lost += 1;

@@ -23,6 +23,15 @@ pub enum WhenFull {
     Wait,
 }
 
+impl std::fmt::Display for WhenFull {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            WhenFull::Refuse => "refuse",
+            WhenFull::Wait => "wait",
+        })
+    }
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event {

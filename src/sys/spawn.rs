@@ -3,7 +3,7 @@
 //! The parent goes on accepting while the child is still in execve(2): 1.3 times the rate of vfork on
 //! two processors. What makes that sound:
 //!
-//! * the child makes only raw system calls, on memory that was made ready before ([`Slot`]) and that
+//! * the child makes only raw system calls, on memory that was made ready before (`Slot`) and that
 //!   nobody touches until the kernel zeroes `tid` (CLONE_CHILD_CLEARTID: at exec or death);
 //! * it has its own stack; it allocates nothing, takes no lock, uses no thread-local storage;
 //! * no signal handler exists in this process (`process::default_signal_actions`), and all signals are
@@ -41,6 +41,15 @@ pub enum Pass {
     Stdio,
     /// On descriptor 3, with LISTEN_FDS=1 and the command's own LISTEN_PID.
     ListenFds,
+}
+
+impl std::fmt::Display for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Pass::Stdio => "stdio",
+            Pass::ListenFds => "listen-fds",
+        })
+    }
 }
 
 /// What is the same for every connection.
