@@ -14,6 +14,7 @@ need socat socat
 need ip iproute2
 need prlimit util-linux
 need ps procps
+need strace strace
 need systemd-nspawn systemd-container
 need systemd-analyze systemd
 need mmdebstrap mmdebstrap

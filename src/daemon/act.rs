@@ -184,8 +184,11 @@ impl Daemon {
         // Cleared first: a child that ends during the walk sends a SIGCHLD, which is read after it.
         self.unhealed = None;
         self.signals_since_walk = 0;
-        while let Ok(Some((pid, exit))) = reap(None) {
-            self.ended(now, pid, exit);
+        while !self.children.is_empty() {
+            match reap(None) {
+                Ok(Some((pid, exit))) => self.ended(now, pid, exit),
+                _ => break,
+            }
         }
     }
 

@@ -1,0 +1,73 @@
+//! The system call budget: what one connection may cost the daemon, so that a later change cannot quietly add a call.
+//!
+//! Counted by strace over 1,000 connections of which each is over before the next begins: the case in which nothing can be shared.
+
+mod common;
+
+use common::*;
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+const CONNECTIONS: u32 = 1000;
+/// Start, stop, and a timer now and then.
+const SLACK: f64 = 0.2;
+
+/// Calls of the daemon's main thread by name, over [`CONNECTIONS`] connections; `None` if strace cannot be had.
+fn counted(listen: &str) -> Option<BTreeMap<String, f64>> {
+    if !Command::new("strace").args(["-c", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
+        skip("the system call budget", "strace is not installed or may not trace");
+        return None;
+    }
+    let dir = TempDir::new();
+    let table = dir.join("strace");
+    let mut daemon = sockcap(&["--listen", listen])
+        // -D: the tracer is the grandchild, so that the daemon's pid is the one we started.
+        .wrap(&["strace", "-D", "-c", "-o", &table])
+        .run(&["/bin/echo", "done"])
+        .start();
+    for _ in 0..CONNECTIONS {
+        assert_eq!(to_end(daemon.connect()), "done\n");
+    }
+    daemon.stop();
+    // The tracer writes its table after the tracee's end.
+    until("strace has written its table", || fs::read_to_string(&table).is_ok_and(|text| text.contains(" total")));
+    let text = fs::read_to_string(&table).unwrap();
+    let rows = text.lines().filter_map(|row| {
+        let words: Vec<_> = row.split_whitespace().collect();
+        // % time, seconds, usecs/call, calls, [errors,] name
+        let calls: f64 = words.get(3)?.parse().ok()?;
+        Some(((*words.last()?).to_owned(), calls / f64::from(CONNECTIONS)))
+    });
+    Some(rows.filter(|(name, _)| name != "total").collect())
+}
+
+#[test]
+fn one_connection_costs_ten_calls() {
+    let Some(counts) = counted("127.0.0.1:0") else { return };
+    let budget = [
+        ("accept4", 1.0),    // takes it, with the peer's address
+        ("getsockopt", 2.0), // TCP_INFO: is it still there, how long did it wait; SO_COOKIE
+        ("clone", 1.0),
+        ("close", 1.0),      // our copy
+        ("epoll_wait", 2.0), // for the connection, for its end
+        ("read", 1.0),       // the signalfd
+        ("wait4", 2.0),      // the one that ended; and, while another lives, that it still does
+        // std looks before it closes, in debug builds.
+        ("fcntl", if cfg!(debug_assertions) { 1.0 } else { 0.0 }),
+    ];
+    for (name, calls) in &counts {
+        let allowed = budget.iter().find(|(known, _)| known == name).map_or(0.0, |(_, allowed)| *allowed);
+        assert!(*calls <= allowed + SLACK, "{name}: {calls} calls for each connection, {allowed} allowed: {counts:?}");
+    }
+    assert!(counts["clone"] >= 1.0, "strace has counted something else: {counts:?}");
+}
+
+/// A wildcard listener must ask for the local address; that is all it may cost more.
+#[test]
+fn a_wildcard_costs_one_more() {
+    let Some(counts) = counted("[::]:0") else { return };
+    assert!(counts["getsockname"] <= 1.0 + SLACK, "{counts:?}");
+    let checks = if cfg!(debug_assertions) { 1.0 } else { 0.0 };
+    assert!(counts.values().sum::<f64>() <= 11.0 + checks + 2.0 * SLACK, "{counts:?}");
+}
