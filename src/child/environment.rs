@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 use super::Facts;
+use crate::policy::limit::ListenerId;
 use crate::sys::socket::Address;
 use crate::sys::spawn::{Pass, Words};
 use std::ffi::{CString, OsString};
 use std::io::Write;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 
 /// Variables between systemd and this daemon, or of another connection: no business of a command's.
@@ -60,56 +62,111 @@ pub fn cleaned(vars: impl Iterator<Item = (OsString, OsString)>, pass: Pass) -> 
     all
 }
 
-/// Adds the variables of one connection.
-pub fn fill(facts: &Facts, words: &mut Words) {
-    match &facts.peer.address {
-        Address::Ip(peer) => {
-            let (ip, port) = (peer.ip(), peer.port());
-            put(words, format_args!("REMOTE_ADDR={ip}"));
-            put(words, format_args!("REMOTE_PORT={port}"));
-            put(words, format_args!("PROTO=TCP"));
-            put(words, format_args!("TCPREMOTEIP={ip}"));
-            put(words, format_args!("TCPREMOTEPORT={port}"));
-            if let Address::Ip(local) = facts.local {
-                put(words, format_args!("TCPLOCALIP={}", local.ip()));
-                put(words, format_args!("TCPLOCALPORT={}", local.port()));
-            }
-            put(words, format_args!("TCPCONNNUM={}", facts.of_source));
-        }
-        Address::Vsock { cid, port } => {
-            // systemd's form (socket_address_print for AF_VSOCK without the port).
-            put(words, format_args!("REMOTE_ADDR=vsock:{cid}"));
-            put(words, format_args!("REMOTE_PORT={port}"));
-        }
-        Address::Unix(name) => {
-            if let Some(name) = name {
-                words.env(|out| {
-                    out.extend_from_slice(b"REMOTE_ADDR=");
-                    out.extend_from_slice(name);
-                });
-            }
-            put(words, format_args!("PROTO=IPC"));
-            if let Some((_, uid, gid)) = facts.peer.credentials {
-                put(words, format_args!("IPCREMOTEEUID={uid}"));
-                put(words, format_args!("IPCREMOTEEGID={gid}"));
-            }
-            words.env(|out| {
-                out.extend_from_slice(b"IPCREMOTEPATH=");
-                out.extend_from_slice(name.as_deref().unwrap_or_default());
+/// Entries that are the same for all connections of a kind, or of a listener; made once.
+#[derive(Debug)]
+pub struct Entries {
+    /// All of them, for `sys::spawn::Image`.
+    pub all: Vec<CString>,
+    /// By listener: where its own `TCPLOCALIP` and `TCPLOCALPORT` are, unless each connection has others.
+    local: Vec<Option<usize>>,
+}
+
+const PROTO_TCP: usize = 0;
+const PROTO_IPC: usize = 1;
+
+impl Entries {
+    /// For these listeners, in this order.
+    pub fn new<'a>(locals: impl Iterator<Item = (&'a Address, bool)>) -> Self {
+        let mut entries = Entries { all: vec![c"PROTO=TCP".into(), c"PROTO=IPC".into()], local: Vec::new() };
+        for (local, is_wildcard) in locals {
+            entries.local.push(match local {
+                Address::Ip(at) if !is_wildcard => {
+                    let pair = [format!("TCPLOCALIP={}", at.ip()), format!("TCPLOCALPORT={}", at.port())];
+                    // An address has no NUL.
+                    entries.all.extend(pair.into_iter().filter_map(|entry| CString::new(entry).ok()));
+                    Some(entries.all.len() - 2)
+                }
+                _ => None,
             });
-            put(words, format_args!("IPCCONNNUM={}", facts.of_source));
         }
-        Address::Other => {}
+        entries
     }
-    if let Some(cookie) = facts.cookie {
-        put(words, format_args!("SO_COOKIE={cookie}"));
+
+    /// Adds the variables of one connection.
+    pub fn fill(&self, listener: ListenerId, facts: &Facts, words: &mut Words) {
+        match &facts.peer.address {
+            Address::Ip(peer) => {
+                words.env_fixed(PROTO_TCP);
+                match (self.local[listener], facts.local) {
+                    (Some(at), _) => [at, at + 1].into_iter().for_each(|entry| words.env_fixed(entry)),
+                    (None, Address::Ip(local)) => {
+                        words.env(|out| address(b"TCPLOCALIP=", local.ip(), out));
+                        words.env(|out| number(b"TCPLOCALPORT=", local.port().into(), out));
+                    }
+                    _ => {}
+                }
+                words.env(|out| address(b"REMOTE_ADDR=", peer.ip(), out));
+                words.env(|out| number(b"REMOTE_PORT=", peer.port().into(), out));
+                words.env(|out| address(b"TCPREMOTEIP=", peer.ip(), out));
+                words.env(|out| number(b"TCPREMOTEPORT=", peer.port().into(), out));
+                words.env(|out| number(b"TCPCONNNUM=", facts.of_source.into(), out));
+            }
+            Address::Vsock { cid, port } => {
+                // The form of systemd's sockaddr_pretty() for AF_VSOCK without a port.
+                words.env(|out| number(b"REMOTE_ADDR=vsock:", (*cid).into(), out));
+                words.env(|out| number(b"REMOTE_PORT=", (*port).into(), out));
+            }
+            Address::Unix(name) => {
+                words.env_fixed(PROTO_IPC);
+                if let Some(name) = name {
+                    words.env(|out| text(b"REMOTE_ADDR=", name, out));
+                }
+                if let Some((_, uid, gid)) = facts.peer.credentials {
+                    words.env(|out| number(b"IPCREMOTEEUID=", uid.into(), out));
+                    words.env(|out| number(b"IPCREMOTEEGID=", gid.into(), out));
+                }
+                words.env(|out| text(b"IPCREMOTEPATH=", name.as_deref().unwrap_or_default(), out));
+                words.env(|out| number(b"IPCCONNNUM=", facts.of_source.into(), out));
+            }
+            Address::Other => {}
+        }
+        if let Some(cookie) = facts.cookie {
+            words.env(|out| number(b"SO_COOKIE=", cookie, out));
+        }
     }
 }
 
-fn put(words: &mut Words, entry: std::fmt::Arguments) {
-    words.env(|out| {
-        let _ = out.write_fmt(entry); // writing to a Vec cannot fail
-    });
+fn text(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(value);
+}
+
+/// `core::fmt` takes five times as long, and this is on the path of every connection.
+fn number(name: &[u8], value: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
+    let (mut digits, mut at, mut rest) = ([0; 20], 20, value);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            return out.extend_from_slice(&digits[at..]);
+        }
+    }
+}
+
+fn address(name: &[u8], ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            number(name, a.into(), out);
+            [b, c, d].into_iter().for_each(|octet| number(b".", octet.into(), out));
+        }
+        IpAddr::V6(ip) => {
+            out.extend_from_slice(name);
+            let _ = write!(out, "{ip}"); // writing to a Vec cannot fail
+        }
+    }
 }
 
 #[cfg(test)]
@@ -131,5 +188,20 @@ mod tests {
         assert_eq!(cleaned(vars.clone(), Pass::Stdio), [c"PATH=x".into(), CString::new("JOURNAL_STREAM=x").unwrap()]);
         let passed = cleaned(vars, Pass::ListenFds);
         assert!(passed.iter().any(|entry| entry.as_bytes() == b"LISTEN_FDS=1"));
+    }
+
+    #[test]
+    fn numbers_and_addresses() {
+        let written = |write: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            write(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        for value in [0, 9, 10, 65535, u64::MAX] {
+            assert_eq!(written(&|out| number(b"N=", value, out)), format!("N={value}"));
+        }
+        for ip in ["0.0.0.0", "192.0.2.255", "::1", "2001:db8::7"] {
+            assert_eq!(written(&|out| address(b"IP=", ip.parse().unwrap(), out)), format!("IP={ip}"));
+        }
     }
 }

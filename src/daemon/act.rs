@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::run::{Daemon, Episode};
-use crate::child::{Child, Facts, environment};
+use crate::child::{Child, Facts};
 use crate::listen::accept::Connection;
 use crate::observe::event::{Event, Rejected, Severity};
 use crate::policy::gate::{self, Action};
@@ -69,7 +69,7 @@ impl Daemon {
         };
         let started = self.spawner.begin().and_then(|mut words| {
             self.template.fill(&facts, &mut words);
-            environment::fill(&facts, &mut words);
+            self.entries.fill(connection.listener, &facts, &mut words);
             words.spawn(connection.fd.as_fd())
         });
         let pid = match started {

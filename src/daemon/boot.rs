@@ -48,14 +48,16 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         system(socket::listen(listener.fd.as_fd(), settings.backlog), &what)?;
     }
     let rules = rules(&settings, &listeners)?;
+    let entries = environment::Entries::new(listeners.iter().map(|listener| (&listener.local, listener.is_wildcard)));
     let image = Image {
         program,
+        entries: entries.all.clone(),
         arguments: template.fixed.clone(),
         environment: environment::cleaned(std::env::vars_os(), settings.pass),
         pass: settings.pass,
         nofile: raise_descriptor_limit(),
     };
-    let daemon = system(Daemon::new(settings, rules, listeners, image, template), "cannot start")?;
+    let daemon = system(Daemon::new(settings, rules, listeners, image, (template, entries)), "cannot start")?;
     daemon.run().map_err(Failure::System)
 }
 

@@ -6,6 +6,7 @@
 use super::settings::Settings;
 use super::stop::Stop;
 use crate::child::Children;
+use crate::child::environment::Entries;
 use crate::child::template::Template;
 use crate::listen::accept::{Accepted, accept};
 use crate::listen::linger::Lingering;
@@ -18,9 +19,9 @@ use crate::policy::limit::{ListenerId, Rules};
 use crate::policy::source::Sources;
 use crate::policy::throttle::Throttle;
 use crate::reply::Replies;
-use crate::sys::plain;
 use crate::sys::process::awaited_signals;
 use crate::sys::spawn::{Image, Spawner};
+use crate::sys::{memory, plain};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
@@ -66,6 +67,7 @@ pub(super) struct Daemon {
     pub(super) gate: Gate,
     pub(super) actions: Vec<Action>,
     pub(super) template: Template,
+    pub(super) entries: Entries,
     pub(super) spawner: Spawner,
     pub(super) reports: OwnedFd,
     pub(super) children: Children,
@@ -95,7 +97,7 @@ impl Daemon {
         rules: Rules,
         listeners: Vec<Listener>,
         image: Image,
-        template: Template,
+        (template, entries): (Template, Entries),
     ) -> io::Result<Daemon> {
         let now = Instant::now();
         let command = image.program.to_string_lossy().into_owned();
@@ -113,6 +115,7 @@ impl Daemon {
             doors: listeners.into_iter().map(door).collect(),
             actions: Vec::with_capacity(8),
             template,
+            entries,
             spawner,
             reports,
             children: Children::new(),
@@ -150,6 +153,7 @@ impl Daemon {
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
         self.log.tell(Event::Ready { max, when_full, command: self.command.clone() });
         self.notify.ready();
+        memory::forget_startup_pages();
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
             let timeout = self.timeout(Instant::now());

@@ -2,6 +2,7 @@
 //!
 //! Every block says why it is sound. Nothing here decides anything.
 
+pub mod memory;
 pub mod process;
 mod raw;
 pub mod socket;

@@ -61,6 +61,8 @@ pub struct Image {
     pub arguments: Vec<CString>,
     /// The cleaned environment, `NAME=value`.
     pub environment: Vec<CString>,
+    /// Entries that some connections get, by the index that [`Words::env_fixed`] takes.
+    pub entries: Vec<CString>,
     /// Where the connection goes.
     pub pass: Pass,
     /// RLIMIT_NOFILE (soft, hard) to give back to the command, if the daemon raised its own.
@@ -94,6 +96,8 @@ struct Slot {
     /// Positions in `argv` whose words are in `bytes`.
     own: Vec<usize>,
     envp: Vec<*const c_char>,
+    /// The same for `envp`.
+    own_env: Vec<usize>,
     argv_start: *const *const c_char,
     envp_start: *const *const c_char,
 }
@@ -164,6 +168,7 @@ impl Spawner {
         slot.bytes.clear();
         slot.argv.clear();
         slot.own.clear();
+        slot.own_env.clear();
         slot.envp.truncate(self.image.environment.len());
         Ok(Words { slot, image: &self.image, async_exec: self.async_exec })
     }
@@ -186,6 +191,7 @@ impl Spawner {
             bytes: Vec::with_capacity(512),
             argv: Vec::new(),
             own: Vec::new(),
+            own_env: Vec::new(),
             argv_start: ptr::null(),
             envp_start: ptr::null(),
             envp: self.image.environment.iter().map(|entry| entry.as_ptr()).collect(),
@@ -272,8 +278,14 @@ impl Words<'_> {
         self.append(write);
     }
 
+    /// One more environment entry: `entries[index]` of the image.
+    pub fn env_fixed(&mut self, index: usize) {
+        self.slot.envp.push(self.image.entries[index].as_ptr());
+    }
+
     /// One more environment entry, `NAME=value`, as `write` appends it.
     pub fn env(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.slot.own_env.push(self.slot.envp.len());
         self.slot.envp.push(offset(&self.slot.bytes));
         self.append(write);
     }
@@ -296,12 +308,10 @@ impl Words<'_> {
     pub fn spawn(self, connection: BorrowedFd) -> io::Result<i32> {
         let slot = self.slot;
         let base = slot.bytes.as_ptr();
-        for entry in slot.envp.iter_mut().skip(self.image.environment.len()) {
-            *entry = base.wrapping_add(entry.addr()).cast();
-        }
-        for at in slot.own.iter() {
-            let entry = &mut slot.argv[*at];
-            *entry = base.wrapping_add(entry.addr()).cast();
+        for (words, own) in [(&mut slot.argv, &slot.own), (&mut slot.envp, &slot.own_env)] {
+            for at in own {
+                words[*at] = base.wrapping_add(words[*at].addr()).cast();
+            }
         }
         if slot.pass == Pass::ListenFds {
             slot.envp.push(slot.listen_pid.as_ptr().cast());
