@@ -3,13 +3,14 @@
 
 use sockcap::cli::{self, Task};
 use sockcap::daemon::{self, Failure};
-use sockcap::sys::process;
+use sockcap::sys::{memory, process};
 use std::io::Write;
 
 fn main() {
     // First of all, so that no signal falls between what we inherit and the loop that reads them.
     process::default_signal_actions();
     process::close_all_on_exec();
+    memory::share_one_heap();
     let result = match process::awaited_signals().thread_set_mask() {
         Err(error) => Err(Failure::System(format!("cannot block signals: {}", error.desc()))),
         Ok(()) => run(),

@@ -52,7 +52,7 @@ impl Daemon {
         refused
     }
 
-    fn start(&mut self, now: Instant, connection: Connection) {
+    fn start(&mut self, now: Instant, mut connection: Connection) {
         let door = &self.doors[connection.listener];
         let own_address = match door.listener.is_wildcard {
             true => socket::local_address(connection.fd.as_fd()).ok(),
@@ -78,7 +78,7 @@ impl Daemon {
                 self.sources.leave(source);
                 self.judge(now, gate::Event::Ended(connection.listener));
                 self.start_failed(now, &error);
-                self.reject(now, &connection, Refusal::count(Reason::StartFailed, self.gate.census().active, 0));
+                self.reject(now, &mut connection, Refusal::count(Reason::StartFailed, self.gate.census().active, 0));
                 self.tell_unavailable(now, connection.fd);
                 self.pause_accepting(now);
                 return;
@@ -100,18 +100,21 @@ impl Daemon {
         }
     }
 
-    fn refuse(&mut self, now: Instant, connection: Connection, refusal: Refusal) {
-        self.reject(now, &connection, refusal);
+    fn refuse(&mut self, now: Instant, mut connection: Connection, refusal: Refusal) {
+        self.reject(now, &mut connection, refusal);
         let reply = self.replies.busy(refusal.active, refusal.max);
         self.lingering.refuse(now, connection.fd, reply, &self.epoll);
     }
 
     /// Counts a refusal, and tells it unless too many are told already.
-    fn reject(&mut self, now: Instant, connection: &Connection, refusal: Refusal) {
+    fn reject(&mut self, now: Instant, connection: &mut Connection, refusal: Refusal) {
         let reason = refusal.reason;
         self.counters.refused[reason.index()] += 1;
         if !self.throttle.admit(now, reason) {
             return;
+        }
+        if connection.waited_usec.is_none() {
+            connection.read_wait();
         }
         let door = &self.doors[connection.listener];
         let told = self.log.tell(Event::Rejected(Box::new(Rejected {

@@ -34,6 +34,10 @@ const KEY_REPORTS: u64 = u64::MAX - 1;
 /// Listeners have keys from 0, lingering refusals from here.
 const KEY_LINGER: u64 = 1 << 32;
 const EVENTS: usize = 64;
+/// Connections taken from one listener in one turn.
+const AT_ONCE: usize = 4;
+/// After so long the log has told of the start, and nothing that only the start needs is in use.
+const SETTLED: Duration = Duration::from_millis(100);
 /// First and longest pause when accept or clone run out of something.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// SIGCHLD coalesces, so an end may come without a signal of its own; it is found this much later,
@@ -89,6 +93,7 @@ pub(super) struct Daemon {
     accept_trouble: Option<Episode>,
     pub(super) start_trouble: Option<Episode>,
     pub(super) stop: Stop,
+    settles: Option<Instant>,
 }
 
 impl Daemon {
@@ -136,6 +141,7 @@ impl Daemon {
             accept_trouble: None,
             start_trouble: None,
             stop: Stop::Running,
+            settles: None,
             settings,
         };
         for id in 0..daemon.doors.len() {
@@ -153,7 +159,7 @@ impl Daemon {
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
         self.log.tell(Event::Ready { max, when_full, command: self.command.clone() });
         self.notify.ready();
-        memory::forget_startup_pages();
+        self.settles = Some(Instant::now() + SETTLED);
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
             let timeout = self.timeout(Instant::now());
@@ -173,7 +179,7 @@ impl Daemon {
             }
             self.timers(now);
             for event in events[..ready].iter().filter(|event| event.data() < KEY_LINGER) {
-                self.accept_one(now, event.data() as ListenerId);
+                self.accept_some(now, event.data() as ListenerId);
             }
             if self.is_finished() {
                 break;
@@ -183,28 +189,35 @@ impl Daemon {
         Ok(())
     }
 
-    fn accept_one(&mut self, now: Instant, id: ListenerId) {
-        // An earlier arrival of this turn may have filled the house.
-        if !self.doors[id].in_poll_set {
-            return;
-        }
+    /// A few at a time: under load that saves a turn of the loop for each, and it starves nobody.
+    fn accept_some(&mut self, now: Instant, id: ListenerId) {
         if self.gate.load_is_due(now) {
             self.read_load(now);
-            if !self.doors[id].in_poll_set {
+        }
+        for _ in 0..AT_ONCE {
+            // An earlier arrival may have filled the house.
+            if !self.doors[id].in_poll_set || !self.accept_one(now, id) {
                 return;
             }
         }
-        match accept(&self.doors[id].listener, id) {
+    }
+
+    /// `false` if there is no use in trying again now.
+    fn accept_one(&mut self, now: Instant, id: ListenerId) -> bool {
+        let look = !self.gate.is_full(id);
+        match accept(&self.doors[id].listener, id, look) {
             Accepted::Connection(connection) => {
                 self.counters.accepted += 1;
                 self.accept_recovered(now);
                 self.arrive(now, connection);
+                true
             }
             Accepted::PeerGone => {
                 self.counters.accepted += 1;
                 self.counters.gone += 1;
+                true
             }
-            Accepted::Nothing => {}
+            Accepted::Nothing => false,
             Accepted::Exhausted(error) => {
                 let pause = self.pause_accepting(now);
                 match &mut self.accept_trouble {
@@ -215,12 +228,14 @@ impl Daemon {
                         self.log.tell(Event::AcceptPaused { listener, error, pause });
                     }
                 }
+                false
             }
             Accepted::Broken(error) => {
                 self.doors[id].broken = true;
                 self.keep_interest(id);
                 let (listener, error) = (self.doors[id].name.clone(), plain(&error));
                 self.log.tell(Event::ListenerBroken { listener, error });
+                false
             }
         }
     }
@@ -285,6 +300,9 @@ impl Daemon {
         if self.throttle.deadline().is_some_and(|at| at <= now) {
             self.tell_summaries(now);
         }
+        if self.settles.take_if(|at| *at <= now).is_some() {
+            memory::forget_startup_pages();
+        }
         self.stop_timer(now);
         self.notify.watchdog(now);
         if self.notify.status_is_due(now) {
@@ -325,6 +343,7 @@ impl Daemon {
             self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now),
             self.throttle.deadline(),
             self.stop.deadline(),
+            self.settles,
             self.notify.watchdog_deadline(),
             self.notify.status_deadline().filter(|_| self.status_may_change()),
         ];

@@ -23,6 +23,15 @@ pub struct Connection {
     pub waited_usec: Option<u64>,
 }
 
+impl Connection {
+    /// Reads how long the client waited, and its TCP state; `None` where it is not TCP.
+    pub fn read_wait(&mut self) -> Option<u8> {
+        let info = socket::tcp_info(self.fd.as_fd()).ok()?;
+        self.waited_usec = Some(u64::from(info.idle_ms) * 1000);
+        Some(info.state)
+    }
+}
+
 /// The other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -71,27 +80,21 @@ pub enum Accepted {
     Broken(io::Error),
 }
 
-/// Accepts the oldest waiting connection of `listener`.
-pub fn accept(listener: &Listener, id: ListenerId) -> Accepted {
+/// Accepts the oldest waiting connection of `listener`. With `look` it is asked whether it is still there and
+/// how long it waited: worth a call before a process is spent, not before a refusal.
+pub fn accept(listener: &Listener, id: ListenerId, look: bool) -> Accepted {
     let (fd, address) = match socket::accept(listener.fd.as_fd()) {
         Ok(accepted) => accepted,
         Err(error) => return classify(error),
     };
     let mut connection = Connection { fd, listener: id, peer: Peer { address, credentials: None }, waited_usec: None };
-    let gone = if listener.is_tcp {
-        match socket::tcp_info(connection.fd.as_fd()) {
-            Ok(info) => {
-                connection.waited_usec = Some(u64::from(info.idle_ms) * 1000);
-                info.state == TCP_CLOSE
-            }
-            Err(_) => false,
-        }
-    } else {
-        connection.peer.credentials = match connection.peer.address {
-            Address::Unix(_) => socket::peer_credentials(connection.fd.as_fd()).ok(),
-            _ => None,
-        };
-        has_left(&connection.fd)
+    if matches!(connection.peer.address, Address::Unix(_)) {
+        connection.peer.credentials = socket::peer_credentials(connection.fd.as_fd()).ok();
+    }
+    let gone = match (look, listener.is_tcp) {
+        (false, _) => false,
+        (true, true) => connection.read_wait() == Some(TCP_CLOSE),
+        (true, false) => has_left(&connection.fd),
     };
     if gone { Accepted::PeerGone } else { Accepted::Connection(connection) }
 }

@@ -54,10 +54,7 @@ impl Lingering {
         if shutdown(raw, Shutdown::Write).is_err() {
             return;
         }
-        let mut place = Place { fd, until: now + PATIENCE, read: 0 };
-        if self.drain(&mut place) {
-            return;
-        }
+        let place = Place { fd, until: now + PATIENCE, read: 0 };
         let at = match self.free.pop() {
             Some(at) => at,
             None if self.places.len() < MOST => {

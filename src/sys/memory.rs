@@ -2,6 +2,16 @@
 
 use std::ffi::{c_int, c_void};
 
+/// One heap for all threads: the log's thread allocates little, and a heap of its own would cost more than
+/// the lock. Only glibc has this setting (mallopt(3)). Call it before threads exist.
+pub fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: two integers.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Lets the kernel drop this program's own code and constants from our page tables: parsing options has
 /// touched nearly all of them, serving touches a part, and that part comes back from the page cache by itself.
 ///
