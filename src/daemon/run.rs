@@ -34,8 +34,9 @@ const KEY_REPORTS: u64 = u64::MAX - 1;
 /// Listeners have keys from 0, lingering refusals from here.
 const KEY_LINGER: u64 = 1 << 32;
 const EVENTS: usize = 64;
-/// Connections taken from one listener in one turn.
-const AT_ONCE: usize = 4;
+/// Connections turned away in one turn, by listener. One that is served ends the turn: its child is at work
+/// on another processor, and looking at exits in between serves sooner (4 at once: 0.97 of the rate).
+const REFUSALS_AT_ONCE: usize = 4;
 /// After so long the log has told of the start, and nothing that only the start needs is in use.
 const SETTLED: Duration = Duration::from_millis(100);
 /// First and longest pause when accept or clone run out of something.
@@ -189,12 +190,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// A few at a time: under load that saves a turn of the loop for each, and it starves nobody.
+    /// One connection, or a few that are refused: in a flood that saves a turn of the loop for each.
     fn accept_some(&mut self, now: Instant, id: ListenerId) {
         if self.gate.load_is_due(now) {
             self.read_load(now);
         }
-        for _ in 0..AT_ONCE {
+        for _ in 0..REFUSALS_AT_ONCE {
             // An earlier arrival may have filled the house.
             if !self.doors[id].in_poll_set || !self.accept_one(now, id) {
                 return;
@@ -202,7 +203,7 @@ impl Daemon {
         }
     }
 
-    /// `false` if there is no use in trying again now.
+    /// Whether to try again now: somebody was turned away.
     fn accept_one(&mut self, now: Instant, id: ListenerId) -> bool {
         let look = !self.gate.is_full(id);
         match accept(&self.doors[id].listener, id, look) {
@@ -210,7 +211,7 @@ impl Daemon {
                 self.counters.accepted += 1;
                 self.accept_recovered(now);
                 self.arrive(now, connection);
-                true
+                !look
             }
             Accepted::PeerGone => {
                 self.counters.accepted += 1;
