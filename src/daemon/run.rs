@@ -35,7 +35,7 @@ const KEY_REPORTS: u64 = u64::MAX - 1;
 const KEY_LINGER: u64 = 1 << 32;
 const EVENTS: usize = 64;
 /// Connections turned away in one turn, by listener. One that is served ends the turn: its child is at work
-/// on another processor, and looking at exits in between serves sooner (4 at once: 0.97 of the rate).
+/// on another processor, and looking at exits in between serves sooner.
 const REFUSALS_AT_ONCE: usize = 4;
 /// After so long the log has told of the start, and nothing that only the start needs is in use.
 const SETTLED: Duration = Duration::from_millis(100);
@@ -61,7 +61,8 @@ pub(super) struct Episode {
 
 /// A pause in accepting, after something ran out.
 struct Pause {
-    until: Instant,
+    /// `None` between two pauses of one episode: accepting is being tried.
+    until: Option<Instant>,
     step: Duration,
 }
 
@@ -186,8 +187,9 @@ impl Daemon {
                 break;
             }
         }
+        let lost = self.doors.iter().all(|door| door.broken);
         self.finish();
-        Ok(())
+        if lost { Err("all listening sockets were lost".into()) } else { Ok(()) }
     }
 
     /// One connection, or a few that are refused: in a flood that saves a turn of the loop for each.
@@ -253,13 +255,9 @@ impl Daemon {
     /// Takes all listeners out of the poll set for a while: clients wait in the kernel's queue.
     pub(super) fn pause_accepting(&mut self, now: Instant) -> Duration {
         let step = self.pause.as_ref().map_or(PAUSE.0, |pause| (pause.step * 2).min(PAUSE.1));
-        self.pause = Some(Pause { until: now + step, step });
+        self.pause = Some(Pause { until: Some(now + step), step });
         (0..self.doors.len()).for_each(|id| self.keep_interest(id));
         step
-    }
-
-    fn is_pausing(&self, now: Instant) -> bool {
-        self.pause.as_ref().is_some_and(|pause| pause.until > now)
     }
 
     /// Makes the poll set agree with gate, pause and stop.
@@ -272,7 +270,7 @@ impl Daemon {
     }
 
     fn set_interest(&mut self, id: ListenerId) -> io::Result<()> {
-        let pausing = self.pause.is_some() && self.is_pausing(Instant::now());
+        let pausing = self.pause.as_ref().is_some_and(|pause| pause.until.is_some());
         let door = &mut self.doors[id];
         let wanted = !self.gate.is_paused(id) && !pausing && !door.broken && self.stop.is_running();
         if wanted == door.in_poll_set {
@@ -295,7 +293,7 @@ impl Daemon {
         if self.gate.deadline().is_some_and(|at| at <= now) {
             self.read_load(now);
         }
-        if self.pause.as_ref().is_some_and(|pause| pause.until <= now) {
+        if self.pause.as_mut().is_some_and(|pause| pause.until.take_if(|until| *until <= now).is_some()) {
             (0..self.doors.len()).for_each(|id| self.keep_interest(id));
         }
         if self.throttle.deadline().is_some_and(|at| at <= now) {
@@ -341,7 +339,7 @@ impl Daemon {
             self.lingering.deadline(),
             self.unhealed.map(|since| since + HEAL),
             self.gate.deadline(),
-            self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now),
+            self.pause.as_ref().and_then(|pause| pause.until),
             self.throttle.deadline(),
             self.stop.deadline(),
             self.settles,
