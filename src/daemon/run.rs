@@ -39,6 +39,8 @@ const EVENTS: usize = 64;
 const REFUSALS_AT_ONCE: usize = 4;
 /// After so long the log has told of the start, and nothing that only the start needs is in use.
 const SETTLED: Duration = Duration::from_millis(100);
+/// After so long without an event the pages of serving are given back, too; the next client pays some 10 us.
+const QUIET: Duration = Duration::from_secs(10);
 /// First and longest pause when accept or clone run out of something.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// SIGCHLD coalesces, so an end may come without a signal of its own; it is found this much later,
@@ -95,6 +97,7 @@ pub(super) struct Daemon {
     accept_trouble: Option<Episode>,
     pub(super) start_trouble: Option<Episode>,
     pub(super) stop: Stop,
+    /// When the program's own pages are given back.
     settles: Option<Instant>,
 }
 
@@ -171,6 +174,9 @@ impl Daemon {
                 Err(error) => return Err(format!("cannot wait for events: {}", error.desc())),
             };
             let now = Instant::now();
+            if ready > 0 {
+                self.settles = Some(now + QUIET);
+            }
             for event in &events[..ready] {
                 match event.data() {
                     KEY_SIGNALS => self.read_signal(now),
@@ -300,7 +306,7 @@ impl Daemon {
             self.tell_summaries(now);
         }
         if self.settles.take_if(|at| *at <= now).is_some() {
-            memory::forget_startup_pages();
+            memory::forget_code_pages();
         }
         self.stop_timer(now);
         self.notify.watchdog(now);
