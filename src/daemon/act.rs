@@ -4,6 +4,7 @@
 use super::run::{Daemon, Episode};
 use crate::child::{Child, Facts};
 use crate::listen::accept::Connection;
+use crate::listen::linger;
 use crate::observe::event::{Event, Rejected, Severity};
 use crate::policy::gate::{self, Action};
 use crate::policy::reason::{Reason, Refusal};
@@ -137,6 +138,17 @@ impl Daemon {
                 self.throttle.missed(now, summary.reason, summary.count);
             }
         }
+        if let Some(event) = self.cut_short() {
+            if self.log.tell(event) {
+                self.lingering.cut_short = 0;
+            }
+        }
+    }
+
+    /// What is to be told of refusals that could not linger, if any.
+    pub(super) fn cut_short(&self) -> Option<Event> {
+        let count = self.lingering.cut_short;
+        (count > 0).then_some(Event::CutShort { count, most: linger::MOST })
     }
 
     fn tell_unavailable(&mut self, now: Instant, fd: OwnedFd) {

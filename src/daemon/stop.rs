@@ -147,6 +147,7 @@ impl Daemon {
     /// The last words.
     pub(super) fn finish(mut self) {
         let mut last: Vec<_> = self.throttle.due(Instant::now(), true).map(Event::RejectedMore).collect();
+        last.extend(self.cut_short());
         last.push(Event::Stopped(self.counters));
         for path in self.doors.iter().filter_map(|door| door.listener.unlink.as_ref()) {
             let _ = std::fs::remove_file(path); // gone already is as good

@@ -94,6 +94,8 @@ pub enum Event {
     Rejected(Box<Rejected>),
     /// The refusals that were not told singly.
     RejectedMore(Summary),
+    /// Refusals whose client may have lost the reply, since too many others lingered.
+    CutShort { count: u64, most: usize },
     /// accept(2) cannot go on for now: the first of an episode.
     AcceptPaused { listener: Arc<str>, error: String, pause: Duration },
     /// It can again.
@@ -127,6 +129,7 @@ impl Event {
             Event::ListenerBroken { .. } => Severity::Error,
             Event::Rejected(_)
             | Event::RejectedMore(_)
+            | Event::CutShort { .. }
             | Event::AcceptPaused { .. }
             | Event::StartFailed { .. }
             | Event::Killing { .. }
@@ -155,6 +158,7 @@ impl Event {
             Event::SignalIgnored { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0d",
             Event::Lost { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0e",
             Event::Stopped(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0f",
+            Event::CutShort { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b10",
         }
     }
 }
@@ -183,6 +187,12 @@ impl fmt::Display for Event {
             Event::RejectedMore(summary) => {
                 let (count, over, why) = (summary.count, seconds(&summary.over), summary.reason.summary());
                 write!(f, "rejected {count} more connections in the last {over}: {why}")
+            }
+            Event::CutShort { count, most } => {
+                write!(
+                    f,
+                    "closed {count} refused clients at once: {most} others had not yet closed, and some may have lost the reply"
+                )
             }
             Event::AcceptPaused { listener, error, pause } => {
                 let ms = pause.as_millis();

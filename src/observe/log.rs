@@ -198,7 +198,9 @@ fn emit(event: &Event) {
         Event::Ended { id: connection, pid, .. } => {
             tracing::debug!(MESSAGE_ID = id, SOCKCAP_CONNECTION = connection, SOCKCAP_PID = pid, "{event}")
         }
-        Event::Lost { count } => tracing::warn!(MESSAGE_ID = id, SOCKCAP_COUNT = count, "{event}"),
+        Event::Lost { count } | Event::CutShort { count, .. } => {
+            tracing::warn!(MESSAGE_ID = id, SOCKCAP_COUNT = count, "{event}")
+        }
         _ => at!(event.severity(), MESSAGE_ID = id, "{event}"),
     }
 }
