@@ -141,7 +141,7 @@ fn text(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-/// `core::fmt` takes five times as long, and this is on the path of every connection.
+/// By hand and not by `core::fmt`, since this is on the path of every connection.
 fn number(name: &[u8], value: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(name);
     let (mut digits, mut at, mut rest) = ([0; 20], 20, value);

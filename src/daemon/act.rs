@@ -20,12 +20,23 @@ const EXEC_FAILED: i32 = 127;
 const WALK_SHARE: usize = 16;
 
 impl Daemon {
-    /// A client is there: admit it or refuse it.
-    pub(super) fn arrive(&mut self, now: Instant, connection: Connection) {
-        if self.unhealed.is_some() && self.gate.is_full(connection.listener) {
-            self.reap_all(now);
+    /// A client has come: admit it or turn it away. `true` if no process was spent on it.
+    pub(super) fn arrive(&mut self, now: Instant, mut connection: Connection) -> bool {
+        let listener = connection.listener;
+        if self.gate.is_full(listener) {
+            // A command that ended before this client came must not cost it its place: its SIGCHLD is there by now.
+            self.read_signal(now);
+            if self.unhealed.is_some() {
+                self.reap_all(now);
+            }
         }
-        match self.judge(now, gate::Event::Arrive(connection.listener)) {
+        if !self.gate.is_full(listener) && connection.is_gone(self.doors[listener].listener.is_tcp) {
+            self.counters.gone += 1;
+            return true;
+        }
+        let refusal = self.judge(now, gate::Event::Arrive(listener));
+        let refused = refusal.is_some();
+        match refusal {
             Some(refusal) => self.refuse(now, connection, refusal),
             None => self.start(now, connection),
         }
@@ -34,6 +45,7 @@ impl Daemon {
         if self.unhealed.is_some() && self.is_any_paused() {
             self.reap_all(now);
         }
+        refused
     }
 
     /// Asks the gate and carries out what it wants of the listeners. A refusal comes back, for the arrival

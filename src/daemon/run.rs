@@ -39,7 +39,7 @@ const EVENTS: usize = 64;
 const REFUSALS_AT_ONCE: usize = 4;
 /// After so long the log has told of the start, and nothing that only the start needs is in use.
 const SETTLED: Duration = Duration::from_millis(100);
-/// After so long without an event the pages of serving are given back, too; the next client pays some 10 us.
+/// After so long without an event the pages of serving are given back, too; the next client pays a few page faults.
 const QUIET: Duration = Duration::from_secs(10);
 /// First and longest pause when accept or clone run out of something.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -213,13 +213,11 @@ impl Daemon {
 
     /// Whether to try again now: somebody was turned away.
     fn accept_one(&mut self, now: Instant, id: ListenerId) -> bool {
-        let look = !self.gate.is_full(id);
-        match accept(&self.doors[id].listener, id, look) {
+        match accept(&self.doors[id].listener, id) {
             Accepted::Connection(connection) => {
                 self.counters.accepted += 1;
                 self.accept_recovered(now);
-                self.arrive(now, connection);
-                !look
+                self.arrive(now, connection)
             }
             Accepted::PeerGone => {
                 self.counters.accepted += 1;
@@ -240,10 +238,8 @@ impl Daemon {
                 false
             }
             Accepted::Broken(error) => {
-                self.doors[id].broken = true;
+                self.give_up(id, &error);
                 self.keep_interest(id);
-                let (listener, error) = (self.doors[id].name.clone(), plain(&error));
-                self.log.tell(Event::ListenerBroken { listener, error });
                 false
             }
         }
@@ -269,10 +265,14 @@ impl Daemon {
     /// Makes the poll set agree with gate, pause and stop.
     pub(super) fn keep_interest(&mut self, id: ListenerId) {
         if let Err(error) = self.set_interest(id) {
-            let (listener, error) = (self.doors[id].name.clone(), plain(&error));
-            self.doors[id].broken = true;
-            self.log.tell(Event::ListenerBroken { listener, error });
+            self.give_up(id, &error);
         }
+    }
+
+    fn give_up(&mut self, id: ListenerId, error: &io::Error) {
+        self.doors[id].broken = true;
+        let (listener, error) = (self.doors[id].name.clone(), plain(error));
+        self.log.tell(Event::ListenerBroken { listener, error });
     }
 
     fn set_interest(&mut self, id: ListenerId) -> io::Result<()> {

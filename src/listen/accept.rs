@@ -24,6 +24,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether the client gave up while it queued: worth a call before a process is spent, not before a refusal.
+    pub fn is_gone(&mut self, is_tcp: bool) -> bool {
+        if is_tcp { self.read_wait() == Some(TCP_CLOSE) } else { has_left(&self.fd) }
+    }
+
     /// Reads how long the client waited, and its TCP state; `None` where it is not TCP.
     pub fn read_wait(&mut self) -> Option<u8> {
         let info = socket::tcp_info(self.fd.as_fd()).ok()?;
@@ -68,9 +73,9 @@ impl fmt::Display for Peer {
 /// What came of one accept(2).
 #[derive(Debug)]
 pub enum Accepted {
-    /// A client that is still there.
+    /// A client, which may have left again.
     Connection(Connection),
-    /// A client that had already given up while it queued: no process is worth spending.
+    /// A client that the network took away while it queued.
     PeerGone,
     /// Nobody waits.
     Nothing,
@@ -80,9 +85,8 @@ pub enum Accepted {
     Broken(io::Error),
 }
 
-/// Accepts the oldest waiting connection of `listener`. With `look` it is asked whether it is still there and
-/// how long it waited: worth a call before a process is spent, not before a refusal.
-pub fn accept(listener: &Listener, id: ListenerId, look: bool) -> Accepted {
+/// Accepts the oldest waiting connection of `listener`.
+pub fn accept(listener: &Listener, id: ListenerId) -> Accepted {
     let (fd, address) = match socket::accept(listener.fd.as_fd()) {
         Ok(accepted) => accepted,
         Err(error) => return classify(error),
@@ -91,12 +95,7 @@ pub fn accept(listener: &Listener, id: ListenerId, look: bool) -> Accepted {
     if matches!(connection.peer.address, Address::Unix(_)) {
         connection.peer.credentials = socket::peer_credentials(connection.fd.as_fd()).ok();
     }
-    let gone = match (look, listener.is_tcp) {
-        (false, _) => false,
-        (true, true) => connection.read_wait() == Some(TCP_CLOSE),
-        (true, false) => has_left(&connection.fd),
-    };
-    if gone { Accepted::PeerGone } else { Accepted::Connection(connection) }
+    Accepted::Connection(connection)
 }
 
 /// A peer that closed both directions and left nothing to read. A mere half-close is a client that
