@@ -38,7 +38,7 @@ const EVENTS: usize = 64;
 /// on another processor, and looking at exits in between serves sooner.
 const REFUSALS_AT_ONCE: usize = 4;
 /// After so long the log has told of the start, and nothing that only the start needs is in use.
-const SETTLED: Duration = Duration::from_millis(100);
+const SETTLED: Duration = Duration::from_millis(10);
 /// After so long without an event the pages of serving are given back, too; the next client pays a few page faults.
 const QUIET: Duration = Duration::from_secs(10);
 /// First and longest pause when accept or clone run out of something.
@@ -97,8 +97,9 @@ pub(super) struct Daemon {
     accept_trouble: Option<Episode>,
     pub(super) start_trouble: Option<Episode>,
     pub(super) stop: Stop,
-    /// When the program's own pages are given back.
+    /// When the program's own pages are given back: once the start is over, and then whenever it is quiet.
     settles: Option<Instant>,
+    settled: bool,
 }
 
 impl Daemon {
@@ -147,6 +148,7 @@ impl Daemon {
             start_trouble: None,
             stop: Stop::Running,
             settles: None,
+            settled: false,
             settings,
         };
         for id in 0..daemon.doors.len() {
@@ -174,7 +176,7 @@ impl Daemon {
                 Err(error) => return Err(format!("cannot wait for events: {}", error.desc())),
             };
             let now = Instant::now();
-            if ready > 0 {
+            if ready > 0 && self.settled {
                 self.settles = Some(now + QUIET);
             }
             for event in &events[..ready] {
@@ -306,6 +308,7 @@ impl Daemon {
             self.tell_summaries(now);
         }
         if self.settles.take_if(|at| *at <= now).is_some() {
+            self.settled = true;
             memory::forget_code_pages();
         }
         self.stop_timer(now);
