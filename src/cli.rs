@@ -8,13 +8,16 @@ use crate::listen::open::{Family, Place};
 use crate::observe::event::Severity;
 use crate::observe::log::Target;
 use crate::policy::gate::WhenFull;
-use crate::reply::{Choice, Message, PRESETS};
+use crate::reply::{Choice, LONGEST_FILE, Message, PRESETS};
+use crate::sys::plain;
 use crate::sys::spawn::Pass;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::Read;
 use std::time::Duration;
 
 /// Run one COMMAND per connection of the listening sockets that systemd passes, never more than N at once.
@@ -56,7 +59,8 @@ pub struct Args {
     when_full: Full,
 
     /// The protocol of a refusal
-    #[arg(long, value_name = "PRESET", env = "SOCKCAP_BUSY_REPLY", default_value = "text", help = preset_help())]
+    #[arg(long, value_name = "PRESET", env = "SOCKCAP_BUSY_REPLY", default_value = "text", help = preset_help(),
+          value_parser = busy_reply)]
     busy_reply: Choice,
 
     /// The words of a refusal; {max}, {active} and {retry} are filled in
@@ -126,7 +130,21 @@ enum Where {
 
 fn preset_help() -> String {
     let presets: Vec<_> = PRESETS.iter().map(|preset| format!("{} ({})", preset.name, preset.about)).collect();
-    format!("The protocol of a refusal: {}", presets.join(", "))
+    format!("The protocol of a refusal: {}; or file:PATH (the bytes of a file)", presets.join(", "))
+}
+
+fn busy_reply(text: &str) -> Result<Choice, String> {
+    let Some(path) = text.strip_prefix("file:") else { return text.parse() };
+    let cannot = |error| format!("cannot read '{path}': {}", plain(&error));
+    let about = fs::metadata(path).map_err(cannot)?;
+    if !about.is_file() {
+        return Err(format!("'{path}' is no regular file"));
+    }
+    // One byte more than is allowed is enough to know.
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(cannot)?;
+    file.take(LONGEST_FILE as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    Choice::file(path, bytes)
 }
 
 fn per_listener(text: &str) -> Result<(Option<String>, u32), String> {
@@ -201,6 +219,9 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     for text in all("max_per_listener", &args.max_per_listener) {
         let limit = per_listener(&text);
         limits.push(limit.map_err(|why| format!("invalid value '{text}' for '--max-per-listener <N|NAME=N>': {why}"))?);
+    }
+    if let Err(why) = args.busy_reply.check(&args.busy_message) {
+        return Err(format!("invalid value for '--busy-message <TEXT>': {why}"));
     }
     let check = args.check;
     let settings = Box::new(args.settings(places, limits));

@@ -165,7 +165,7 @@ impl Daemon {
 
     fn tell_unavailable(&mut self, now: Instant, fd: OwnedFd) {
         let reply = self.replies.unavailable();
-        self.lingering.refuse(now, fd, &reply, &self.epoll);
+        self.lingering.refuse(now, fd, reply, &self.epoll);
     }
 
     fn start_failed(&mut self, now: Instant, error: &io::Error) {

@@ -102,6 +102,12 @@ pub(super) struct Daemon {
     settled: bool,
 }
 
+/// The machine's name (gethostname(2)), without asking anybody else for a longer one.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
 impl Daemon {
     pub(super) fn new(
         settings: Settings,
@@ -132,7 +138,7 @@ impl Daemon {
             children: Children::new(),
             sources: Sources::default(),
             next_id: 1,
-            replies: Replies::new(settings.busy_reply, settings.busy_message.clone()),
+            replies: Replies::new(settings.busy_reply.clone(), settings.busy_message.clone(), &host_name()),
             lingering: Lingering::new(KEY_LINGER),
             epoll,
             signals,
@@ -183,7 +189,7 @@ impl Daemon {
                 match event.data() {
                     KEY_SIGNALS => self.read_signal(now),
                     KEY_REPORTS => self.read_reports(now),
-                    key if key >= KEY_LINGER => self.lingering.readable(key),
+                    key if key >= KEY_LINGER => self.lingering.ready(now, key, &self.epoll),
                     _ => {}
                 }
             }
@@ -294,7 +300,7 @@ impl Daemon {
 
     /// Everything that is due by the clock.
     fn timers(&mut self, now: Instant) {
-        self.lingering.expire(now);
+        self.lingering.expire(now, &self.epoll);
         if self.unhealed.is_some_and(|since| since + HEAL <= now) {
             self.reap_all(now);
         }

@@ -1,29 +1,118 @@
-//! The orderly end of a refusal: write, shut down, and read to the end of file, within bounds.
+//! The orderly end of a refusal: hear what must be heard, write, shut down, and read to the end of file, within bounds.
 //!
 //! Closing at once would reset the connection of a client that has something under way, and its next
 //! write would make it lose the message it was sent (RFC 9112 section 9.6; RFC 1122 section 4.2.2.13). So the socket
 //! stays open until the client closes, 2 s pass or 16 MiB have been thrown away, for at most
-//! [`MOST`] refusals at once; above that the close is plain.
+//! [`MOST`] refusals at once; above that the oldest is closed plainly. A client that has to speak first has 2 s
+//! for that, and is answered then whatever it said. Nothing here waits, so no client delays another.
 #![forbid(unsafe_code)]
 
+use crate::reply::{Heard, MOST_HEARD, Reply, Step};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How long a refused client may take to close.
+/// How long a refused client may take to say what must be heard, and then to close.
 pub const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes read and thrown away from one client.
+/// Bytes read from one client.
 pub const MOST_BYTES: usize = 16 << 20;
 /// Refusals that linger at once. Each holds a descriptor, and each descriptor makes every spawn dearer.
 pub const MOST: usize = 256;
 /// Bytes taken from one client in one turn of the loop, so that a fast sender delays nobody.
 const TURN: usize = 256 << 10;
 
+/// One refused client. Its socket is not non-blocking, since a command might have got it: each call says so.
 struct Place {
     fd: OwnedFd,
     until: Instant,
     read: usize,
+    /// What the client has not taken yet.
+    unsent: Vec<u8>,
+    /// The client has said its last word, and may still be reading.
+    ended: bool,
+    /// While the client is heard: what it is to be told, and what it has said.
+    hearing: Option<(Rc<Reply>, Vec<u8>)>,
+}
+
+/// Whether a client is still worth a place.
+#[derive(PartialEq)]
+enum State {
+    Stays,
+    Over,
+}
+
+impl Place {
+    /// Sends what is unsent as far as it goes, and the end of file after it.
+    fn send(&mut self) -> State {
+        let raw = self.fd.as_raw_fd();
+        while !self.unsent.is_empty() {
+            match send(raw, &self.unsent, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+                Ok(sent) => drop(self.unsent.drain(..sent)),
+                Err(nix::Error::EAGAIN | nix::Error::EINTR) => return State::Stays,
+                Err(_) => return State::Over, // the client is gone
+            }
+        }
+        if self.hearing.is_none() && shutdown(raw, Shutdown::Write).is_err() {
+            return State::Over;
+        }
+        State::Stays
+    }
+
+    /// Answers what was heard; `is_all`: nothing more will be.
+    fn answer(&mut self, now: Instant, is_all: bool) -> State {
+        while let Some((reply, bytes)) = &mut self.hearing {
+            match reply.answer(Heard { bytes, is_all }, &mut self.unsent) {
+                Step::More => break,
+                Step::Next(taken) => drop(bytes.drain(..taken.min(bytes.len()))),
+                Step::Done => {
+                    self.hearing = None;
+                    self.until = now + PATIENCE;
+                }
+            }
+        }
+        self.send()
+    }
+
+    /// Takes what has arrived: hears it, or throws it away.
+    fn receive(&mut self, now: Instant, buffer: &mut [u8]) -> State {
+        let mut turn = 0;
+        while turn < TURN && self.read < MOST_BYTES {
+            let heard = self.hearing.as_ref().map(|(_, bytes)| bytes.len());
+            let (room, flags) = match heard {
+                Some(heard) => (MOST_HEARD - heard, MsgFlags::empty()),
+                // TCP drops the bytes without copying them (tcp(7)); others copy and ignore it.
+                None => (buffer.len(), MsgFlags::MSG_TRUNC),
+            };
+            let part = room.min(buffer.len());
+            let got = match recv(self.fd.as_raw_fd(), &mut buffer[..part], MsgFlags::MSG_DONTWAIT | flags) {
+                Ok(got) => got,
+                Err(nix::Error::EAGAIN | nix::Error::EINTR) => return State::Stays,
+                Err(_) => return State::Over,
+            };
+            turn += got;
+            self.read += got;
+            self.ended = got == 0;
+            if let Some((_, bytes)) = &mut self.hearing {
+                bytes.extend_from_slice(&buffer[..got]);
+                let is_all = self.ended || bytes.len() == MOST_HEARD;
+                if self.answer(now, is_all) == State::Over {
+                    return State::Over;
+                }
+            }
+            if self.ended {
+                return if self.unsent.is_empty() { State::Over } else { State::Stays };
+            }
+        }
+        if self.read < MOST_BYTES { State::Stays } else { State::Over }
+    }
+
+    fn interest(&self) -> EpollFlags {
+        let out = if self.unsent.is_empty() { EpollFlags::empty() } else { EpollFlags::EPOLLOUT };
+        let incoming = if self.ended { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
+        incoming | out
+    }
 }
 
 /// The table of refusals that linger.
@@ -33,7 +122,7 @@ pub struct Lingering {
     next: Option<Instant>,
     key_base: u64,
     buffer: Box<[u8]>,
-    /// Refusals that were closed plainly, since the table was full.
+    /// Refusals that were closed before their time, since too many others came after them.
     pub cut_short: u64,
 }
 
@@ -44,59 +133,88 @@ impl Lingering {
         Lingering { places: Vec::new(), free: Vec::new(), next: None, key_base, buffer, cut_short: 0 }
     }
 
-    /// Sends `reply` without ever waiting, and lets the socket linger until the client has read it.
-    pub fn refuse(&mut self, now: Instant, fd: OwnedFd, reply: &[u8], epoll: &Epoll) {
-        let raw = fd.as_raw_fd();
-        // A fresh socket's send buffer takes any reply whole. What fails here is a client that is gone.
-        if !reply.is_empty() && send(raw, reply, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).is_err() {
-            return;
-        }
-        if shutdown(raw, Shutdown::Write).is_err() {
-            return;
-        }
-        let place = Place { fd, until: now + PATIENCE, read: 0 };
-        let at = match self.free.pop() {
-            Some(at) => at,
-            None if self.places.len() < MOST => {
-                self.places.push(None);
-                self.places.len() - 1
-            }
-            None => {
-                self.cut_short += 1;
-                return;
-            }
+    /// Tells the client `reply` without ever waiting, and lets the socket linger until it has read that.
+    pub fn refuse(&mut self, now: Instant, fd: OwnedFd, reply: Rc<Reply>, epoll: &Epoll) {
+        let hearing = reply.hears().then(|| (reply.clone(), Vec::new()));
+        let mut place = Place { fd, until: now + PATIENCE, read: 0, unsent: Vec::new(), ended: false, hearing };
+        let opening = reply.opening();
+        // A fresh socket's send buffer takes nearly any reply whole.
+        let sent = match opening.is_empty() {
+            true => Ok(0),
+            false => send(place.fd.as_raw_fd(), opening, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL),
         };
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, self.key_base + at as u64);
-        if epoll.add(&place.fd, event).is_err() {
+        match sent {
+            Ok(sent) => place.unsent.extend_from_slice(&opening[sent..]),
+            Err(nix::Error::EAGAIN | nix::Error::EINTR) => place.unsent.extend_from_slice(opening),
+            Err(_) => return, // the client is gone
+        }
+        if place.send() == State::Over {
+            return;
+        }
+        let at = self.place(now);
+        if epoll.add(&place.fd, EpollEvent::new(place.interest(), self.key_base + at as u64)).is_err() {
             self.free.push(at);
             self.cut_short += 1;
             return;
         }
-        self.next.get_or_insert(place.until);
+        self.next = Some(self.next.map_or(place.until, |next| next.min(place.until)));
         self.places[at] = Some(place);
     }
 
-    /// The socket with this epoll key has something to read, or has ended.
-    pub fn readable(&mut self, key: u64) {
+    /// A place in the table; if there is none, that of the one who has had the most time.
+    fn place(&mut self, now: Instant) -> usize {
+        if let Some(at) = self.free.pop() {
+            return at;
+        }
+        if self.places.len() < MOST {
+            self.places.push(None);
+            return self.places.len() - 1;
+        }
+        let until = |place: &Option<Place>| place.as_ref().map(|place| place.until);
+        let oldest = (0..MOST).min_by_key(|at| until(&self.places[*at])).unwrap_or(0);
+        if let Some(mut place) = self.places[oldest].take() {
+            place.answer(now, true);
+            self.cut_short += 1;
+        }
+        oldest
+    }
+
+    /// Something has happened to the socket with this epoll key.
+    pub fn ready(&mut self, now: Instant, key: u64, epoll: &Epoll) {
         let at = (key - self.key_base) as usize;
-        if let Some(mut place) = self.places[at].take() {
-            if self.drain(&mut place) {
-                self.free.push(at);
-            } else {
-                self.places[at] = Some(place);
-            }
+        // Another one may have its place since the event was read.
+        let Some(mut place) = self.places[at].take() else { return };
+        let before = place.interest();
+        let mut state = if place.unsent.is_empty() { State::Stays } else { place.send() };
+        if state == State::Stays && !place.ended {
+            state = place.receive(now, &mut self.buffer);
+        }
+        if place.ended && place.unsent.is_empty() {
+            state = State::Over;
+        }
+        if state == State::Stays && place.interest() != before {
+            let changed = epoll.modify(&place.fd, &mut EpollEvent::new(place.interest(), key));
+            state = if changed.is_ok() { State::Stays } else { State::Over };
+        }
+        match state {
+            State::Stays => self.places[at] = Some(place),
+            State::Over => self.free.push(at),
         }
     }
 
-    /// Lets go of those whose time is over. All have the same patience, so it looks at the table only
-    /// when the oldest that it knows of may be due.
-    pub fn expire(&mut self, now: Instant) {
+    /// Lets go of those whose time is over; who was still being heard is told now. It looks at the table only
+    /// when the first that it knows of may be due.
+    pub fn expire(&mut self, now: Instant, epoll: &Epoll) {
         if self.next.is_none_or(|next| next > now) {
             return;
         }
-        for (at, place) in self.places.iter_mut().enumerate() {
-            if place.as_ref().is_some_and(|place| place.until <= now) {
-                *place = None;
+        for at in 0..self.places.len() {
+            let Some(mut place) = self.places[at].take_if(|place| place.until <= now) else { continue };
+            let key = self.key_base + at as u64;
+            let told = place.hearing.is_some() && place.answer(now, true) == State::Stays;
+            if told && epoll.modify(&place.fd, &mut EpollEvent::new(place.interest(), key)).is_ok() {
+                self.places[at] = Some(place);
+            } else {
                 self.free.push(at);
             }
         }
@@ -116,21 +234,5 @@ impl Lingering {
     /// Whether none does.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Throws away what has arrived; `true` when the client has closed or has sent too much.
-    fn drain(&mut self, place: &mut Place) -> bool {
-        let mut turn = 0;
-        while turn < TURN {
-            // MSG_TRUNC: TCP drops the bytes without copying them (tcp(7)); others copy and ignore it.
-            match recv(place.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC) {
-                Ok(0) => return true,
-                Ok(n) => turn += n,
-                Err(nix::Error::EAGAIN | nix::Error::EINTR) => break,
-                Err(_) => return true,
-            }
-        }
-        place.read += turn;
-        place.read >= MOST_BYTES
     }
 }

@@ -1,14 +1,18 @@
-//! What a refused client is told, in its own protocol: bytes, made once at start where they can be.
+//! What a refused client is told, in its own protocol: bytes, and what must be read before them.
 //!
-//! One small file per protocol and one line in [`PRESETS`]; help and tests loop over the table.
+//! One small file per protocol and one line in [`PRESETS`]; help, man page and tests loop over the table.
+//! Pure: who sends and reads is `listen::linger`.
 #![forbid(unsafe_code)]
 
+mod http;
 mod none;
 mod rsync;
 mod text;
 
 use std::fmt;
+use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Seconds after which a client may well come back; what `{retry}` stands for.
 pub const RETRY_SECONDS: u32 = 10;
@@ -18,6 +22,11 @@ pub const BUSY: &str = "server at capacity";
 pub const UNAVAILABLE: &str = "service unavailable";
 /// The longest text that every line-based protocol carries (RFC 5321 section 4.5.3.1.5: 512 bytes a reply line).
 const LONGEST: usize = 400;
+/// Bytes that are kept of what a client says before it is answered; more than any request line or
+/// startup packet of an honest client.
+pub const MOST_HEARD: usize = 16 << 10;
+/// The longest reply from a file, in bytes.
+pub const LONGEST_FILE: usize = 64 << 10;
 
 /// One protocol's way of saying "come back later".
 pub struct Preset {
@@ -25,39 +34,113 @@ pub struct Preset {
     pub name: &'static str,
     /// For help: what a client of this protocol sees.
     pub about: &'static str,
-    /// Appends the bytes. The text is printable and on one line.
-    render: fn(&Saying, &mut Vec<u8>),
+    talk: Talk,
+    /// Why this text would break the protocol, although it is printable and on one line.
+    objects: fn(&str) -> Option<&'static str>,
+}
+
+/// Who speaks first. The text in [`Saying`] is printable ASCII on one line, at most a little over 400 bytes.
+enum Talk {
+    /// The server: these bytes go out at once, whatever the client does.
+    Server(fn(&Saying, &mut Vec<u8>)),
+    /// The client, perhaps after a greeting of ours.
+    Client {
+        greeting: &'static [u8],
+        /// Appends what is to be sent now.
+        answer: fn(Heard, &Saying, &mut Vec<u8>) -> Step,
+    },
+}
+
+/// What a client has said so far and what has not been answered of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard<'a> {
+    /// The bytes; at most [`MOST_HEARD`].
+    pub bytes: &'a [u8],
+    /// No more will be heard: it has ended, said too much, or taken too long. Then the answer is [`Step::Done`].
+    pub is_all: bool,
+}
+
+/// How the conversation goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The client has to say more first.
+    More,
+    /// So many bytes of what was heard are answered; what follows is heard anew.
+    Next(usize),
+    /// That was the last word.
+    Done,
+}
+
+/// No objection: for protocols that carry any printable line.
+fn any_line(_: &str) -> Option<&'static str> {
+    None
 }
 
 /// Every preset, in the order of help.
-pub static PRESETS: [Preset; 3] = [text::PRESET, none::PRESET, rsync::PRESET];
+pub static PRESETS: [Preset; 4] = [text::PRESET, none::PRESET, rsync::PRESET, http::PRESET];
 
 /// What a preset may put into words.
 struct Saying<'a> {
     text: &'a str,
     /// Whether the administrator chose the text.
     chosen: bool,
+    /// The limit that was reached; 0 if there is no such number.
     max: u32,
+    /// Refused by a limit, and not since the command could not be started.
     busy: bool,
+    /// The name of this machine, for protocols whose replies begin with it.
+    host: &'a str,
 }
 
-/// Which preset, by its place in [`PRESETS`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Choice(usize);
+/// `--busy-reply`: a preset or the bytes of a file.
+#[derive(Clone)]
+pub enum Choice {
+    /// One of [`PRESETS`].
+    Preset(&'static Preset),
+    /// These bytes as they are, and where they came from.
+    File(String, Arc<[u8]>),
+}
+
+impl Choice {
+    /// The bytes of the file at `path`.
+    ///
+    /// # Errors
+    /// If there are more than [`LONGEST_FILE`].
+    pub fn file(path: &str, bytes: Vec<u8>) -> Result<Self, String> {
+        match bytes.len() {
+            0..=LONGEST_FILE => Ok(Choice::File(path.into(), bytes.into())),
+            len => Err(format!("'{path}' has {len} bytes, and a reply may have {LONGEST_FILE}")),
+        }
+    }
+
+    /// # Errors
+    /// Why `message` would break this protocol.
+    pub fn check(&self, message: &Message) -> Result<(), String> {
+        let Choice::Preset(preset) = self else { return Ok(()) };
+        match (preset.objects)(&message.text) {
+            Some(why) => Err(format!("'{}' would break the protocol {}: {why}", message.text, preset.name)),
+            None => Ok(()),
+        }
+    }
+}
 
 impl FromStr for Choice {
     type Err = String;
 
+    /// A preset by its name; [`Choice::file`] makes the other kind.
     fn from_str(name: &str) -> Result<Self, String> {
         let names: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
-        let unknown = || format!("expected one of: {}", names.join(", "));
-        PRESETS.iter().position(|preset| preset.name == name).map(Choice).ok_or_else(unknown)
+        let unknown = || format!("expected file:PATH or one of: {}", names.join(", "));
+        PRESETS.iter().find(|preset| preset.name == name).map(Choice::Preset).ok_or_else(unknown)
     }
 }
 
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(PRESETS[self.0].name)
+        match self {
+            Choice::Preset(preset) => f.write_str(preset.name),
+            Choice::File(path, bytes) => write!(f, "file:{path} ({} bytes)", bytes.len()),
+        }
     }
 }
 
@@ -113,43 +196,106 @@ impl fmt::Display for Message {
     }
 }
 
-/// Makes the bytes for one refusal; keeps the last, since a flood repeats it.
+/// Makes the reply for one refusal; keeps the last, since a flood repeats it.
 #[derive(Debug)]
 pub struct Replies {
     choice: Choice,
     message: Message,
-    last: (Option<(u32, u32)>, Vec<u8>),
+    host: Rc<str>,
+    last: Option<((u32, u32), Rc<Reply>)>,
 }
 
 impl Replies {
-    /// Replies in this protocol, with this text.
-    pub fn new(choice: Choice, message: Message) -> Self {
-        Replies { choice, message, last: (None, Vec::new()) }
+    /// Replies in this protocol, with this text, from the machine of this name.
+    pub fn new(choice: Choice, message: Message, host: &str) -> Self {
+        // RFC 5321 section 4.1.2, Domain: anything else would break a reply line.
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+        let host = if !host.is_empty() && host.chars().all(plain) { host } else { "localhost" };
+        Replies { choice, message, host: host.into(), last: None }
     }
 
     /// For a limit: `active` commands run, `max` may (0: the reason has no such number).
-    pub fn busy(&mut self, active: u32, max: u32) -> &[u8] {
-        let key = Some((active, max));
-        if self.last.0 != key {
-            let text = &self.message.text;
-            let filled = text
-                .replace("{max}", &max.to_string())
-                .replace("{active}", &active.to_string())
-                .replace("{retry}", &RETRY_SECONDS.to_string());
-            self.last = (key, self.render(&filled, self.message.chosen, max, true));
+    pub fn busy(&mut self, active: u32, max: u32) -> Rc<Reply> {
+        if let Some((key, reply)) = &self.last {
+            if *key == (active, max) {
+                return reply.clone();
+            }
         }
-        &self.last.1
+        let text = &self.message.text;
+        let filled = text
+            .replace("{max}", &max.to_string())
+            .replace("{active}", &active.to_string())
+            .replace("{retry}", &RETRY_SECONDS.to_string());
+        let reply = Rc::new(self.reply(filled, self.message.chosen, max, true));
+        self.last = Some(((active, max), reply.clone()));
+        reply
     }
 
     /// For a command that could not be started.
-    pub fn unavailable(&self) -> Vec<u8> {
-        self.render(UNAVAILABLE, false, 0, false)
+    pub fn unavailable(&self) -> Rc<Reply> {
+        Rc::new(self.reply(UNAVAILABLE.into(), false, 0, false))
     }
 
-    fn render(&self, text: &str, chosen: bool, max: u32, busy: bool) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        (PRESETS[self.choice.0].render)(&Saying { text, chosen, max, busy }, &mut bytes);
-        bytes
+    fn reply(&self, text: String, chosen: bool, max: u32, busy: bool) -> Reply {
+        let mut reply = Reply { opening: Vec::new(), answer: None, text, chosen, max, busy, host: self.host.clone() };
+        match &self.choice {
+            Choice::File(_, bytes) => reply.opening.extend_from_slice(bytes),
+            Choice::Preset(Preset { talk: Talk::Server(render), .. }) => {
+                let mut opening = Vec::new();
+                render(&reply.saying(), &mut opening);
+                reply.opening = opening;
+            }
+            Choice::Preset(Preset { talk: Talk::Client { greeting, answer }, .. }) => {
+                reply.opening.extend_from_slice(greeting);
+                reply.answer = Some(*answer);
+            }
+        }
+        reply
+    }
+}
+
+/// Our side of one refusal.
+pub struct Reply {
+    opening: Vec<u8>,
+    answer: Option<fn(Heard, &Saying, &mut Vec<u8>) -> Step>,
+    text: String,
+    chosen: bool,
+    max: u32,
+    busy: bool,
+    host: Rc<str>,
+}
+
+impl Reply {
+    /// What is sent as soon as the client is refused; may be empty.
+    pub fn opening(&self) -> &[u8] {
+        &self.opening
+    }
+
+    /// Whether the client is heard before [`Reply::answer`] has the last word. Otherwise the opening is all.
+    pub fn hears(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// Appends to `out` what is to be sent after `heard`.
+    pub fn answer(&self, heard: Heard, out: &mut Vec<u8>) -> Step {
+        let Some(answer) = self.answer else { return Step::Done };
+        match answer(heard, &self.saying(), out) {
+            Step::Done => Step::Done,
+            // Nothing more will come: a preset that still waits has nothing to say to this client.
+            _ if heard.is_all => Step::Done,
+            step => step,
+        }
+    }
+
+    fn saying(&self) -> Saying<'_> {
+        let Reply { text, chosen, max, busy, host, .. } = self;
+        Saying { text, chosen: *chosen, max: *max, busy: *busy, host }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.debug_struct("Reply").field("text", &self.text).field("hears", &self.hears()).finish()
     }
 }
 
@@ -158,18 +304,32 @@ mod tests {
     use super::*;
 
     fn replies(preset: &str, message: Message) -> Replies {
-        Replies::new(preset.parse().unwrap(), message)
+        Replies::new(preset.parse().unwrap(), message, "host.example")
+    }
+
+    /// All that a client gets that says `heard` and no more.
+    fn all_of(reply: &Reply, heard: &[u8]) -> Vec<u8> {
+        let (mut out, mut rest) = (reply.opening().to_vec(), heard);
+        while reply.hears() {
+            match reply.answer(Heard { bytes: rest, is_all: false }, &mut out) {
+                Step::Done => break,
+                Step::Next(taken) => rest = &rest[taken..],
+                Step::More => {
+                    assert_eq!(reply.answer(Heard { bytes: rest, is_all: true }, &mut out), Step::Done);
+                    break;
+                }
+            }
+        }
+        out
     }
 
     #[test]
     fn the_fixed_texts() {
-        assert_eq!(replies("text", Message::default()).busy(3, 3), b"server at capacity\n");
-        assert_eq!(replies("none", Message::default()).busy(3, 3), b"");
-        assert_eq!(
-            replies("rsync", Message::default()).busy(4, 4),
-            b"@RSYNCD: 31.0\n@ERROR: max connections (4) reached -- try again later\n"
-        );
-        assert_eq!(replies("text", Message::default()).unavailable(), b"service unavailable\n");
+        let busy = |preset, max| all_of(&replies(preset, Message::default()).busy(max, max), b"");
+        assert_eq!(busy("text", 3), b"server at capacity\n");
+        assert_eq!(busy("none", 3), b"");
+        assert_eq!(busy("rsync", 4), b"@RSYNCD: 31.0\n@ERROR: max connections (4) reached -- try again later\n");
+        assert_eq!(replies("text", Message::default()).unavailable().opening(), b"service unavailable\n");
     }
 
     #[test]
@@ -178,9 +338,26 @@ mod tests {
         for preset in PRESETS.iter().filter(|preset| preset.name != "none") {
             let mut replies = replies(preset.name, message.clone());
             for (active, max) in [(3, 4), (4, 4), (4, 4)] {
-                let text = String::from_utf8(replies.busy(active, max).to_vec()).unwrap();
-                assert!(text.contains(&format!("{active} of {max}, again in 10 s")), "{text}");
+                let bytes = all_of(&replies.busy(active, max), b"");
+                let text = String::from_utf8_lossy(&bytes);
+                assert!(text.contains(&format!("{active} of {max}, again in 10 s")), "{}: {text}", preset.name);
             }
+        }
+    }
+
+    #[test]
+    fn a_file_is_sent_as_it_is() {
+        let choice = Choice::file("/x", b"\0\r\nany {max}".to_vec()).unwrap();
+        let mut replies = Replies::new(choice, Message::default(), "host.example");
+        assert_eq!(all_of(&replies.busy(1, 1), b""), b"\0\r\nany {max}");
+        assert!(Choice::file("/x", vec![0; LONGEST_FILE]).is_ok());
+        assert!(Choice::file("/x", vec![0; LONGEST_FILE + 1]).is_err());
+    }
+
+    #[test]
+    fn a_host_name_that_is_none_is_not_sent() {
+        for (host, sent) in [("mx1.example", "mx1.example"), ("", "localhost"), ("a b\r\n", "localhost")] {
+            assert_eq!(&*Replies::new(Choice::Preset(&PRESETS[0]), Message::default(), host).host, sent);
         }
     }
 

@@ -1,8 +1,9 @@
 //! Nothing: an orderly end of file, as Accept=yes gives.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying};
+use super::{Preset, Saying, Talk};
 
-pub(super) const PRESET: Preset = Preset { name: "none", about: "an end of file and no word", render };
+pub(super) const PRESET: Preset =
+    Preset { name: "none", about: "an end of file and no word", talk: Talk::Server(render), objects: super::any_line };
 
 fn render(_: &Saying, _: &mut Vec<u8>) {}
