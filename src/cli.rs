@@ -54,9 +54,17 @@ pub struct Args {
     #[arg(long, value_name = "LOAD", env = "SOCKCAP_LOAD_AVERAGE", visible_alias = "max-load", value_parser = load)]
     load_average: Option<f64>,
 
-    /// What a connection over a limit gets: a refusal, or a place in the kernel's queue
+    /// What a connection over a limit gets: a refusal, or a place in the queue
     #[arg(long, value_name = "WHAT", env = "SOCKCAP_WHEN_FULL", default_value = "refuse")]
     when_full: Full,
+
+    /// With wait: refuse who has waited so long, counted from the end of the handshake; 0 is no limit
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_MAX_WAIT", value_parser = duration)]
+    max_wait: Option<Duration>,
+
+    /// With wait: refuse who comes while so many wait; 0 is no limit
+    #[arg(long, value_name = "N", env = "SOCKCAP_MAX_WAITING", default_value_t = 0, value_parser = number)]
+    max_waiting: u32,
 
     /// The protocol of a refusal
     #[arg(long, value_name = "PRESET", env = "SOCKCAP_BUSY_REPLY", default_value = "text", help = preset_help(),
@@ -252,6 +260,8 @@ impl Args {
                 Full::Refuse => WhenFull::Refuse,
                 Full::Wait => WhenFull::Wait,
             },
+            max_wait: self.max_wait.filter(|most| !most.is_zero()),
+            max_waiting: self.max_waiting,
             busy_reply: self.busy_reply,
             busy_message: self.busy_message,
             pass: match self.pass {

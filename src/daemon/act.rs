@@ -1,15 +1,17 @@
 //! What happens to one connection: start, refusal, end. One function per step.
 #![forbid(unsafe_code)]
 
-use super::run::{Daemon, Episode};
+use super::run::{Daemon, Episode, Held, KEY_HELD};
 use crate::child::{Child, Facts};
 use crate::listen::accept::Connection;
 use crate::listen::linger;
 use crate::observe::event::{Event, Rejected, Severity};
-use crate::policy::gate::{self, Action};
+use crate::policy::gate::{self, Action, WhenFull};
+use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
 use crate::sys::process::{Exit, reap};
 use crate::sys::{plain, socket, spawn};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -20,7 +22,7 @@ const EXEC_FAILED: i32 = 127;
 const WALK_SHARE: usize = 16;
 
 impl Daemon {
-    /// A client has come: admit it or turn it away. `true` if no process was spent on it.
+    /// A client has come: admit it, hold it or turn it away. `true` if no process was spent on it.
     pub(super) fn arrive(&mut self, now: Instant, mut connection: Connection) -> bool {
         let listener = connection.listener;
         if self.gate.is_full(listener) {
@@ -30,42 +32,94 @@ impl Daemon {
                 self.reap_all(now);
             }
         }
-        if !self.gate.is_full(listener) && connection.is_gone(self.doors[listener].listener.is_tcp) {
+        let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full(listener);
+        if !is_refused && connection.is_gone(self.doors[listener].listener.is_tcp) {
             self.counters.gone += 1;
             return true;
         }
-        let refusal = self.judge(now, gate::Event::Arrive(listener));
-        let refused = refusal.is_some();
-        match refusal {
-            Some(refusal) => self.refuse(now, connection, refusal),
-            None => self.start(now, connection),
-        }
+        let (started, ticket, since) = (self.next_id, self.next_ticket, connection.since(now));
+        self.next_ticket += 1;
+        self.arriving = Some((ticket, connection));
+        self.judge(now, gate::Event::Arrive(listener, ticket, since));
         // The house has just become full, or so it seems: an end that gave no signal must not keep anybody
         // waiting, since after it no signal may come at all.
-        if self.unhealed.is_some() && self.is_any_paused() {
+        if self.unhealed.is_some() && self.gate.is_anybody_waiting() {
             self.reap_all(now);
         }
-        refused
+        self.next_id == started
     }
 
-    /// Asks the gate and carries out what it wants of the listeners. A refusal comes back, for the arrival
-    /// that it is about.
-    pub(super) fn judge(&mut self, now: Instant, event: gate::Event) -> Option<Refusal> {
-        let mut refused = None;
-        let mut actions = std::mem::take(&mut self.actions);
-        self.gate.handle(now, event, &mut actions);
-        for action in actions.drain(..) {
+    /// Asks the gate and carries out what it wants. What that leads to is asked and carried out after it.
+    pub(super) fn judge(&mut self, now: Instant, event: gate::Event) {
+        self.gate.handle(now, event, &mut self.actions);
+        if self.is_acting {
+            return;
+        }
+        self.is_acting = true;
+        while let Some(action) = self.actions.pop_front() {
             match action {
-                Action::Admit => {}
-                Action::Refuse(refusal) => refused = Some(refusal),
+                Action::Admit(ticket) => self.admit(now, ticket),
+                Action::Hold(_) => {
+                    if let Some((ticket, connection)) = self.arriving.take() {
+                        self.hold(now, ticket, connection);
+                    }
+                }
+                Action::Refuse(ticket, refusal) => {
+                    if let Some(connection) = self.take(now, ticket) {
+                        self.refuse(now, connection, refusal);
+                    }
+                }
                 Action::Pause(id) | Action::Resume(id) => self.keep_interest(id),
             }
         }
-        self.actions = actions;
-        refused
+        self.is_acting = false;
     }
 
-    fn start(&mut self, now: Instant, mut connection: Connection) {
+    /// The connection of a ticket: the one that has just arrived, or one that was held.
+    fn take(&mut self, now: Instant, ticket: Ticket) -> Option<Connection> {
+        if let Some((_, connection)) = self.arriving.take_if(|(arriving, _)| *arriving == ticket) {
+            return Some(connection);
+        }
+        let Held { mut connection, since } = self.held.remove(&ticket)?;
+        // The command will have this socket, too, so that closing ours would not end the watch.
+        let _ = self.epoll.delete(&connection.fd);
+        connection.waited_usec = Some(now.saturating_duration_since(since).as_micros() as u64);
+        Some(connection)
+    }
+
+    /// Keeps a client. Only its leaving is an event, and only once: what it says is for its command.
+    fn hold(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
+        let watch = EpollEvent::new(EpollFlags::EPOLLET, KEY_HELD + ticket);
+        // Unwatched, its leaving is seen when its turn comes.
+        let _ = self.epoll.add(&connection.fd, watch);
+        let since = connection.since(now);
+        self.held.insert(ticket, Held { connection, since });
+    }
+
+    /// A client that is held may have left.
+    pub(super) fn held_changed(&mut self, now: Instant, ticket: Ticket) {
+        let Some(held) = self.held.get_mut(&ticket) else { return };
+        let listener = held.connection.listener;
+        if held.connection.is_gone(self.doors[listener].listener.is_tcp) {
+            self.take(now, ticket);
+            self.counters.gone += 1;
+            self.judge(now, gate::Event::Gone(listener, ticket));
+        }
+    }
+
+    fn admit(&mut self, now: Instant, ticket: Ticket) {
+        let was_held = self.held.contains_key(&ticket);
+        let Some(mut connection) = self.take(now, ticket) else { return };
+        let (listener, waited_usec) = (connection.listener, connection.waited_usec);
+        if was_held && connection.is_gone(self.doors[listener].listener.is_tcp) {
+            self.counters.gone += 1;
+            return self.judge(now, gate::Event::Ended(listener));
+        }
+        connection.waited_usec = waited_usec;
+        self.start(now, ticket, connection);
+    }
+
+    fn start(&mut self, now: Instant, ticket: Ticket, mut connection: Connection) {
         let door = &self.doors[connection.listener];
         let own_address = match door.listener.is_wildcard {
             true => socket::local_address(connection.fd.as_fd()).ok(),
@@ -89,16 +143,26 @@ impl Daemon {
             Ok(pid) => pid,
             Err(error) => {
                 self.sources.leave(source);
-                self.judge(now, gate::Event::Ended(connection.listener));
-                self.start_failed(now, &error);
-                self.reject(now, &mut connection, Refusal::count(Reason::StartFailed, self.gate.census().active, 0));
-                self.tell_unavailable(now, connection.fd);
+                let listener = connection.listener;
+                if self.settings.when_full == WhenFull::Wait {
+                    self.start_failed(now, &error, "wait");
+                    let since = connection.since(now);
+                    self.hold(now, ticket, connection);
+                    self.judge(now, gate::Event::Postponed(listener, ticket, since));
+                } else {
+                    self.start_failed(now, &error, "are told to come back");
+                    let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active - 1, 0);
+                    self.reject(now, &mut connection, refusal);
+                    self.tell_unavailable(now, connection.fd);
+                    self.judge(now, gate::Event::Ended(listener));
+                }
                 self.pause_accepting(now);
                 return;
             }
         };
         let id = self.next_id;
         self.next_id += 1;
+        self.note_wait(&connection);
         self.children.insert(pid, Child { id, listener: connection.listener, source, since: now, exec_errno: None });
         if self.log.tells(Severity::Info) {
             self.log.tell(Event::Serving {
@@ -119,10 +183,16 @@ impl Daemon {
         self.lingering.refuse(now, connection.fd, reply, &self.epoll);
     }
 
+    fn note_wait(&mut self, connection: &Connection) {
+        let longest = &mut self.counters.longest_wait_usec;
+        *longest = connection.waited_usec.unwrap_or(0).max(*longest);
+    }
+
     /// Counts a refusal, and tells it unless too many are told already.
     fn reject(&mut self, now: Instant, connection: &mut Connection, refusal: Refusal) {
         let reason = refusal.reason;
         self.counters.refused[reason.index()] += 1;
+        self.note_wait(connection);
         if !self.throttle.admit(now, reason) {
             return;
         }
@@ -168,13 +238,13 @@ impl Daemon {
         self.lingering.refuse(now, fd, reply, &self.epoll);
     }
 
-    fn start_failed(&mut self, now: Instant, error: &io::Error) {
+    fn start_failed(&mut self, now: Instant, error: &io::Error, clients: &'static str) {
         match &mut self.start_trouble {
             Some(episode) => episode.failures += 1,
             None => {
                 self.start_trouble = Some(Episode { began: now, failures: 1 });
                 let (command, error) = (self.command.clone(), plain(error));
-                self.log.tell(Event::StartFailed { command, error });
+                self.log.tell(Event::StartFailed { command, error, clients });
             }
         }
     }
@@ -186,7 +256,7 @@ impl Daemon {
                 child.exec_errno = Some(report.errno);
             }
             self.counters.refused[Reason::StartFailed.index()] += 1;
-            self.start_failed(now, &io::Error::from_raw_os_error(report.errno));
+            self.start_failed(now, &io::Error::from_raw_os_error(report.errno), "are told to come back");
             if let Some(fd) = report.connection {
                 self.tell_unavailable(now, fd);
             }
@@ -199,7 +269,7 @@ impl Daemon {
     pub(super) fn child_ended(&mut self, now: Instant, pid: i32) {
         self.unhealed.get_or_insert(now);
         self.signals_since_walk += 1;
-        if self.signals_since_walk * WALK_SHARE >= self.children.len() || self.is_any_paused() {
+        if self.signals_since_walk * WALK_SHARE >= self.children.len() || self.gate.is_anybody_waiting() {
             self.reap_all(now);
         } else if let Ok(Some((pid, exit))) = reap(Some(pid)) {
             self.ended(now, pid, exit);

@@ -5,7 +5,10 @@ use super::run::Daemon;
 use super::settings::Settings;
 use crate::child::template::Template;
 use crate::child::{environment, program};
+use crate::listen::linger;
 use crate::listen::{Listener, Shown, adopt, open};
+use crate::observe::event::limit;
+use crate::policy::gate::{Hold, WhenFull};
 use crate::policy::limit::Rules;
 use crate::sys::spawn::Image;
 use crate::sys::{plain, socket};
@@ -57,7 +60,8 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         pass: settings.pass,
         nofile: raise_descriptor_limit(),
     };
-    let daemon = system(Daemon::new(settings, rules, listeners, image, (template, entries)), "cannot start")?;
+    let hold = hold(&settings, listeners.len());
+    let daemon = system(Daemon::new(settings, (rules, hold), listeners, image, (template, entries)), "cannot start")?;
     daemon.run().map_err(Failure::System)
 }
 
@@ -65,6 +69,24 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
 fn raise_descriptor_limit() -> Option<(u64, u64)> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     (soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()).then_some((soft, hard))
+}
+
+/// How many waiting clients are held if no number is set. Order and time are the same for those whom the kernel holds
+/// behind them, and each descriptor makes every start of a command dearer: 0.1 ms for so many.
+const PLACES: u32 = 1000;
+/// Descriptors for all that is neither a held client nor a lingering refusal.
+const SPARE: u64 = 64;
+
+/// Who is held. A place is a descriptor, so RLIMIT_NOFILE bounds them; call it after [`raise_descriptor_limit`].
+fn hold(settings: &Settings, listeners: usize) -> Hold {
+    let Settings { max_wait, max_waiting, when_full, .. } = *settings;
+    if when_full == WhenFull::Refuse || (max_wait.is_none() && max_waiting == 0) {
+        return Hold::default();
+    }
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let room = descriptors.saturating_sub(linger::MOST as u64 + SPARE + listeners as u64).max(1);
+    let wanted = if max_waiting > 0 { max_waiting } else { PLACES };
+    Hold { max_wait, max_waiting, places: room.min(wanted.into()) as u32 }
 }
 
 fn command(settings: &Settings) -> Result<(std::ffi::CString, Template), Failure> {
@@ -125,7 +147,6 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     if passed.is_empty() && settings.listen.is_empty() {
         line("listen", &"the sockets that systemd passes (none now)");
     }
-    let limit = crate::observe::event::limit;
     line("family", &settings.family);
     line("backlog", &settings.backlog);
     line("max-connections", &limit(settings.max_connections));
@@ -138,6 +159,15 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         None => line("load-average", &"off"),
     }
     line("when-full", &settings.when_full);
+    let used = if settings.when_full == WhenFull::Refuse { " (not used: nobody waits)" } else { "" };
+    match settings.max_wait {
+        Some(most) => line("max-wait", &format_args!("{}{used}", humantime::format_duration(most))),
+        None => line("max-wait", &"unlimited"),
+    }
+    line(
+        "max-waiting",
+        &format_args!("{}{}", limit(settings.max_waiting), if settings.max_waiting > 0 { used } else { "" }),
+    );
     line("busy-reply", &settings.busy_reply);
     line("busy-message", &settings.busy_message);
     line("pass", &settings.pass);

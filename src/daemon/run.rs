@@ -8,14 +8,15 @@ use super::stop::Stop;
 use crate::child::Children;
 use crate::child::environment::Entries;
 use crate::child::template::Template;
-use crate::listen::accept::{Accepted, accept};
+use crate::listen::accept::{Accepted, Connection, accept};
 use crate::listen::linger::Lingering;
 use crate::listen::{Listener, Shown};
 use crate::observe::event::{Counters, Event};
 use crate::observe::log::Log;
 use crate::observe::notify::{Notify, Status};
-use crate::policy::gate::{self, Action, Gate};
+use crate::policy::gate::{self, Action, Gate, Hold};
 use crate::policy::limit::{ListenerId, Rules};
+use crate::policy::queue::Ticket;
 use crate::policy::source::Sources;
 use crate::policy::throttle::Throttle;
 use crate::reply::Replies;
@@ -24,6 +25,7 @@ use crate::sys::spawn::{Image, Spawner};
 use crate::sys::{memory, plain};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -31,8 +33,10 @@ use std::time::{Duration, Instant};
 
 const KEY_SIGNALS: u64 = u64::MAX;
 const KEY_REPORTS: u64 = u64::MAX - 1;
-/// Listeners have keys from 0, lingering refusals from here.
+/// Listeners have keys from 0, lingering refusals from here...
 const KEY_LINGER: u64 = 1 << 32;
+/// ...and clients that are held from here, by ticket.
+pub(super) const KEY_HELD: u64 = 1 << 48;
 const EVENTS: usize = 64;
 /// Connections turned away in one turn, by listener. One that is served ends the turn: its child is at work
 /// on another processor, and looking at exits in between serves sooner.
@@ -55,6 +59,12 @@ pub(super) struct Door {
     pub(super) broken: bool,
 }
 
+/// A client that was accepted and waits for its turn.
+pub(super) struct Held {
+    pub(super) connection: Connection,
+    pub(super) since: Instant,
+}
+
 /// A run of failures of one kind: told once when it begins and once when it is over.
 pub(super) struct Episode {
     pub(super) began: Instant,
@@ -73,7 +83,13 @@ pub(super) struct Daemon {
     pub(super) settings: Settings,
     pub(super) doors: Vec<Door>,
     pub(super) gate: Gate,
-    pub(super) actions: Vec<Action>,
+    /// What the gate wants and is not yet carried out.
+    pub(super) actions: VecDeque<Action>,
+    pub(super) is_acting: bool,
+    pub(super) next_ticket: Ticket,
+    /// The client that the gate is being asked about.
+    pub(super) arriving: Option<(Ticket, Connection)>,
+    pub(super) held: HashMap<Ticket, Held>,
     pub(super) template: Template,
     pub(super) entries: Entries,
     pub(super) spawner: Spawner,
@@ -111,7 +127,7 @@ fn host_name() -> String {
 impl Daemon {
     pub(super) fn new(
         settings: Settings,
-        rules: Rules,
+        (rules, hold): (Rules, Hold),
         listeners: Vec<Listener>,
         image: Image,
         (template, entries): (Template, Entries),
@@ -128,9 +144,13 @@ impl Daemon {
             Door { listener, name, in_poll_set: false, broken: false }
         };
         let mut daemon = Daemon {
-            gate: Gate::new(&rules, settings.when_full, listeners.len()),
+            gate: Gate::new(&rules, settings.when_full, hold, listeners.len()),
             doors: listeners.into_iter().map(door).collect(),
-            actions: Vec::with_capacity(8),
+            actions: VecDeque::new(),
+            is_acting: false,
+            next_ticket: 0,
+            arriving: None,
+            held: HashMap::new(),
             template,
             entries,
             spawner,
@@ -159,6 +179,10 @@ impl Daemon {
         };
         for id in 0..daemon.doors.len() {
             daemon.set_interest(id)?;
+        }
+        let Hold { max_waiting: wanted, places, .. } = hold;
+        if places < wanted {
+            daemon.log.tell(Event::FewPlaces { wanted, places });
         }
         Ok(daemon)
     }
@@ -189,6 +213,7 @@ impl Daemon {
                 match event.data() {
                     KEY_SIGNALS => self.read_signal(now),
                     KEY_REPORTS => self.read_reports(now),
+                    key if key >= KEY_HELD => self.held_changed(now, key - KEY_HELD),
                     key if key >= KEY_LINGER => self.lingering.ready(now, key, &self.epoll),
                     _ => {}
                 }
@@ -305,10 +330,14 @@ impl Daemon {
             self.reap_all(now);
         }
         if self.gate.deadline().is_some_and(|at| at <= now) {
-            self.read_load(now);
+            match self.gate.load_is_due(now) {
+                true => self.read_load(now),
+                false => self.judge(now, gate::Event::Tick),
+            }
         }
         if self.pause.as_mut().is_some_and(|pause| pause.until.take_if(|until| *until <= now).is_some()) {
             (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+            self.judge(now, gate::Event::Retry);
         }
         if self.throttle.deadline().is_some_and(|at| at <= now) {
             self.tell_summaries(now);
@@ -326,10 +355,12 @@ impl Daemon {
     }
 
     fn status(&self, now: Instant) -> Status {
+        let queue = self.gate.queue();
         Status {
             active: self.gate.census().active,
             max: self.settings.max_connections,
-            waiting: self.doors.iter().filter_map(|door| door.listener.queued()).sum(),
+            waiting: queue.len() + self.doors.iter().filter_map(|door| door.listener.queued()).sum::<u32>(),
+            longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
             refused: self.counters.refused_by_limits(),
             stopping: self.stop.seconds_left(now),
         }
@@ -339,7 +370,9 @@ impl Daemon {
     /// here only while a listener is out of the poll set.
     fn status_may_change(&self) -> bool {
         let door_closed = self.doors.iter().any(|door| !door.in_poll_set);
-        door_closed || !self.notify.was_told(self.gate.census().active, self.counters.refused_by_limits())
+        door_closed
+            || !self.gate.queue().is_empty()
+            || !self.notify.was_told(self.gate.census().active, self.counters.refused_by_limits())
     }
 
     /// 1-minute load average of proc_loadavg(5); a system without it has no load.

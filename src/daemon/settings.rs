@@ -27,6 +27,10 @@ pub struct Settings {
     pub load_average: Option<f64>,
     /// `--when-full`.
     pub when_full: WhenFull,
+    /// `--max-wait`; `None` is no limit. Means nothing with [`WhenFull::Refuse`], as `max_waiting`.
+    pub max_wait: Option<Duration>,
+    /// `--max-waiting`; 0 is no limit.
+    pub max_waiting: u32,
     /// `--busy-reply`.
     pub busy_reply: Choice,
     /// `--busy-message`.

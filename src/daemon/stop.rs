@@ -73,10 +73,6 @@ impl Daemon {
         }
     }
 
-    pub(super) fn is_any_paused(&self) -> bool {
-        (0..self.doors.len()).any(|id| self.gate.is_paused(id))
-    }
-
     /// Begins the stop, or takes its next step at once.
     fn stop(&mut self, now: Instant, signal: &'static str) {
         match self.stop {

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// A connection that has been accepted and not yet been decided upon.
 #[derive(Debug)]
@@ -19,11 +20,18 @@ pub struct Connection {
     pub listener: ListenerId,
     /// The client.
     pub peer: Peer,
-    /// Microseconds between the end of the handshake and accept (1 ms steps); `None` where only TCP tells.
+    /// Microseconds between the end of the handshake and accept (1 ms steps), plus the time it was held; `None`
+    /// where only TCP tells and it was not held.
     pub waited_usec: Option<u64>,
 }
 
 impl Connection {
+    /// Since when it has waited: the end of the handshake, where TCP tells; elsewhere accept, which is `now`.
+    pub fn since(&self, now: Instant) -> Instant {
+        let waited = Duration::from_micros(self.waited_usec.unwrap_or(0));
+        now.checked_sub(waited).unwrap_or(now)
+    }
+
     /// Whether the client gave up while it queued: worth a call before a process is spent, not before a refusal.
     pub fn is_gone(&mut self, is_tcp: bool) -> bool {
         if is_tcp { self.read_wait() == Some(TCP_CLOSE) } else { has_left(&self.fd) }

@@ -51,6 +51,8 @@ pub struct Counters {
     pub refused: [u64; Reason::ALL.len()],
     /// Found gone.
     pub gone: u64,
+    /// Microseconds that the longest waiting of those served or refused had waited, as far as it was read.
+    pub longest_wait_usec: u64,
 }
 
 impl Counters {
@@ -102,8 +104,10 @@ pub enum Event {
     AcceptResumed { failures: u64, over: Duration },
     /// A listener is of no more use.
     ListenerBroken { listener: Arc<str>, error: String },
+    /// Fewer clients can be held than `--max-waiting` says.
+    FewPlaces { wanted: u32, places: u32 },
     /// The command cannot be started: the first of an episode.
-    StartFailed { command: String, error: String },
+    StartFailed { command: String, error: String, clients: &'static str },
     /// It can again.
     StartRecovered { failures: u64, over: Duration },
     /// A command was started for a connection.
@@ -131,6 +135,7 @@ impl Event {
             | Event::RejectedMore(_)
             | Event::CutShort { .. }
             | Event::AcceptPaused { .. }
+            | Event::FewPlaces { .. }
             | Event::StartFailed { .. }
             | Event::Killing { .. }
             | Event::Lost { .. } => Severity::Warning,
@@ -159,6 +164,7 @@ impl Event {
             Event::Lost { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0e",
             Event::Stopped(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0f",
             Event::CutShort { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b10",
+            Event::FewPlaces { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b11",
         }
     }
 }
@@ -194,6 +200,10 @@ impl fmt::Display for Event {
                     "closed {count} refused clients at once: {most} others had not yet closed, and some may have lost the reply"
                 )
             }
+            Event::FewPlaces { wanted, places } => write!(
+                f,
+                "--max-waiting {wanted} is more than RLIMIT_NOFILE allows: {places} clients are held, the rest waits in the kernel's queue"
+            ),
             Event::AcceptPaused { listener, error, pause } => {
                 let ms = pause.as_millis();
                 write!(f, "cannot accept on '{listener}': {error}; clients wait, trying again in {ms} ms")
@@ -204,8 +214,8 @@ impl fmt::Display for Event {
             Event::ListenerBroken { listener, error } => {
                 write!(f, "cannot accept on '{listener}': {error}; this listener is given up")
             }
-            Event::StartFailed { command, error } => {
-                write!(f, "cannot start {command}: {error}; its clients are told to come back")
+            Event::StartFailed { command, error, clients } => {
+                write!(f, "cannot start {command}: {error}; its clients {clients}")
             }
             Event::StartRecovered { failures, over } => {
                 write!(f, "commands start again after {failures} failures in {}", seconds(over))
@@ -232,10 +242,11 @@ impl fmt::Display for Event {
             Event::Lost { count } => write!(f, "{count} log entries were lost: the log did not take them in time"),
             Event::Stopped(all) => {
                 let (accepted, served, refused) = (all.accepted, all.served, all.refused_by_limits());
-                let (gone, failed) = (all.gone, all.failed());
+                let (gone, failed, longest) = (all.gone, all.failed(), Duration::from_micros(all.longest_wait_usec));
                 write!(
                     f,
-                    "stopped: {accepted} accepted, {served} served, {refused} refused, {gone} gone, {failed} failed to start"
+                    "stopped: {accepted} accepted, {served} served, {refused} refused, {gone} gone, {failed} failed to start; longest wait {}",
+                    seconds(&longest)
                 )
             }
         }
@@ -243,13 +254,20 @@ impl fmt::Display for Event {
 }
 
 fn write_rejected(rejected: &Rejected, f: &mut fmt::Formatter) -> fmt::Result {
-    let Refusal { reason, active, max, load, max_load } = rejected.refusal;
+    let Refusal { reason, active, max, load, max_load, waiting } = rejected.refusal;
+    let running = || format!("{active}/{} running", limit(max));
     f.write_str("rejected connection: ")?;
     match reason {
         Reason::TotalLimit => write!(f, "at capacity ({active}/{max})")?,
         Reason::ListenerLimit => write!(f, "at capacity ({active}/{max}) of this listener")?,
         Reason::Load => write!(f, "load average {load:.2} is not below {max_load:.2}")?,
         Reason::StartFailed => f.write_str("the command could not be started")?,
+        Reason::WaitedTooLong => {
+            let waited = Duration::from_micros(rejected.waited_usec.unwrap_or(0));
+            write!(f, "waited too long ({}, {})", seconds(&waited), running())?
+        }
+        Reason::QueueFull => write!(f, "queue full ({waiting} waiting, {})", running())?,
+        Reason::Stopping => f.write_str("the service is stopping")?,
     }
     write!(f, ": {} on '{}'", rejected.peer, rejected.listener)
 }

@@ -167,6 +167,7 @@ fn emit(event: &Event) {
                 SOCKCAP_PEER_PORT = port,
                 SOCKCAP_ACTIVE = refusal.active,
                 SOCKCAP_MAX = refusal.max,
+                SOCKCAP_WAITING = refusal.waiting,
                 SOCKCAP_QUEUE_DEPTH = rejected.queued,
                 SOCKCAP_WAIT_USEC = rejected.waited_usec,
                 SOCKCAP_REFUSED_TOTAL = rejected.refused_total,

@@ -17,8 +17,10 @@ pub struct Status {
     pub active: u32,
     /// The limit; 0 is none.
     pub max: u32,
-    /// In the kernel's queues.
+    /// Held, and in the kernel's queues.
     pub waiting: u32,
+    /// Seconds that the longest of the held has waited.
+    pub longest: Option<u64>,
     /// Refused since the start.
     pub refused: u64,
     /// While stopping: seconds until the living are killed.
@@ -27,10 +29,11 @@ pub struct Status {
 
 impl Status {
     fn text(&self) -> String {
-        let Status { active, max, waiting, refused, stopping } = *self;
+        let Status { active, max, waiting, longest, refused, stopping } = *self;
         let max = super::event::limit(max);
+        let longest = longest.map_or(String::new(), |seconds| format!(" (longest {seconds} s)"));
         match stopping {
-            None => format!("{active}/{max} active, {waiting} waiting, {refused} refused"),
+            None => format!("{active}/{max} active, {waiting} waiting{longest}, {refused} refused"),
             Some(seconds) => format!("stopping: {active} active, ended in {seconds} s at the latest"),
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod gate;
 pub mod limit;
+pub mod queue;
 pub mod reason;
 pub mod source;
 pub mod throttle;

@@ -14,11 +14,25 @@ pub enum Reason {
     Load,
     /// The command could not be started: the kernel refused the process or the program is gone.
     StartFailed,
+    /// It has waited `--max-wait` for its turn.
+    WaitedTooLong,
+    /// `--max-waiting` others wait already.
+    QueueFull,
+    /// It waited when the service was stopped.
+    Stopping,
 }
 
 impl Reason {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 4] = [Reason::TotalLimit, Reason::ListenerLimit, Reason::Load, Reason::StartFailed];
+    pub const ALL: [Reason; 7] = [
+        Reason::TotalLimit,
+        Reason::ListenerLimit,
+        Reason::Load,
+        Reason::StartFailed,
+        Reason::WaitedTooLong,
+        Reason::QueueFull,
+        Reason::Stopping,
+    ];
 
     /// The value of the journal field `SOCKCAP_REASON`.
     pub fn slug(self) -> &'static str {
@@ -27,6 +41,9 @@ impl Reason {
             Reason::ListenerLimit => "listener-limit",
             Reason::Load => "load",
             Reason::StartFailed => "start-failed",
+            Reason::WaitedTooLong => "waited-too-long",
+            Reason::QueueFull => "queue-full",
+            Reason::Stopping => "stopping",
         }
     }
 
@@ -37,6 +54,9 @@ impl Reason {
             Reason::ListenerLimit => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a02",
             Reason::Load => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a03",
             Reason::StartFailed => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a04",
+            Reason::WaitedTooLong => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a05",
+            Reason::QueueFull => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a06",
+            Reason::Stopping => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a07",
         }
     }
 
@@ -47,6 +67,9 @@ impl Reason {
             Reason::ListenerLimit => "listener at capacity",
             Reason::Load => "load too high",
             Reason::StartFailed => "command failed to start",
+            Reason::WaitedTooLong => "waited too long",
+            Reason::QueueFull => "queue full",
+            Reason::Stopping => "the service is stopping",
         }
     }
 
@@ -69,12 +92,14 @@ pub struct Refusal {
     pub load: f64,
     /// The load limit, for [`Reason::Load`]; else 0.
     pub max_load: f64,
+    /// Clients held when it was asked.
+    pub waiting: u32,
 }
 
 impl Refusal {
     /// A refusal by a count.
     pub fn count(reason: Reason, active: u32, max: u32) -> Self {
-        Refusal { reason, active, max, load: 0.0, max_load: 0.0 }
+        Refusal { reason, active, max, load: 0.0, max_load: 0.0, waiting: 0 }
     }
 }
 

@@ -312,10 +312,11 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Reads `stopped: A accepted, S served, R refused, G gone, F failed to start`.
+    /// Reads `stopped: A accepted, S served, R refused, G gone, F failed to start; longest wait T s`.
     pub fn parse(text: &str) -> Option<Totals> {
         let mut t = Totals::default();
-        for part in text.strip_prefix("stopped: ")?.split(", ") {
+        let (counts, _) = text.strip_prefix("stopped: ")?.split_once("; longest wait ")?;
+        for part in counts.split(", ") {
             let (number, word) = part.split_once(' ')?;
             let number = number.parse().ok()?;
             match word {
