@@ -1,7 +1,8 @@
 //! What a command finds in its environment: ours, cleaned, and the variables of its connection.
 //!
 //! `REMOTE_ADDR`, `REMOTE_PORT`, `SO_COOKIE` as `Accept=yes` sets them (systemd.exec(5)): unset if the peer
-//! is unnamed or gone. Beside them the UCSPI names that tcpserver and s6 set.
+//! is unnamed or gone. Beside them the UCSPI names that tcpserver and s6 set, and a mark by which a later daemon
+//! finds the commands of an earlier one again ([`MARK`]).
 #![forbid(unsafe_code)]
 
 use super::Facts;
@@ -42,6 +43,9 @@ const PRIVATE: [&str; 25] = [
     "IPCREMOTEEGID",
     "IPCREMOTEPATH",
 ];
+/// The mark of a command: `SOCKCAP_CONNECTION=ID LISTENER PID`. What a command itself starts inherits it, so the pid
+/// tells the one that the connection was given to.
+pub const MARK: &str = "SOCKCAP_CONNECTION";
 /// Prefixes of the same kind: our own options, and pressure variables of later systemd versions.
 const PRIVATE_PREFIXES: [&str; 4] = ["SOCKCAP_", "CPU_PRESSURE_", "IO_PRESSURE_", "IPCCONNNUM"];
 
@@ -67,6 +71,7 @@ pub fn cleaned(vars: impl Iterator<Item = (OsString, OsString)>, pass: Pass) -> 
 pub struct Entries {
     /// All of them, for `sys::spawn::Image`.
     pub all: Vec<CString>,
+    pass: Pass,
     /// By listener: where its own `TCPLOCALIP` and `TCPLOCALPORT` are, unless each connection has others.
     local: Vec<Option<usize>>,
 }
@@ -76,8 +81,8 @@ const PROTO_IPC: usize = 1;
 
 impl Entries {
     /// For these listeners, in this order.
-    pub fn new<'a>(locals: impl Iterator<Item = (&'a Address, bool)>) -> Self {
-        let mut entries = Entries { all: vec![c"PROTO=TCP".into(), c"PROTO=IPC".into()], local: Vec::new() };
+    pub fn new<'a>(locals: impl Iterator<Item = (&'a Address, bool)>, pass: Pass) -> Self {
+        let mut entries = Entries { all: vec![c"PROTO=TCP".into(), c"PROTO=IPC".into()], pass, local: Vec::new() };
         for (local, is_wildcard) in locals {
             entries.local.push(match local {
                 Address::Ip(at) if !is_wildcard => {
@@ -132,6 +137,14 @@ impl Entries {
         }
         if let Some(cookie) = facts.cookie {
             words.env(|out| number(b"SO_COOKIE=", cookie, out));
+        }
+        words.env_own_pid(|out| {
+            number(b"SOCKCAP_CONNECTION=", facts.id, out);
+            text(b" ", facts.listener.as_bytes(), out);
+            out.push(b' ');
+        });
+        if self.pass == Pass::ListenFds {
+            words.env_own_pid(|out| out.extend_from_slice(b"LISTEN_PID="));
         }
     }
 }

@@ -51,7 +51,8 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         system(socket::listen(listener.fd.as_fd(), settings.backlog), &what)?;
     }
     let rules = rules(&settings, &listeners)?;
-    let entries = environment::Entries::new(listeners.iter().map(|listener| (&listener.local, listener.is_wildcard)));
+    let locals = listeners.iter().map(|listener| (&listener.local, listener.is_wildcard));
+    let entries = environment::Entries::new(locals, settings.pass);
     let image = Image {
         program,
         entries: entries.all.clone(),

@@ -32,7 +32,8 @@ const GUARD: usize = 64 * 1024;
 const SLOT_PATIENCE: Duration = Duration::from_secs(1);
 /// First descriptor that socket activation passes (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).
 const LISTEN_FDS_START: usize = 3;
-const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+/// Digits of the largest pid (2^22, proc_sys_kernel(5)) and more, and the NUL.
+const PID_DIGITS: usize = 11;
 
 /// How the command finds its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ pub struct Report {
     pub connection: Option<OwnedFd>,
 }
 
-/// What one child works from. It reads all of it and writes `listen_pid` alone.
+/// What one child works from. It reads all of it, and writes its own pid to the places meant for that in `bytes`.
 struct Slot {
     /// Not zero while a child may still use this slot; the kernel zeroes it and wakes its futex.
     tid: AtomicI32,
@@ -90,8 +91,10 @@ struct Slot {
     report: c_int,
     pass: Pass,
     nofile: Option<libc::rlimit64>,
-    listen_pid: [u8; 32],
     bytes: Vec<u8>,
+    bytes_start: *mut u8,
+    /// Positions in `bytes` that wait for the child's pid, each with room for [`PID_DIGITS`].
+    own_pid: Vec<usize>,
     argv: Vec<*const c_char>,
     /// Positions in `argv` whose words are in `bytes`.
     own: Vec<usize>,
@@ -169,6 +172,7 @@ impl Spawner {
         slot.argv.clear();
         slot.own.clear();
         slot.own_env.clear();
+        slot.own_pid.clear();
         slot.envp.truncate(self.image.environment.len());
         Ok(Words { slot, image: &self.image, async_exec: self.async_exec })
     }
@@ -177,8 +181,6 @@ impl Spawner {
         let at = self.slots.len();
         // SAFETY: the end of piece `at` of the mapping, which is SLOTS pieces long and at < SLOTS.
         let stack_top = unsafe { self.stacks.byte_add((at + 1) * (STACK + GUARD)) };
-        let mut listen_pid = [0; 32];
-        listen_pid[..LISTEN_PID.len()].copy_from_slice(LISTEN_PID);
         self.slots.push(Box::new(Slot {
             tid: AtomicI32::new(0),
             stack_top,
@@ -187,8 +189,9 @@ impl Spawner {
             report: self.report.as_raw_fd(),
             pass: self.image.pass,
             nofile: self.image.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
-            listen_pid,
             bytes: Vec::with_capacity(512),
+            bytes_start: ptr::null_mut(),
+            own_pid: Vec::new(),
             argv: Vec::new(),
             own: Vec::new(),
             own_env: Vec::new(),
@@ -290,6 +293,14 @@ impl Words<'_> {
         self.append(write);
     }
 
+    /// One more environment entry: what `write` appends, and after it the command's own pid in decimal.
+    pub fn env_own_pid(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.env(write);
+        let end = self.slot.bytes.len() - 1;
+        self.slot.own_pid.push(end);
+        self.slot.bytes.resize(end + PID_DIGITS, 0);
+    }
+
     fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let from = self.slot.bytes.len();
         write(&mut self.slot.bytes);
@@ -307,14 +318,12 @@ impl Words<'_> {
     /// clone(2)'s: `EAGAIN` for RLIMIT_NPROC, pids.max or the like; `ENOMEM`.
     pub fn spawn(self, connection: BorrowedFd) -> io::Result<i32> {
         let slot = self.slot;
-        let base = slot.bytes.as_ptr();
+        let base = slot.bytes.as_mut_ptr();
+        slot.bytes_start = base;
         for (words, own) in [(&mut slot.argv, &slot.own), (&mut slot.envp, &slot.own_env)] {
             for at in own {
-                words[*at] = base.wrapping_add(words[*at].addr()).cast();
+                words[*at] = base.wrapping_add(words[*at].addr()).cast_const().cast();
             }
-        }
-        if slot.pass == Pass::ListenFds {
-            slot.envp.push(slot.listen_pid.as_ptr().cast());
         }
         slot.argv.push(ptr::null());
         slot.envp.push(ptr::null());
@@ -341,8 +350,8 @@ impl Words<'_> {
 
 /// Runs in the child, on the slot's stack, in the parent's memory.
 extern "C" fn child(slot: *mut c_void) -> c_int {
-    // SAFETY: the parent passed its slot and leaves it alone until tid is zero. `listen_pid` is the one
-    // field written, and only this child does. Everything reachable was made ready before the clone.
+    // SAFETY: the parent passed its slot and leaves it alone until tid is zero. Only this child writes to it,
+    // and only to the places in `bytes` meant for it. Everything reachable was made ready before the clone.
     unsafe {
         let slot = slot.cast::<Slot>();
         let errno = prepare_and_exec(slot);
@@ -357,7 +366,11 @@ extern "C" fn child(slot: *mut c_void) -> c_int {
 unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
     // SAFETY: see `child`; every pointer given to the kernel is into the slot, the image or this stack.
     unsafe {
-        raw::call(libc::SYS_setsid, [0; 5]);
+        // A child leads no group yet, so this cannot fail; the session's number is its leader's pid.
+        let pid = raw::call(libc::SYS_setsid, [0; 5]);
+        for at in &*(&raw const (*slot).own_pid) {
+            write_decimal((*slot).bytes_start.add(*at), pid as u32);
+        }
         let connection = (*slot).connection as usize;
         let failed = match (*slot).pass {
             Pass::Stdio => {
@@ -365,8 +378,6 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
                     | raw::call(libc::SYS_dup3, [connection, 1, 0, 0, 0])
             }
             Pass::ListenFds => {
-                let pid = raw::call(libc::SYS_getpid, [0; 5]);
-                write_decimal((&raw mut (*slot).listen_pid).cast::<u8>().add(LISTEN_PID.len()), pid as u32);
                 if connection == LISTEN_FDS_START {
                     raw::call(libc::SYS_fcntl, [connection, libc::F_SETFD as usize, 0, 0, 0])
                 } else {
@@ -414,7 +425,7 @@ unsafe fn send_back(slot: *mut Slot, errno: i32) {
 }
 
 /// # Safety
-/// `at` has room for 11 bytes.
+/// `at` has room for [`PID_DIGITS`] bytes.
 unsafe fn write_decimal(at: *mut u8, number: u32) {
     let (mut digits, mut rest) = (1, number);
     while rest > 9 {
