@@ -55,6 +55,10 @@ pub enum Event {
     Arrive(ListenerId, Ticket, Instant),
     /// A command of this listener has ended, or could not be started: its slot comes back.
     Ended(ListenerId),
+    /// A command of an earlier daemon still runs: it counts, whatever the limits say. Its listener, if known.
+    Adopted(Option<ListenerId>),
+    /// Such a command has ended.
+    AdoptedEnded(Option<ListenerId>),
     /// A command could not be started and its client waits again, since then; nobody is admitted until [`Event::Retry`].
     Postponed(ListenerId, Ticket, Instant),
     /// Commands may perhaps be started again.
@@ -122,9 +126,11 @@ impl Gate {
     pub fn handle(&mut self, now: Instant, event: Event, out: &mut VecDeque<Action>) {
         match event {
             Event::Arrive(listener, ticket, since) => self.arrive(now, listener, ticket, since, out),
-            Event::Ended(listener) => self.release(listener),
+            Event::Ended(listener) => self.release(Some(listener)),
+            Event::Adopted(listener) => self.charge(listener),
+            Event::AdoptedEnded(listener) => self.release(listener),
             Event::Postponed(listener, ticket, since) => {
-                self.release(listener);
+                self.release(Some(listener));
                 self.postponed = true;
                 match self.draining {
                     true => out.push_back(Action::Refuse(ticket, self.refusal(Reason::Stopping, listener))),
@@ -154,7 +160,7 @@ impl Gate {
         out: &mut VecDeque<Action>,
     ) {
         if !self.is_full(listener) {
-            self.charge(listener);
+            self.charge(Some(listener));
             return out.push_back(Action::Admit(ticket));
         }
         let Hold { max_wait, max_waiting, .. } = self.hold;
@@ -178,14 +184,14 @@ impl Gate {
         out.push_back(Action::Refuse(ticket, refusal));
     }
 
-    fn charge(&mut self, listener: ListenerId) {
+    fn charge(&mut self, listener: Option<ListenerId>) {
         self.census.active += 1;
-        self.census.per_listener[listener] += 1;
+        listener.into_iter().for_each(|listener| self.census.per_listener[listener] += 1);
     }
 
-    fn release(&mut self, listener: ListenerId) {
+    fn release(&mut self, listener: Option<ListenerId>) {
         self.census.active -= 1;
-        self.census.per_listener[listener] -= 1;
+        listener.into_iter().for_each(|listener| self.census.per_listener[listener] -= 1);
     }
 
     /// A refusal that is not a limit's own, with the figures of the limit that holds.
@@ -203,7 +209,7 @@ impl Gate {
                 .min();
             let Some((ticket, listener)) = next else { return };
             self.queue.leave(listener, ticket);
-            self.charge(listener);
+            self.charge(Some(listener));
             out.push_back(Action::Admit(ticket));
         }
     }

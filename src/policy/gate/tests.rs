@@ -127,6 +127,24 @@ fn who_could_not_be_started_is_the_first_again() {
 }
 
 #[test]
+fn who_ran_before_counts_even_over_a_lowered_limit() {
+    let (mut gate, now) = (gate(2, &[0, 1], None, WhenFull::Refuse), Instant::now());
+    for listener in [Some(0), Some(1), None] {
+        assert_eq!(step(&mut gate, now, Event::Adopted(listener)), []);
+    }
+    assert_eq!((gate.census().active, &gate.census().per_listener[..]), (3, &[1, 1][..]));
+    for (nth, (ended, reason)) in
+        [(Some(0), Reason::TotalLimit), (None, Reason::ListenerLimit)].into_iter().enumerate()
+    {
+        step(&mut gate, now, Event::AdoptedEnded(ended));
+        let ticket = nth as Ticket;
+        assert_eq!(refusals(&step(&mut gate, now, Event::Arrive(1, ticket, now))), [(ticket, reason)]);
+    }
+    step(&mut gate, now, Event::AdoptedEnded(Some(1)));
+    assert_eq!(step(&mut gate, now, Event::Arrive(1, 7, now)), [Action::Admit(7)]);
+}
+
+#[test]
 fn a_stop_tells_all_that_wait() {
     let hold = Hold { places: 100, ..Hold::default() };
     let (mut gate, now) = (gate_of(1, &[0, 0], None, WhenFull::Wait, hold), Instant::now());
