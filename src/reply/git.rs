@@ -1,0 +1,31 @@
+//! The git protocol: one pkt-line with ERR (gitprotocol-pack, "Git Transport"), which the client prints as
+//! "remote error".
+//!
+//! The four hex digits count themselves (gitprotocol-common, "pkt-line Format"). The client asks first, but
+//! takes an error that is already there; plain text would be shown as "bad line length character".
+#![forbid(unsafe_code)]
+
+use super::{Preset, Saying, Talk};
+use std::io::Write;
+
+pub(super) const PRESET: Preset =
+    Preset { name: "git", about: "remote error", talk: Talk::Server(render), objects: super::any_line };
+
+fn render(saying: &Saying, out: &mut Vec<u8>) {
+    let line = format!("ERR {}\n", saying.or_later());
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "{:04x}{line}", line.len() + 4);
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::reply::tests::{told, unavailable};
+
+    #[test]
+    fn golden() {
+        assert_eq!(told("git", None, b""), b"002cERR server at capacity, try again later\n");
+        assert_eq!(told("git", Some("full"), b""), b"000dERR full\n");
+        assert_eq!(told("git", Some(&"x".repeat(400)), b"")[..8], *b"0199ERR ");
+        assert_eq!(unavailable("git", b""), b"002dERR service unavailable, try again later\n");
+    }
+}
