@@ -185,6 +185,27 @@ fn no_text_is_still_a_clean_end() {
     daemon.stop();
 }
 
+/// Each SSLRequest has an answer of one byte; who asks again and again is heard to the bound, and then told.
+#[test]
+fn who_asks_without_end_is_answered_within_bounds() {
+    let (mut daemon, holder) = full(&["--busy-reply", "postgresql", "--busy-message", "full"]);
+    let mut client = daemon.connect();
+    let requests = b"\0\0\0\x08\x04\xd2\x16\x2f".repeat(100);
+    for round in 0..20 {
+        client.write_all(&requests).expect("write");
+        let mut said = [0; 100];
+        client.read_exact(&mut said).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        assert_eq!(said, [b'N'; 100]);
+    }
+    client.write_all(&requests).expect("write");
+    let said = to_end(client);
+    // 16 KiB are heard.
+    assert_eq!(said.find(|c| c != 'N'), Some(2048 - 2000), "{said:?}");
+    assert!(said.ends_with("\0Mfull\0\0"), "{said:?}");
+    drop(holder);
+    daemon.stop();
+}
+
 /// Without reading from it, the daemon's descriptor for a refused client is gone after about two seconds.
 #[test]
 fn a_refused_client_that_never_closes_is_let_go() {

@@ -79,9 +79,9 @@ impl Place {
     fn receive(&mut self, now: Instant, buffer: &mut [u8]) -> State {
         let mut turn = 0;
         while turn < TURN && self.read < MOST_BYTES {
-            let heard = self.hearing.as_ref().map(|(_, bytes)| bytes.len());
-            let (room, flags) = match heard {
-                Some(heard) => (MOST_HEARD - heard, MsgFlags::empty()),
+            let (room, flags) = match self.hearing {
+                // All that was read was heard. What is answered counts too, or the answers would have no bound.
+                Some(_) => (MOST_HEARD - self.read, MsgFlags::empty()),
                 // TCP drops the bytes without copying them (tcp(7)); others copy and ignore it.
                 None => (buffer.len(), MsgFlags::MSG_TRUNC),
             };
@@ -96,7 +96,7 @@ impl Place {
             self.ended = got == 0;
             if let Some((_, bytes)) = &mut self.hearing {
                 bytes.extend_from_slice(&buffer[..got]);
-                let is_all = self.ended || bytes.len() == MOST_HEARD;
+                let is_all = self.ended || self.read == MOST_HEARD;
                 if self.answer(now, is_all) == State::Over {
                     return State::Over;
                 }
