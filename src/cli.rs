@@ -79,6 +79,14 @@ pub struct Args {
     #[arg(long, value_name = "HOW", env = "SOCKCAP_PASS", default_value = "stdio")]
     pass: How,
 
+    /// Send SIGTERM to a command's process group after so long, and SIGKILL after --kill-grace; 0 is no limit
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_TIME_LIMIT", value_parser = duration)]
+    time_limit: Option<Duration>,
+
+    /// Exit with 0 when nothing ran or waited for so long; systemd starts the service again; 0 is never
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_IDLE_EXIT", value_parser = duration)]
+    idle_exit: Option<Duration>,
+
     /// On stop, time for running commands before they are sent SIGTERM
     #[arg(long, value_name = "DURATION", env = "SOCKCAP_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
     drain_timeout: Duration,
@@ -231,6 +239,9 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     if let Err(why) = args.busy_reply.check(&args.busy_message) {
         return Err(format!("invalid value for '--busy-message <TEXT>': {why}"));
     }
+    if args.idle_exit.is_some_and(|idle| !idle.is_zero()) && !places.is_empty() {
+        return Err("--idle-exit needs systemd's sockets: with --listen nobody would start sockcap again".into());
+    }
     let check = args.check;
     let settings = Box::new(args.settings(places, limits));
     Ok(if check { Task::Check(settings) } else { Task::Run(settings) })
@@ -268,6 +279,8 @@ impl Args {
                 How::Stdio => Pass::Stdio,
                 How::ListenFds => Pass::ListenFds,
             },
+            time_limit: self.time_limit.filter(|limit| !limit.is_zero()),
+            idle_exit: self.idle_exit.filter(|idle| !idle.is_zero()),
             drain_timeout: self.drain_timeout,
             kill_grace: self.kill_grace,
             most: match (self.verbose, self.quiet) {

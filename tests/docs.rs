@@ -75,6 +75,8 @@ fn every_variable_in_readme_and_units_is_an_option() {
         "ACTIVE",
         "MAX",
         "QUEUE_DEPTH",
+        "WAITING",
+        "CONNECTION",
         "WAIT_USEC",
         "REFUSED_TOTAL",
         "COUNT",

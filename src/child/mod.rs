@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod environment;
+pub mod living;
 pub mod program;
 pub mod template;
 
@@ -10,6 +11,7 @@ use crate::policy::limit::ListenerId;
 use crate::policy::source::Source;
 use crate::sys::socket::Address;
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 /// All that a command's words may tell about its connection.
@@ -42,6 +44,23 @@ pub struct Child {
     pub since: Instant,
     /// errno, if its exec failed.
     pub exec_errno: Option<i32>,
+}
+
+/// A process that an earlier daemon started, or one of ours did.
+#[derive(Debug)]
+pub struct Adopted {
+    /// Readable once it has ended.
+    pub pidfd: OwnedFd,
+    /// Number of its connection, if known.
+    pub id: Option<u64>,
+    /// Whether it counts towards the limits.
+    pub is_counted: bool,
+    /// Which listener the connection came from, if known.
+    pub listener: Option<ListenerId>,
+    /// Whom it is counted for.
+    pub source: Source,
+    /// When it was started.
+    pub since: Instant,
 }
 
 /// The commands that run, by pid.

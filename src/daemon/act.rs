@@ -163,6 +163,7 @@ impl Daemon {
         let id = self.next_id;
         self.next_id += 1;
         self.note_wait(&connection);
+        self.watch_time(pid, now);
         self.children.insert(pid, Child { id, listener: connection.listener, source, since: now, exec_errno: None });
         if self.log.tells(Severity::Info) {
             self.log.tell(Event::Serving {
@@ -295,6 +296,7 @@ impl Daemon {
         }
         // A child that is not in the table was left to us by whoever was this process before its exec.
         let Some(child) = self.children.remove(&pid) else { return };
+        self.unwatch_time(pid, child.since);
         self.sources.leave(child.source);
         self.judge(now, gate::Event::Ended(child.listener));
         if child.exec_errno.is_none() {

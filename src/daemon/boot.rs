@@ -1,6 +1,7 @@
 //! From settings to a running loop, in the one order that is safe: sockets, program, log, READY.
 #![forbid(unsafe_code)]
 
+use super::hand_over::Inheritance;
 use super::run::Daemon;
 use super::settings::Settings;
 use crate::child::template::Template;
@@ -37,7 +38,7 @@ fn system<T>(result: Result<T, io::Error>, what: &str) -> Result<T, Failure> {
 /// # Errors
 /// Before the first connection is accepted; afterwards nothing is fatal but the loss of all listeners.
 pub fn start(settings: Settings) -> Result<(), Failure> {
-    let mut listeners = adopt::from_environment().map_err(Failure::Usage)?;
+    let adopt::Passed { mut listeners, held, state } = adopt::from_environment().map_err(Failure::Usage)?;
     let (program, template) = command(&settings)?;
     for (text, place) in &settings.listen {
         let opened = open::open(place, text, settings.family);
@@ -63,7 +64,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     };
     let hold = hold(&settings, listeners.len());
     let daemon = system(Daemon::new(settings, (rules, hold), listeners, image, (template, entries)), "cannot start")?;
-    daemon.run().map_err(Failure::System)
+    daemon.run(Inheritance { held, state }).map_err(Failure::System)
 }
 
 /// RLIMIT_NOFILE up to the hard limit for us; what it was, for the commands (select(2) users need 1024).
@@ -129,7 +130,7 @@ fn rules(settings: &Settings, listeners: &[Listener]) -> Result<Rules, Failure> 
 /// # Errors
 /// As for [`start`], as far as it can be known without opening `--listen` sockets.
 pub fn check(settings: &Settings) -> Result<String, Failure> {
-    let passed = adopt::from_environment().map_err(Failure::Usage)?;
+    let passed = adopt::from_environment().map_err(Failure::Usage)?.listeners;
     let (program, _) = command(settings)?;
     if settings.listen.is_empty() {
         rules(settings, &passed)
@@ -172,6 +173,12 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     line("busy-reply", &settings.busy_reply);
     line("busy-message", &settings.busy_message);
     line("pass", &settings.pass);
+    for (name, span) in [("time-limit", settings.time_limit), ("idle-exit", settings.idle_exit)] {
+        match span {
+            Some(span) => line(name, &humantime::format_duration(span)),
+            None => line(name, &"off"),
+        }
+    }
     line("drain-timeout", &humantime::format_duration(settings.drain_timeout));
     line("kill-grace", &humantime::format_duration(settings.kill_grace));
     line("log", &settings.most);

@@ -3,8 +3,10 @@
 
 mod act;
 mod boot;
+mod hand_over;
 mod run;
 pub mod settings;
 mod stop;
+mod time;
 
 pub use boot::{Failure, check, start};

@@ -3,11 +3,13 @@
 //! A slot that came free is seen before a slot is given, and nothing in here waits but `epoll_wait`.
 #![forbid(unsafe_code)]
 
+use super::hand_over::Inheritance;
 use super::settings::Settings;
 use super::stop::Stop;
-use crate::child::Children;
+use super::time::Times;
 use crate::child::environment::Entries;
 use crate::child::template::Template;
+use crate::child::{Adopted, Children, living};
 use crate::listen::accept::{Accepted, Connection, accept};
 use crate::listen::linger::Lingering;
 use crate::listen::{Listener, Shown};
@@ -28,6 +30,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,6 +61,9 @@ pub(super) struct Door {
     pub(super) in_poll_set: bool,
     pub(super) broken: bool,
 }
+
+/// Processes that are not our children have keys from here, by pid.
+pub(super) const KEY_ADOPTED: u64 = 1 << 56;
 
 /// A client that was accepted and waits for its turn.
 pub(super) struct Held {
@@ -95,6 +101,13 @@ pub(super) struct Daemon {
     pub(super) spawner: Spawner,
     pub(super) reports: OwnedFd,
     pub(super) children: Children,
+    /// Our own cgroup, if the manager made it for us.
+    pub(super) cgroup: Option<PathBuf>,
+    /// Processes in it that are not our children, by pid.
+    pub(super) adopted: HashMap<i32, Adopted>,
+    pub(super) times: Times,
+    /// Since when nothing ran or waited; kept only for `--idle-exit`.
+    pub(super) idle_since: Option<Instant>,
     pub(super) sources: Sources,
     pub(super) next_id: u64,
     pub(super) replies: Replies,
@@ -156,6 +169,10 @@ impl Daemon {
             spawner,
             reports,
             children: Children::new(),
+            cgroup: living::own_cgroup(),
+            adopted: HashMap::new(),
+            times: Times::default(),
+            idle_since: None,
             sources: Sources::default(),
             next_id: 1,
             replies: Replies::new(settings.busy_reply.clone(), settings.busy_message.clone(), &host_name()),
@@ -188,13 +205,14 @@ impl Daemon {
     }
 
     /// Serves until a signal and the last command's end.
-    pub(super) fn run(mut self) -> Result<(), String> {
+    pub(super) fn run(mut self, inheritance: Inheritance) -> Result<(), String> {
         for door in &self.doors {
             let local = Shown(&door.listener.local).to_string();
             self.log.tell(Event::Listening { local, listener: door.name.clone() });
         }
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
         self.log.tell(Event::Ready { max, when_full, command: self.command.clone() });
+        self.take_over(Instant::now(), inheritance);
         self.notify.ready();
         self.settles = Some(Instant::now() + SETTLED);
         let mut events = [EpollEvent::empty(); EVENTS];
@@ -213,6 +231,7 @@ impl Daemon {
                 match event.data() {
                     KEY_SIGNALS => self.read_signal(now),
                     KEY_REPORTS => self.read_reports(now),
+                    key if key >= KEY_ADOPTED => self.adopted_ended(now, (key - KEY_ADOPTED) as i32),
                     key if key >= KEY_HELD => self.held_changed(now, key - KEY_HELD),
                     key if key >= KEY_LINGER => self.lingering.ready(now, key, &self.epoll),
                     _ => {}
@@ -232,7 +251,7 @@ impl Daemon {
     }
 
     /// One connection, or a few that are refused: in a flood that saves a turn of the loop for each.
-    fn accept_some(&mut self, now: Instant, id: ListenerId) {
+    pub(super) fn accept_some(&mut self, now: Instant, id: ListenerId) {
         if self.gate.load_is_due(now) {
             self.read_load(now);
         }
@@ -346,6 +365,8 @@ impl Daemon {
             self.settled = true;
             memory::forget_code_pages();
         }
+        self.end_overdue(now);
+        self.idle_timer(now);
         self.stop_timer(now);
         self.notify.watchdog(now);
         if self.notify.status_is_due(now) {
@@ -390,6 +411,8 @@ impl Daemon {
             self.pause.as_ref().and_then(|pause| pause.until),
             self.throttle.deadline(),
             self.stop.deadline(),
+            self.times.deadline(),
+            self.idle_deadline(),
             self.settles,
             self.notify.watchdog_deadline(),
             self.notify.status_deadline().filter(|_| self.status_may_change()),

@@ -37,6 +37,10 @@ pub struct Settings {
     pub busy_message: Message,
     /// `--pass`.
     pub pass: Pass,
+    /// `--time-limit`; `None` is off.
+    pub time_limit: Option<Duration>,
+    /// `--idle-exit`; `None` is off.
+    pub idle_exit: Option<Duration>,
     /// `--drain-timeout`.
     pub drain_timeout: Duration,
     /// `--kill-grace`.

@@ -1,15 +1,20 @@
-//! Signals, and the way out: no more connections, time for the living, SIGTERM, SIGKILL.
+//! Signals, and the ways out: a stop ends everything, step by step; a hand-over leaves everything to the next daemon.
 #![forbid(unsafe_code)]
 
 use super::run::Daemon;
+use crate::child::Adopted;
+use crate::child::living::{self, Found};
 use crate::observe::event::Event;
 use crate::policy::gate;
+use crate::policy::source::Source;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
+/// How long a hand-over waits for refused clients that have not closed; others wait in the kernel's queue meanwhile.
+const REPLIES: Duration = Duration::from_secs(1);
 /// While stopping, the manager is asked for this much more time...
 const EXTENSION: Duration = Duration::from_secs(10);
 /// ...this often.
@@ -31,6 +36,12 @@ pub(super) enum Stop {
     },
     /// They have been sent SIGKILL.
     Killed,
+    /// They are left to the next daemon, as soon as the refused have their replies.
+    HandingOver {
+        until: Instant,
+    },
+    /// Nothing runs or waits.
+    Idle,
 }
 
 impl Stop {
@@ -41,6 +52,7 @@ impl Stop {
     pub(super) fn deadline(&self) -> Option<Instant> {
         match *self {
             Stop::Draining { until, next_word } | Stop::Ending { until, next_word } => Some(until.min(next_word)),
+            Stop::HandingOver { until } => Some(until),
             _ => None,
         }
     }
@@ -48,7 +60,7 @@ impl Stop {
     /// Whole seconds, for the status line; it changes once a second at most.
     pub(super) fn seconds_left(&self, now: Instant) -> Option<u64> {
         match *self {
-            Stop::Running => None,
+            Stop::Running | Stop::HandingOver { .. } | Stop::Idle => None,
             Stop::Draining { until, .. } | Stop::Ending { until, .. } => {
                 Some(until.saturating_duration_since(now).as_secs())
             }
@@ -63,7 +75,10 @@ impl Daemon {
         let Ok(Some(info)) = self.signals.read_signal() else { return };
         match Signal::try_from(info.ssi_signo as i32) {
             Ok(Signal::SIGCHLD) => self.child_ended(now, info.ssi_pid as i32),
+            // Whoever presses Ctrl-C a second time has waited long enough.
+            Ok(Signal::SIGINT) if matches!(self.stop, Stop::Draining { .. }) => self.kill_commands(),
             Ok(signal @ (Signal::SIGTERM | Signal::SIGINT)) => self.stop(now, signal.as_str()),
+            Ok(Signal::SIGUSR1) if self.can_hand_over() => self.hand_over(now),
             // Without systemd it is the terminal that has gone.
             Ok(Signal::SIGHUP) if !self.settings.listen.is_empty() => self.stop(now, "SIGHUP"),
             Ok(signal @ (Signal::SIGHUP | Signal::SIGUSR1 | Signal::SIGUSR2)) => {
@@ -76,7 +91,7 @@ impl Daemon {
     /// Begins the stop, or takes its next step at once.
     fn stop(&mut self, now: Instant, signal: &'static str) {
         match self.stop {
-            Stop::Running => {
+            Stop::Running | Stop::HandingOver { .. } | Stop::Idle => {
                 let patience = self.settings.drain_timeout;
                 self.stop = Stop::Draining { until: now + patience, next_word: now };
                 self.judge(now, gate::Event::Drain);
@@ -86,13 +101,27 @@ impl Daemon {
                     let _ = shutdown(door.listener.fd.as_raw_fd(), Shutdown::Both);
                 }
                 self.notify.stopping();
-                self.log.tell(Event::Draining { signal, active: self.children.len(), patience });
+                let active = self.children.len() + self.adopted.len();
+                self.log.tell(Event::Draining { signal, active, patience });
             }
             Stop::Draining { .. } => self.end_commands(now),
             Stop::Ending { .. } => self.kill_commands(),
             Stop::Killed => {}
         }
         self.stop_timer(now);
+    }
+
+    /// Begins to leave everything to the next daemon.
+    fn hand_over(&mut self, now: Instant) {
+        if self.stop.is_running() {
+            self.stop = Stop::HandingOver { until: now + REPLIES };
+            (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+        }
+    }
+
+    /// There is nothing to wait for.
+    pub(super) fn end_idle(&mut self) {
+        self.stop = Stop::Idle;
     }
 
     fn end_commands(&mut self, now: Instant) {
@@ -105,18 +134,33 @@ impl Daemon {
         self.signal_commands(Signal::SIGKILL);
     }
 
-    /// Each command leads a session and so a process group of its own; as long as it is not reaped, its
-    /// number is nobody else's.
     fn signal_commands(&mut self, signal: Signal) {
-        if self.children.is_empty() {
+        let active = self.children.len() + self.adopted.len();
+        if active == 0 {
             return;
         }
-        self.log.tell(Event::Killing { signal: signal.as_str(), active: self.children.len() });
-        for pid in self.children.keys() {
-            // A child that has not yet called setsid has no group: then it alone is meant.
-            if kill(Pid::from_raw(-pid), signal).is_err() {
-                let _ = kill(Pid::from_raw(*pid), signal); // it ended just now: its exit is on the way
-            }
+        self.log.tell(Event::Killing { signal: signal.as_str(), active });
+        for pid in self.children.keys().chain(self.adopted.keys()) {
+            signal_command(*pid, signal);
+        }
+    }
+
+    /// Processes that outlived the command that started them: under `KillMode=process` nobody else ends them.
+    fn end_strays(&mut self, now: Instant) {
+        let Some(cgroup) = &self.cgroup else { return };
+        let known = |pid| self.children.contains_key(&pid) || self.adopted.contains_key(&pid);
+        let strays = living::strays(cgroup, known).unwrap_or_default(); // a cgroup that is gone is empty
+        if strays.is_empty() {
+            return;
+        }
+        for Found { pid, pidfd, age, .. } in strays {
+            let since = now.checked_sub(age).unwrap_or(now);
+            let (id, listener, source) = (None, None, Source::Unknown);
+            self.adopt(pid, Adopted { pidfd, id, is_counted: false, listener, source, since });
+        }
+        match self.stop {
+            Stop::Killed => self.kill_commands(),
+            _ => self.end_commands(now),
         }
     }
 
@@ -137,17 +181,55 @@ impl Daemon {
         if self.doors.iter().all(|door| door.broken) && self.stop.is_running() {
             self.stop(Instant::now(), "the loss of all listeners");
         }
-        !self.stop.is_running() && self.children.is_empty() && self.lingering.is_empty()
+        let now = Instant::now();
+        match self.stop {
+            Stop::Running => false,
+            Stop::HandingOver { until } => self.lingering.is_empty() || until <= now,
+            Stop::Idle => true,
+            Stop::Draining { .. } | Stop::Ending { .. } | Stop::Killed => {
+                if self.children.is_empty() && self.adopted.is_empty() {
+                    self.end_strays(now);
+                }
+                self.children.is_empty() && self.adopted.is_empty() && self.lingering.is_empty()
+            }
+        }
     }
 
     /// The last words.
     pub(super) fn finish(mut self) {
-        let mut last: Vec<_> = self.throttle.due(Instant::now(), true).map(Event::RejectedMore).collect();
+        let now = Instant::now();
+        let is_handing_over = matches!(self.stop, Stop::HandingOver { .. });
+        let waiting = self.held.len();
+        if is_handing_over {
+            self.leave_behind(now);
+        }
+        let mut last: Vec<_> = self.throttle.due(now, true).map(Event::RejectedMore).collect();
         last.extend(self.cut_short());
-        last.push(Event::Stopped(self.counters));
+        last.push(match is_handing_over {
+            false => Event::Stopped(self.counters),
+            true => Event::HandedOver {
+                running: self.children.len() + self.adopted.len(),
+                waiting,
+                counters: self.counters,
+            },
+        });
         for path in self.doors.iter().filter_map(|door| door.listener.unlink.as_ref()) {
             let _ = std::fs::remove_file(path); // gone already is as good
         }
         self.log.finish(last);
+    }
+}
+
+/// Sends a signal to a process group, or asks whether it has a member. `false`: it has none.
+pub(super) fn signal_group(leader: i32, signal: Option<Signal>) -> bool {
+    kill(Pid::from_raw(-leader), signal).is_ok()
+}
+
+/// Sends a signal to a command that is not reaped yet, and to its process group: each command leads a session and so a
+/// group of its own.
+pub(super) fn signal_command(pid: i32, signal: Signal) {
+    // A child that has not yet called setsid has no group, and what a command started may lead none: then it alone is meant.
+    if !signal_group(pid, Some(signal)) {
+        let _ = kill(Pid::from_raw(pid), signal); // it ended just now: its exit is on the way
     }
 }

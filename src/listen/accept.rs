@@ -45,6 +45,25 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// A connection that an earlier daemon accepted, and that had waited so long when that daemon ended.
+    ///
+    /// # Errors
+    /// If the client has left.
+    pub fn restored(fd: OwnedFd, listener: ListenerId, waited_usec: u64) -> io::Result<Connection> {
+        let address = socket::peer_address(fd.as_fd())?;
+        let mut connection = Connection { fd, listener, peer: Peer { address, credentials: None }, waited_usec: None };
+        if matches!(connection.peer.address, Address::Unix(_)) {
+            connection.peer.credentials = socket::peer_credentials(connection.fd.as_fd()).ok();
+        }
+        // TCP still knows it better: nothing has been sent since the handshake.
+        if connection.read_wait().is_none() {
+            connection.waited_usec = Some(waited_usec);
+        }
+        Ok(connection)
+    }
+}
+
 /// The other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {

@@ -1,31 +1,72 @@
 //! Sockets from systemd: LISTEN_FDS, LISTEN_FDNAMES, LISTEN_PID, LISTEN_PIDFDID (sd_listen_fds(3)).
 //!
-//! All or nothing: the first descriptor that cannot be accepted from is named, and nothing is adopted.
+//! Behind the sockets come the descriptors that an earlier daemon left in the manager's store (`FileDescriptorStoreMax=`,
+//! systemd.service(5)): its waiting clients and its state. All or nothing: the first descriptor that is none of these is
+//! named, and nothing is adopted.
 #![forbid(unsafe_code)]
 
 use super::Listener;
 use crate::sys::{process, socket};
 use std::env;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{IntoRawFd, OwnedFd};
 
 /// First passed descriptor (`SD_LISTEN_FDS_START`).
 const START: i32 = 3;
 /// More than any manager passes; larger numbers would make the library allocate by them.
 const MOST: usize = 65_536;
 
+/// Name of the stored state, and the prefix of the names of stored connections.
+pub const STATE: &str = "sockcap-state";
+/// `sockcap-held-TICKET-WAITED_USEC-LISTENER`, numbers all.
+pub const HELD: &str = "sockcap-held-";
+
+/// What was passed to this process.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Sockets to accept from.
+    pub listeners: Vec<Listener>,
+    /// Clients of an earlier daemon that still wait, by the names they were stored under, in their order.
+    pub held: Vec<Stored>,
+    /// What the earlier daemon wrote down, and its name in the store.
+    pub state: Option<OwnedFd>,
+}
+
+/// A client that an earlier daemon has left in the manager's store.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its name in the store.
+    pub name: String,
+    /// Its place in the order of waiting.
+    pub ticket: u64,
+    /// Microseconds that it had waited then.
+    pub waited_usec: u64,
+    /// Position of its listener in the earlier daemon's table.
+    pub listener: usize,
+    /// The connection.
+    pub fd: OwnedFd,
+}
+
+impl Stored {
+    fn new(name: &str, fd: OwnedFd) -> Option<Stored> {
+        let mut parts = name.strip_prefix(HELD)?.split('-');
+        let (ticket, waited_usec) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        Some(Stored { name: name.into(), ticket, waited_usec, listener: parts.next()?.parse().ok()?, fd })
+    }
+}
+
 /// The sockets passed to this process; empty if none were. Call it once, before threads exist.
 ///
 /// # Errors
 /// One line that names the variable or the descriptor.
-pub fn from_environment() -> Result<Vec<Listener>, String> {
-    let Ok(count) = env::var("LISTEN_FDS") else { return Ok(Vec::new()) };
+pub fn from_environment() -> Result<Passed, String> {
+    let Ok(count) = env::var("LISTEN_FDS") else { return Ok(Passed::default()) };
     let for_us = env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
     let same_process = env::var("LISTEN_PIDFDID").map_or(true, |id| match process::own_pidfd_inode() {
         Some(own) => id.parse() == Ok(own),
         None => true,
     });
     if !for_us || !same_process {
-        return Ok(Vec::new());
+        return Ok(Passed::default());
     }
     let number: usize = count
         .parse()
@@ -47,11 +88,18 @@ pub fn from_environment() -> Result<Vec<Listener>, String> {
     }
     let received = libsystemd::activation::receive_descriptors(false)
         .map_err(|error| format!("cannot adopt the {count} sockets of LISTEN_FDS: {error}"))?;
-    let mut listeners = Vec::with_capacity(number);
+    let mut all_passed = Passed::default();
     for (passed, (fd, name)) in received.into_iter().zip(all) {
         let unfit = |why: super::Unfit| format!("cannot adopt fd {fd} '{name}': {why}");
         let owned = socket::adopt(passed.into_raw_fd()).map_err(|error| unfit(error.into()))?;
-        listeners.push(Listener::new(owned, name.clone()).map_err(unfit)?);
+        if name == STATE {
+            all_passed.state = Some(owned);
+        } else if name.starts_with(HELD) {
+            all_passed.held.extend(Stored::new(&name, owned));
+        } else {
+            all_passed.listeners.push(Listener::new(owned, name.clone()).map_err(unfit)?);
+        }
     }
-    Ok(listeners)
+    all_passed.held.sort_by_key(|stored| stored.ticket);
+    Ok(all_passed)
 }

@@ -118,6 +118,18 @@ pub enum Event {
     Draining { signal: &'static str, active: usize, patience: Duration },
     /// The living are told to end.
     Killing { signal: &'static str, active: usize },
+    /// Whether an earlier daemon's commands still run cannot be told.
+    NotFound { error: String },
+    /// What an earlier daemon has left.
+    TakenOver { running: usize, unknown: usize, waiting: usize },
+    /// This daemon leaves what runs and what waits to the next one.
+    HandedOver { running: usize, waiting: usize, counters: Counters },
+    /// The manager did not take what was to be left to the next daemon.
+    NotStored { waiting: usize, error: String },
+    /// A command has reached `--time-limit`.
+    TimeLimit { id: u64, pid: i32, limit: Duration },
+    /// Nothing ran or waited for `--idle-exit`.
+    Idle { over: Duration },
     /// A signal that means nothing to us.
     SignalIgnored { signal: &'static str },
     /// The log could not keep up, or had nobody to talk to.
@@ -136,6 +148,8 @@ impl Event {
             | Event::CutShort { .. }
             | Event::AcceptPaused { .. }
             | Event::FewPlaces { .. }
+            | Event::NotFound { .. }
+            | Event::NotStored { .. }
             | Event::StartFailed { .. }
             | Event::Killing { .. }
             | Event::Lost { .. } => Severity::Warning,
@@ -165,6 +179,12 @@ impl Event {
             Event::Stopped(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0f",
             Event::CutShort { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b10",
             Event::FewPlaces { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b11",
+            Event::TakenOver { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b12",
+            Event::HandedOver { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b13",
+            Event::NotFound { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b14",
+            Event::NotStored { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b15",
+            Event::TimeLimit { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b16",
+            Event::Idle { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b17",
         }
     }
 }
@@ -238,19 +258,52 @@ impl fmt::Display for Event {
                 write!(f, "{signal}: no more connections; {active} running may take {}", seconds(patience))
             }
             Event::Killing { signal, active } => write!(f, "sending {signal} to {active} commands that still run"),
-            Event::SignalIgnored { signal } => write!(f, "{signal} ignored: restart to change settings"),
-            Event::Lost { count } => write!(f, "{count} log entries were lost: the log did not take them in time"),
-            Event::Stopped(all) => {
-                let (accepted, served, refused) = (all.accepted, all.served, all.refused_by_limits());
-                let (gone, failed, longest) = (all.gone, all.failed(), Duration::from_micros(all.longest_wait_usec));
+            Event::NotFound { error } => {
+                write!(f, "cannot look for commands that still run: {error}; if there are any, they are not counted")
+            }
+            Event::TakenOver { running, unknown, waiting } => {
+                write!(f, "taken over from the daemon before: {running} commands still run, {waiting} clients wait")?;
+                match unknown {
+                    0 => Ok(()),
+                    _ => write!(
+                        f,
+                        "; {unknown} of the commands cannot be recognized, and count towards a listener only if there is just one"
+                    ),
+                }
+            }
+            Event::HandedOver { running, waiting, counters } => {
+                write!(f, "left to the next daemon: {running} commands run on, {waiting} clients wait; so far ")?;
+                write_counters(counters, f)
+            }
+            Event::NotStored { waiting, error } => {
+                write!(f, "cannot leave {waiting} waiting clients to the next daemon: {error}; they are closed")
+            }
+            Event::TimeLimit { id, pid, limit } => {
                 write!(
                     f,
-                    "stopped: {accepted} accepted, {served} served, {refused} refused, {gone} gone, {failed} failed to start; longest wait {}",
-                    seconds(&longest)
+                    "connection {id} has reached the time limit of {}: sending SIGTERM to pid {pid}",
+                    seconds(limit)
                 )
+            }
+            Event::Idle { over } => write!(f, "nothing ran or waited for {}", seconds(over)),
+            Event::SignalIgnored { signal } => write!(f, "{signal} ignored: restart to change settings"),
+            Event::Lost { count } => write!(f, "{count} log entries were lost: the log did not take them in time"),
+            Event::Stopped(counters) => {
+                f.write_str("stopped: ")?;
+                write_counters(counters, f)
             }
         }
     }
+}
+
+fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
+    let (accepted, served, refused) = (all.accepted, all.served, all.refused_by_limits());
+    let (gone, failed, longest) = (all.gone, all.failed(), Duration::from_micros(all.longest_wait_usec));
+    write!(
+        f,
+        "{accepted} accepted, {served} served, {refused} refused, {gone} gone, {failed} failed to start; longest wait {}",
+        seconds(&longest)
+    )
 }
 
 fn write_rejected(rejected: &Rejected, f: &mut fmt::Formatter) -> fmt::Result {

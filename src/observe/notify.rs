@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 use libsystemd::daemon::{self, NotifyState};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// STATUS= is sent at most this often.
@@ -77,6 +79,26 @@ impl Notify {
     /// The stop may take this much longer, from now.
     pub fn extend_timeout(&self, by: Duration) {
         self.send(&[NotifyState::Other(format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()))]);
+    }
+
+    /// Whether a manager listens.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Leaves a descriptor with the manager under this name (`FileDescriptorStoreMax=`, systemd.service(5)).
+    ///
+    /// # Errors
+    /// If it cannot be sent; a manager whose store is full or off says nothing.
+    pub fn store(&self, name: &str, fd: BorrowedFd) -> io::Result<()> {
+        let state = [NotifyState::Fdstore, NotifyState::Fdname(name.to_owned())];
+        daemon::notify_with_fds(false, &state, &[fd.as_raw_fd()]).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    /// Takes what has this name out of the manager's store.
+    pub fn forget(&self, name: &str) {
+        self.send(&[NotifyState::FdstoreRemove, NotifyState::Fdname(name.to_owned())]);
     }
 
     /// Whether a status would be sent now, if it has changed.

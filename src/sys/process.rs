@@ -2,6 +2,7 @@
 
 use nix::sys::signal::{SigSet, Signal};
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,16 +87,30 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// A descriptor of a process, readable once that has ended; close-on-exec (pidfd_open(2), Linux 5.3).
+///
+/// # Errors
+/// `ESRCH` if there is no such process.
+pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: two integers; pidfd_open(2) returns a new descriptor, which nobody else owns.
+    unsafe {
+        match libc::syscall(libc::SYS_pidfd_open, pid, 0) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd as i32)),
+        }
+    }
+}
+
+/// Whether the process of this pidfd has ended, reaped or not.
+pub fn has_ended(pidfd: &OwnedFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 /// The inode number of our own pidfd, which identifies this process beyond its pid (pidfs, Linux 6.9);
 /// `None` where the kernel gives all pidfds the same inode or has none.
 pub fn own_pidfd_inode() -> Option<u64> {
-    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-    // SAFETY: pidfd_open(2) returns a new descriptor, which nobody else owns.
-    let fd = unsafe {
-        match libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) {
-            -1 => return None,
-            fd => OwnedFd::from_raw_fd(fd as i32),
-        }
-    };
+    let fd = pidfd(std::process::id() as i32).ok()?;
     std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?).into()
 }

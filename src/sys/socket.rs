@@ -80,6 +80,22 @@ pub fn accept(listener: BorrowedFd) -> io::Result<(OwnedFd, Address)> {
     }
 }
 
+/// The address at the other end (getpeername(2)).
+///
+/// # Errors
+/// `ENOTCONN` if the peer has reset the connection.
+pub fn peer_address(socket: BorrowedFd) -> io::Result<Address> {
+    let mut storage = MaybeUninit::<libc::sockaddr_storage>::uninit();
+    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: storage and length describe one writable buffer.
+    unsafe {
+        if libc::getpeername(socket.as_raw_fd(), storage.as_mut_ptr().cast(), &mut length) == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(decode(&storage, length))
+    }
+}
+
 /// The address this socket is bound to (getsockname(2)).
 ///
 /// # Errors

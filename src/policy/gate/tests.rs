@@ -133,8 +133,7 @@ fn who_ran_before_counts_even_over_a_lowered_limit() {
         assert_eq!(step(&mut gate, now, Event::Adopted(listener)), []);
     }
     assert_eq!((gate.census().active, &gate.census().per_listener[..]), (3, &[1, 1][..]));
-    for (nth, (ended, reason)) in
-        [(Some(0), Reason::TotalLimit), (None, Reason::ListenerLimit)].into_iter().enumerate()
+    for (nth, (ended, reason)) in [(Some(0), Reason::TotalLimit), (None, Reason::ListenerLimit)].into_iter().enumerate()
     {
         step(&mut gate, now, Event::AdoptedEnded(ended));
         let ticket = nth as Ticket;

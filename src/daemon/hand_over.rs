@@ -1,0 +1,260 @@
+//! From one daemon to the next, so that a restart, an upgrade or a crash cuts nobody and the caps stay exact.
+//!
+//! Commands simply go on (`KillMode=process`); the next daemon finds them in its cgroup, whatever became of this one.
+//! At an orderly hand-over the waiting clients and what was counted go into the manager's store
+//! (sd_notify(3), FDSTORE=1), so nothing is sent to the manager while connections are served.
+#![forbid(unsafe_code)]
+
+use super::run::{Daemon, KEY_ADOPTED};
+use crate::child::Adopted;
+use crate::child::living::{self, Found};
+use crate::listen::accept::Connection;
+use crate::listen::adopt::{self, Stored};
+use crate::observe::event::{Counters, Event, Severity};
+use crate::policy::gate;
+use crate::policy::limit::ListenerId;
+use crate::policy::reason::Reason;
+use crate::policy::source::Source;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// The first line of a state that this version can read.
+const VERSION: &str = "sockcap-state 1";
+/// More than a state of a million commands.
+const LONGEST_STATE: u64 = 64 << 20;
+
+/// What an earlier daemon has left to this one.
+#[derive(Debug, Default)]
+pub(super) struct Inheritance {
+    /// Clients that were waiting, in their order.
+    pub(super) held: Vec<Stored>,
+    /// What it wrote down.
+    pub(super) state: Option<OwnedFd>,
+}
+
+/// What an earlier daemon wrote down.
+#[derive(Debug, Default, PartialEq)]
+struct Past {
+    next_id: u64,
+    next_ticket: u64,
+    counters: Counters,
+    /// Names of its listeners, by position.
+    listeners: Vec<String>,
+    /// The commands that it left running: connection and listener's position, by pid.
+    commands: HashMap<i32, (u64, usize)>,
+}
+
+impl Past {
+    fn read(fd: OwnedFd) -> Option<Past> {
+        let (mut file, mut text) = (File::from(fd), String::new());
+        file.rewind().ok()?;
+        file.take(LONGEST_STATE).read_to_string(&mut text).ok()?;
+        Past::parse(&text)
+    }
+
+    /// `None` for another version's state: then what runs is counted all the same.
+    fn parse(text: &str) -> Option<Past> {
+        let mut lines = text.strip_prefix(VERSION)?.strip_prefix('\n')?.lines();
+        let mut past = Past::default();
+        let mut numbers = |name: &str| -> Option<Vec<u64>> {
+            let numbers = lines.next()?.strip_prefix(name)?;
+            numbers.split_whitespace().map(|number| number.parse().ok()).collect()
+        };
+        [past.next_id, past.next_ticket] = numbers("next")?.try_into().ok()?;
+        let [accepted, served, gone, longest_wait_usec] = numbers("counters")?.try_into().ok()?;
+        past.counters = Counters { accepted, served, gone, longest_wait_usec, ..Counters::default() };
+        for line in lines {
+            let (kind, rest) = line.split_once(' ')?;
+            match kind {
+                "refused" => {
+                    let (slug, count) = rest.split_once(' ')?;
+                    // A reason that this version does not know would unbalance the sums.
+                    let reason = Reason::ALL.into_iter().find(|reason| reason.slug() == slug)?;
+                    past.counters.refused[reason.index()] = count.parse().ok()?;
+                }
+                "listener" => past.listeners.push(rest.to_owned()),
+                "command" => {
+                    let mut numbers = rest.split(' ');
+                    let pid = numbers.next()?.parse().ok()?;
+                    past.commands.insert(pid, (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?));
+                }
+                _ => return None,
+            }
+        }
+        Some(past)
+    }
+}
+
+impl Daemon {
+    /// Counts what an earlier daemon has left running, and gives its waiting clients their places again.
+    pub(super) fn take_over(&mut self, now: Instant, inheritance: Inheritance) {
+        let Inheritance { held, state } = inheritance;
+        let was_handed_over = state.is_some();
+        let past = state.and_then(Past::read);
+        let names = past.as_ref().map(|past| past.listeners.clone()).unwrap_or_default();
+        let commands = past.as_ref().map(|past| past.commands.clone()).unwrap_or_default();
+        if let Some(past) = &past {
+            (self.next_id, self.next_ticket, self.counters) = (past.next_id, past.next_ticket, past.counters);
+        }
+        let found = match self.cgroup.as_deref().map(living::commands) {
+            None => Vec::new(),
+            Some(Ok(found)) => found,
+            Some(Err(error)) => {
+                self.log.tell(Event::NotFound { error: crate::sys::plain(&error) });
+                Vec::new()
+            }
+        };
+        let (running, waiting) = (found.len(), held.len());
+        let mut unknown = 0;
+        for Found { pid, pidfd, age, mark } in found {
+            let written = commands.get(&pid);
+            let id = mark.as_ref().map(|mark| mark.id).or(written.map(|(id, _)| *id));
+            let name = mark.as_ref().map(|mark| mark.listener.as_str());
+            let name = name.or(written.and_then(|(_, at)| names.get(*at)).map(String::as_str));
+            let listener = self.listener_named(name);
+            unknown += usize::from(id.is_none());
+            self.next_id = self.next_id.max(id.unwrap_or(0) + 1);
+            // Otherwise the earlier daemon has counted it.
+            self.counters.accepted += u64::from(past.is_none());
+            let source = mark.map_or(Source::Unknown, |mark| mark.source);
+            self.sources.enter(source);
+            let since = now.checked_sub(age).unwrap_or(now);
+            self.adopt(pid, Adopted { pidfd, id, is_counted: true, listener, source, since });
+            self.judge(now, gate::Event::Adopted(listener));
+        }
+        for Stored { name, ticket, waited_usec, listener, fd } in held {
+            // The manager's copy would keep the connection open after the command's end.
+            self.notify.forget(&name);
+            self.counters.accepted += u64::from(past.is_none());
+            let listener = self.listener_named(names.get(listener).map(String::as_str)).unwrap_or(0);
+            self.next_ticket = self.next_ticket.max(ticket + 1);
+            match Connection::restored(fd, listener, waited_usec) {
+                Ok(connection) => {
+                    let since = connection.since(now);
+                    self.arriving = Some((ticket, connection));
+                    self.judge(now, gate::Event::Arrive(listener, ticket, since));
+                }
+                Err(_) => self.counters.gone += 1,
+            }
+        }
+        if was_handed_over {
+            self.notify.forget(adopt::STATE);
+        }
+        if running + waiting > 0 {
+            self.log.tell(Event::TakenOver { running, unknown, waiting });
+        }
+    }
+
+    /// The listener of this name; with one listener, that one whatever it was called.
+    fn listener_named(&self, name: Option<&str>) -> Option<ListenerId> {
+        if self.doors.len() == 1 {
+            return Some(0);
+        }
+        self.doors.iter().position(|door| Some(&*door.name) == name)
+    }
+
+    /// Watches a process that is not our child.
+    pub(super) fn adopt(&mut self, pid: i32, adopted: Adopted) {
+        // Unwatched it would keep its place until the next daemon; there is no memory for anything then.
+        let _ = self.epoll.add(&adopted.pidfd, EpollEvent::new(EpollFlags::EPOLLIN, KEY_ADOPTED + pid as u64));
+        if adopted.is_counted {
+            self.watch_time(pid, adopted.since);
+        }
+        self.adopted.insert(pid, adopted);
+    }
+
+    /// An adopted process has ended.
+    pub(super) fn adopted_ended(&mut self, now: Instant, pid: i32) {
+        let Some(adopted) = self.adopted.remove(&pid) else { return };
+        let _ = self.epoll.delete(&adopted.pidfd);
+        self.unwatch_time(pid, adopted.since);
+        if !adopted.is_counted {
+            return;
+        }
+        self.counters.served += 1;
+        self.sources.leave(adopted.source);
+        self.judge(now, gate::Event::AdoptedEnded(adopted.listener));
+        if self.log.tells(Severity::Info) {
+            let how = "ended, its status went to PID 1".to_owned();
+            self.log.tell(Event::Ended { id: adopted.id.unwrap_or(0), pid, how, after: now - adopted.since });
+        }
+    }
+
+    /// Whether the manager will start another daemon with what this one leaves: it has to be the one that passed all sockets.
+    pub(super) fn can_hand_over(&self) -> bool {
+        self.notify.is_enabled() && self.doors.iter().all(|door| !door.listener.is_own)
+    }
+
+    /// Leaves everything to the next daemon.
+    pub(super) fn leave_behind(&mut self, now: Instant) {
+        self.reap_all(now);
+        let written = self.write_state();
+        let held = std::mem::take(&mut self.held);
+        let mut stored = written.and_then(|state| self.notify.store(adopt::STATE, state.as_fd()));
+        let mut tickets: Vec<_> = held.keys().copied().collect();
+        tickets.sort_unstable();
+        for ticket in tickets {
+            let waiting = &held[&ticket];
+            let waited = now.saturating_duration_since(waiting.since).as_micros();
+            let name = format!("{}{ticket}-{waited}-{}", adopt::HELD, waiting.connection.listener);
+            stored = stored.and(self.notify.store(&name, waiting.connection.fd.as_fd()));
+        }
+        if let Err(error) = stored {
+            self.log.tell(Event::NotStored { waiting: held.len(), error: crate::sys::plain(&error) });
+        }
+    }
+
+    fn write_state(&self) -> io::Result<File> {
+        let mut text = format!("{VERSION}\nnext {} {}\n", self.next_id, self.next_ticket);
+        let Counters { accepted, served, gone, longest_wait_usec, refused } = self.counters;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "counters {accepted} {served} {gone} {longest_wait_usec}");
+        for reason in Reason::ALL {
+            let _ = writeln!(text, "refused {} {}", reason.slug(), refused[reason.index()]);
+        }
+        for door in &self.doors {
+            let _ = writeln!(text, "listener {}", door.name);
+        }
+        for (pid, child) in &self.children {
+            let _ = writeln!(text, "command {pid} {} {}", child.id, child.listener);
+        }
+        for (pid, adopted) in &self.adopted {
+            if let (Some(id), Some(listener)) = (adopted.id, adopted.listener) {
+                let _ = writeln!(text, "command {pid} {id} {listener}");
+            }
+        }
+        let mut file = File::from(memfd_create(c"sockcap-state", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(text.as_bytes())?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_read_as_it_was_written_or_not_at_all() {
+        let text = "sockcap-state 1\nnext 18 40\ncounters 20 9 1 1500\nrefused total-limit 4\nlistener a b\n\
+                    command 4242 17 0\n";
+        let past = Past::parse(text).unwrap();
+        assert_eq!((past.next_id, past.next_ticket), (18, 40));
+        assert_eq!((past.counters.accepted, past.counters.refused_by_limits()), (20, 4));
+        assert_eq!((past.listeners, past.commands), (vec!["a b".into()], HashMap::from([(4242, (17, 0))])));
+        for bad in [
+            "",
+            "sockcap-state 2\n",
+            "sockcap-state 1\nnext 1\n",
+            &text.replace("total", "new"),
+            &text.replace("9", "x"),
+        ] {
+            assert_eq!(Past::parse(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What ends by the clock: a command's time, and an idle daemon's.
+//!
+//! Without `--time-limit` nothing is kept and nothing is looked at.
+#![forbid(unsafe_code)]
+
+use super::run::Daemon;
+use super::stop::{signal_command, signal_group};
+use crate::observe::event::Event;
+use nix::sys::signal::Signal;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
+
+/// The commands whose time is watched.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    /// When each is sent SIGTERM.
+    limits: BTreeSet<(Instant, i32)>,
+    /// When the process group of each that was sent SIGTERM is sent SIGKILL.
+    graces: BTreeSet<(Instant, i32)>,
+    grace_of: HashMap<i32, Instant>,
+}
+
+impl Times {
+    /// When the next one's time is over.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let first = |set: &BTreeSet<(Instant, i32)>| set.first().map(|(at, _)| *at);
+        first(&self.limits).into_iter().chain(first(&self.graces)).min()
+    }
+}
+
+fn take_due(set: &mut BTreeSet<(Instant, i32)>, now: Instant) -> Option<i32> {
+    set.first().filter(|(at, _)| *at <= now)?;
+    set.pop_first().map(|(_, pid)| pid)
+}
+
+impl Daemon {
+    /// A command was started then.
+    pub(super) fn watch_time(&mut self, pid: i32, since: Instant) {
+        if let Some(limit) = self.settings.time_limit {
+            self.times.limits.insert((since + limit, pid));
+        }
+    }
+
+    /// A command has ended that was started then. What is left of its group after SIGTERM still has its grace: the
+    /// number stays that group's as long as it has a member (credentials(7)).
+    pub(super) fn unwatch_time(&mut self, pid: i32, since: Instant) {
+        let Some(limit) = self.settings.time_limit else { return };
+        self.times.limits.remove(&(since + limit, pid));
+        if let Some(at) = self.times.grace_of.get(&pid).copied().filter(|_| !signal_group(pid, None)) {
+            self.times.graces.remove(&(at, pid));
+            self.times.grace_of.remove(&pid);
+        }
+    }
+
+    /// SIGTERM and SIGKILL to those whose time is over.
+    pub(super) fn end_overdue(&mut self, now: Instant) {
+        let Some(limit) = self.settings.time_limit else { return };
+        while let Some(pid) = take_due(&mut self.times.limits, now) {
+            let known = self.children.get(&pid).map(|child| child.id);
+            let id = known.or(self.adopted.get(&pid).and_then(|adopted| adopted.id)).unwrap_or(0);
+            self.log.tell(Event::TimeLimit { id, pid, limit });
+            signal_command(pid, Signal::SIGTERM);
+            let at = now + self.settings.kill_grace;
+            self.times.graces.insert((at, pid));
+            self.times.grace_of.insert(pid, at);
+        }
+        while let Some(pid) = take_due(&mut self.times.graces, now) {
+            self.times.grace_of.remove(&pid);
+            match self.children.contains_key(&pid) || self.adopted.contains_key(&pid) {
+                true => signal_command(pid, Signal::SIGKILL),
+                // Only its group was left, if that; the bare number may be anybody's by now.
+                false => drop(signal_group(pid, Some(Signal::SIGKILL))),
+            }
+        }
+    }
+
+    /// When an idle daemon ends, if it is idle now.
+    pub(super) fn idle_deadline(&self) -> Option<Instant> {
+        self.idle_since.and_then(|since| Some(since + self.settings.idle_exit?))
+    }
+
+    /// Ends a daemon that has had nothing to do for `--idle-exit`. The last look at the sockets comes after the decision, and
+    /// who comes after that look is in the queue of a socket that the manager watches as soon as we have ended.
+    pub(super) fn idle_timer(&mut self, now: Instant) {
+        if self.settings.idle_exit.is_none() || !self.stop.is_running() {
+            return;
+        }
+        if self.is_busy() {
+            self.idle_since = None;
+            return;
+        }
+        let since = *self.idle_since.get_or_insert(now);
+        if self.idle_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let accepted = self.counters.accepted;
+        (0..self.doors.len()).for_each(|id| self.accept_some(now, id));
+        if self.is_busy() || self.counters.accepted != accepted {
+            self.idle_since = None;
+            return;
+        }
+        self.log.tell(Event::Idle { over: now - since });
+        self.end_idle();
+    }
+
+    fn is_busy(&self) -> bool {
+        let runs = !self.children.is_empty() || !self.adopted.is_empty();
+        let waits = !self.held.is_empty() || self.doors.iter().any(|door| !door.in_poll_set);
+        runs || waits || !self.lingering.is_empty()
+    }
+}
