@@ -368,7 +368,8 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
     unsafe {
         // A child leads no group yet, so this cannot fail; the session's number is its leader's pid.
         let pid = raw::call(libc::SYS_setsid, [0; 5]);
-        for at in &*(&raw const (*slot).own_pid) {
+        let places: &[usize] = &(*slot).own_pid;
+        for at in places {
             write_decimal((*slot).bytes_start.add(*at), pid as u32);
         }
         let connection = (*slot).connection as usize;
