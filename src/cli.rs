@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// Run one COMMAND per connection of the listening sockets that systemd passes, never more than N at once.
 #[derive(Debug, Parser)]
-#[command(name = "sockcap", version, override_usage = "sockcap [OPTIONS] -- COMMAND [ARG...]", after_help = AFTER_HELP)]
+#[command(name = "sockcap", version, override_usage = "sockcap [OPTIONS] -- COMMAND [ARG...]", after_help = after_help())]
 #[command(max_term_width = 100)]
 pub struct Args {
     /// Where to listen without systemd.
@@ -66,8 +66,8 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "SOCKCAP_MAX_WAITING", default_value_t = 0, value_parser = number)]
     max_waiting: u32,
 
-    /// The protocol of a refusal
-    #[arg(long, value_name = "PRESET", env = "SOCKCAP_BUSY_REPLY", default_value = "text", help = preset_help(),
+    /// The protocol of a refusal, as listed below, or file:PATH for the bytes of a file
+    #[arg(long, value_name = "PRESET", env = "SOCKCAP_BUSY_REPLY", default_value = "text",
           value_parser = busy_reply)]
     busy_reply: Choice,
 
@@ -144,9 +144,9 @@ enum Where {
     Stderr,
 }
 
-fn preset_help() -> String {
-    let presets: Vec<_> = PRESETS.iter().map(|preset| format!("{} ({})", preset.name, preset.about)).collect();
-    format!("The protocol of a refusal: {}; or file:PATH (the bytes of a file)", presets.join(", "))
+fn after_help() -> String {
+    let presets: String = PRESETS.iter().map(|preset| format!("  {:<12} {}\n", preset.name, preset.about)).collect();
+    format!("PRESET, and what a refused client is told:\n{presets}\n{AFTER_HELP}")
 }
 
 fn busy_reply(text: &str) -> Result<Choice, String> {

@@ -3,6 +3,7 @@
 use clap::CommandFactory;
 use sockcap::cli::Args;
 use sockcap::policy::reason::Reason;
+use sockcap::reply::PRESETS;
 use std::fs;
 use std::path::Path;
 
@@ -58,6 +59,17 @@ fn the_readme_s_table_is_the_program_s() {
             });
             assert!(known, "the README's --{long} is unknown to the program");
         }
+    }
+}
+
+#[test]
+fn every_preset_is_in_the_readme_and_in_help() {
+    let readme = read("README.md");
+    let row = table(&readme).into_iter().find(|row| row.contains("--busy-reply")).unwrap();
+    let help = Args::command().render_help().to_string();
+    for preset in &PRESETS {
+        assert!(row.contains(&format!("`{}`", preset.name)), "README: {}", preset.name);
+        assert!(help.contains(&format!("\n  {:<12} {}\n", preset.name, preset.about)), "help: {}", preset.name);
     }
 }
 

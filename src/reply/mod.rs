@@ -225,6 +225,9 @@ impl FromStr for Message {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("it is empty; for a refusal without a word there is --busy-reply none".into());
+        }
         if text.len() > LONGEST {
             return Err(format!("it has {} bytes, and {LONGEST} fit into one reply line", text.len()));
         }
@@ -532,7 +535,7 @@ mod tests {
 
     #[test]
     fn what_would_break_a_protocol_is_refused() {
-        for bad in ["a\nb", "a\r", "h\u{e9}", "{what}", "{", "{max", &"x".repeat(LONGEST + 1)] {
+        for bad in ["", "a\nb", "a\r", "h\u{e9}", "{what}", "{", "{max", &"x".repeat(LONGEST + 1)] {
             assert!(bad.parse::<Message>().is_err(), "{bad:?}");
         }
         assert!("x".repeat(LONGEST).parse::<Message>().is_ok());
