@@ -116,7 +116,17 @@ impl Daemon {
             return self.judge(now, gate::Event::Ended(listener));
         }
         connection.waited_usec = waited_usec;
+        if self.gate.is_postponed() {
+            return self.postpone(now, ticket, connection); // it must not overtake the one that could not be started
+        }
         self.start(now, ticket, connection);
+    }
+
+    /// Gives a client its place in the queue again.
+    fn postpone(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
+        let (listener, since) = (connection.listener, connection.since(now));
+        self.hold(now, ticket, connection);
+        self.judge(now, gate::Event::Postponed(listener, ticket, since));
     }
 
     fn start(&mut self, now: Instant, ticket: Ticket, mut connection: Connection) {
@@ -146,9 +156,7 @@ impl Daemon {
                 let listener = connection.listener;
                 if self.settings.when_full == WhenFull::Wait {
                     self.start_failed(now, &error, "wait");
-                    let since = connection.since(now);
-                    self.hold(now, ticket, connection);
-                    self.judge(now, gate::Event::Postponed(listener, ticket, since));
+                    self.postpone(now, ticket, connection);
                 } else {
                     self.start_failed(now, &error, "are told to come back");
                     let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active - 1, 0);

@@ -217,7 +217,7 @@ impl fmt::Display for Event {
             Event::CutShort { count, most } => {
                 write!(
                     f,
-                    "closed {count} refused clients at once: {most} others had not yet closed, and some may have lost the reply"
+                    "closed {count} refused clients early: more than {most} had not yet closed, and some may have lost the reply"
                 )
             }
             Event::FewPlaces { wanted, places } => write!(
