@@ -7,6 +7,7 @@ use crate::daemon::settings::Settings;
 use crate::listen::open::{Family, Place};
 use crate::observe::event::Severity;
 use crate::observe::log::Target;
+use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
 use crate::reply::{Choice, LONGEST_FILE, Message, PRESETS};
 use crate::sys::plain;
@@ -107,6 +108,10 @@ pub struct Args {
     #[arg(long, value_name = "WHERE", env = "SOCKCAP_LOG_TARGET", default_value = "auto")]
     log_target: Where,
 
+    /// How much of a client's address is told; prefix is the first 24 bits of IPv4, 48 of IPv6, and no port
+    #[arg(long, value_name = "HOW", env = "SOCKCAP_LOG_PEER", default_value = "full")]
+    log_peer: Much,
+
     /// Read everything, print the settings that would hold, and exit with 0 or 2
     #[arg(long, env = "SOCKCAP_CHECK", value_parser = BoolishValueParser::new())]
     check: bool,
@@ -135,6 +140,13 @@ enum Full {
 enum How {
     Stdio,
     ListenFds,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Much {
+    Full,
+    Prefix,
+    None,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -292,6 +304,11 @@ impl Args {
                 Where::Auto => Target::Auto,
                 Where::Journal => Target::Journal,
                 Where::Stderr => Target::Stderr,
+            },
+            log_peer: match self.log_peer {
+                Much::Full => LogPeer::Full,
+                Much::Prefix => LogPeer::Prefix,
+                Much::None => LogPeer::None,
             },
             command: self.command,
         }

@@ -42,6 +42,8 @@ pub struct Child {
     pub source: Source,
     /// When it was started.
     pub since: Instant,
+    /// Milliseconds that its client had waited then; `None` if that is not known.
+    pub waited_ms: Option<u32>,
     /// errno, if its exec failed.
     pub exec_errno: Option<i32>,
 }

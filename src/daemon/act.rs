@@ -5,16 +5,17 @@ use super::run::{Daemon, Episode, Held, KEY_HELD};
 use crate::child::{Child, Facts};
 use crate::listen::accept::Connection;
 use crate::listen::linger;
-use crate::observe::event::{Event, Rejected, Severity};
+use crate::observe::event::{Event, How, Rejected, Severity};
+use crate::observe::peer::ToldPeer;
 use crate::policy::gate::{self, Action, WhenFull};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
-use crate::sys::process::{Exit, reap};
+use crate::sys::process::{Exit, Usage, reap};
 use crate::sys::{plain, socket, spawn};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Exit code of a child whose exec failed; a report tells why.
 const EXEC_FAILED: i32 = 127;
@@ -172,13 +173,15 @@ impl Daemon {
         self.next_id += 1;
         self.note_wait(&connection);
         self.watch_time(pid, now);
-        self.children.insert(pid, Child { id, listener: connection.listener, source, since: now, exec_errno: None });
+        let waited_ms = connection.waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
+        let listener = connection.listener;
+        self.children.insert(pid, Child { id, listener, source, since: now, waited_ms, exec_errno: None });
         if self.log.tells(Severity::Info) {
             self.log.tell(Event::Serving {
                 id,
                 pid,
                 listener: self.doors[connection.listener].name.clone(),
-                peer: connection.peer,
+                peer: ToldPeer::new(connection.peer, self.settings.log_peer),
                 waited_usec: connection.waited_usec,
                 active: self.gate.census().active,
                 max: self.settings.max_connections,
@@ -212,7 +215,7 @@ impl Daemon {
         let told = self.log.tell(Event::Rejected(Box::new(Rejected {
             refusal,
             listener: door.name.clone(),
-            peer: connection.peer.clone(),
+            peer: ToldPeer::new(connection.peer.clone(), self.settings.log_peer),
             queued: door.listener.queued(),
             waited_usec: connection.waited_usec,
             refused_total: self.counters.refused_by_limits(),
@@ -280,8 +283,8 @@ impl Daemon {
         self.signals_since_walk += 1;
         if self.signals_since_walk * WALK_SHARE >= self.children.len() || self.gate.is_anybody_waiting() {
             self.reap_all(now);
-        } else if let Ok(Some((pid, exit))) = reap(Some(pid)) {
-            self.ended(now, pid, exit);
+        } else if let Ok(Some((pid, exit, usage))) = reap(Some(pid)) {
+            self.ended(now, pid, exit, usage);
         }
     }
 
@@ -292,13 +295,13 @@ impl Daemon {
         self.signals_since_walk = 0;
         while !self.children.is_empty() {
             match reap(None) {
-                Ok(Some((pid, exit))) => self.ended(now, pid, exit),
+                Ok(Some((pid, exit, usage))) => self.ended(now, pid, exit, usage),
                 _ => break,
             }
         }
     }
 
-    fn ended(&mut self, now: Instant, pid: i32, exit: Exit) {
+    fn ended(&mut self, now: Instant, pid: i32, exit: Exit, usage: Usage) {
         if exit == Exit::Code(EXEC_FAILED) {
             self.read_reports(now); // sent before the exit, so it is there by now
         }
@@ -316,12 +319,10 @@ impl Daemon {
             }
         }
         if self.log.tells(Severity::Info) {
-            let how = match (child.exec_errno, exit) {
-                (Some(errno), _) => format!("did not start ({})", nix::Error::from_raw(errno).desc()),
-                (None, Exit::Code(code)) => format!("exited with status {code}"),
-                (None, Exit::Signal(signal)) => format!("was killed by signal {signal}"),
-            };
-            self.log.tell(Event::Ended { id: child.id, pid, how, after: now - child.since });
+            let how = child.exec_errno.map_or(How::Exit(exit), How::NotStarted);
+            let waited = child.waited_ms.map(|ms| Duration::from_millis(ms.into()));
+            let (after, usage) = (now - child.since, Some(usage));
+            self.log.tell(Event::Ended { id: child.id, pid, how, after, waited, usage });
         }
     }
 }

@@ -183,6 +183,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     line("kill-grace", &humantime::format_duration(settings.kill_grace));
     line("log", &settings.most);
     line("log-target", &settings.log_target);
+    line("log-peer", &settings.log_peer);
     let rest = settings.command.iter().skip(1).map(|word| word.to_string_lossy());
     let command = std::iter::once(program.to_string_lossy()).chain(rest).collect::<Vec<_>>().join(" ");
     line("command", &command);

@@ -10,7 +10,7 @@ use crate::child::Adopted;
 use crate::child::living::{self, Found};
 use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, Stored};
-use crate::observe::event::{Counters, Event, Severity};
+use crate::observe::event::{Counters, Event, How, Severity};
 use crate::policy::gate;
 use crate::policy::limit::ListenerId;
 use crate::policy::reason::Reason;
@@ -181,8 +181,8 @@ impl Daemon {
         self.sources.leave(adopted.source);
         self.judge(now, gate::Event::AdoptedEnded(adopted.listener));
         if self.log.tells(Severity::Info) {
-            let how = "ended, its status went to PID 1".to_owned();
-            self.log.tell(Event::Ended { id: adopted.id.unwrap_or(0), pid, how, after: now - adopted.since });
+            let (id, after) = (adopted.id.unwrap_or(0), now - adopted.since);
+            self.log.tell(Event::Ended { id, pid, how: How::Unknown, after, waited: None, usage: None });
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::listen::open::{Family, Place};
 use crate::observe::event::Severity;
 use crate::observe::log::Target;
+use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
 use crate::reply::{Choice, Message};
 use crate::sys::spawn::Pass;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub most: Severity,
     /// `--log-target`.
     pub log_target: Target,
+    /// `--log-peer`.
+    pub log_peer: LogPeer,
     /// COMMAND and its arguments.
     pub command: Vec<OsString>,
 }

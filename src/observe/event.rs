@@ -1,10 +1,11 @@
 //! Every event that is told: its severity, its words, its `MESSAGE_ID`.
 #![forbid(unsafe_code)]
 
-use crate::listen::accept::Peer;
+use super::peer::ToldPeer;
 use crate::policy::gate::WhenFull;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::throttle::Summary;
+use crate::sys::process::{Exit, Usage};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,13 +76,35 @@ pub struct Rejected {
     /// Name of the listener.
     pub listener: Arc<str>,
     /// The client.
-    pub peer: Peer,
+    pub peer: ToldPeer,
     /// Connections behind it in the kernel's queue, if known.
     pub queued: Option<u32>,
     /// Its own wait in that queue, microseconds, if known.
     pub waited_usec: Option<u64>,
     /// Refused by limits since the start, this one included.
     pub refused_total: u64,
+}
+
+/// How a connection's command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It ran, and ended so.
+    Exit(Exit),
+    /// It was not started, for this errno.
+    NotStarted(i32),
+    /// It ran, and its status went to PID 1, since an earlier daemon had started it.
+    Unknown,
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            How::Exit(Exit::Code(code)) => write!(f, "exited with status {code}"),
+            How::Exit(Exit::Signal(signal)) => write!(f, "was killed by signal {signal}"),
+            How::NotStarted(errno) => write!(f, "did not start ({})", nix::Error::from_raw(*errno).desc()),
+            How::Unknown => f.write_str("ended, its status went to PID 1"),
+        }
+    }
 }
 
 /// Something worth telling.
@@ -111,9 +134,9 @@ pub enum Event {
     /// It can again.
     StartRecovered { failures: u64, over: Duration },
     /// A command was started for a connection.
-    Serving { id: u64, pid: i32, listener: Arc<str>, peer: Peer, waited_usec: Option<u64>, active: u32, max: u32 },
+    Serving { id: u64, pid: i32, listener: Arc<str>, peer: ToldPeer, waited_usec: Option<u64>, active: u32, max: u32 },
     /// It has ended.
-    Ended { id: u64, pid: i32, how: String, after: Duration },
+    Ended { id: u64, pid: i32, how: How, after: Duration, waited: Option<Duration>, usage: Option<Usage> },
     /// A stop was asked for.
     Draining { signal: &'static str, active: usize, patience: Duration },
     /// The living are told to end.
@@ -251,8 +274,18 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
-            Event::Ended { id, pid, how, after } => {
-                write!(f, "connection {id} ended: pid {pid} {how} after {}", seconds(after))
+            Event::Ended { id, pid, how, after, waited, usage } => {
+                write!(f, "connection {id} ended: pid {pid} {how} after {}", seconds(after))?;
+                if let Some(waited) = waited {
+                    write!(f, " (and {} of waiting)", seconds(waited))?;
+                }
+                match usage {
+                    Some(Usage { cpu_usec, peak_memory }) => {
+                        let (cpu, peak) = (Duration::from_micros(*cpu_usec).as_secs_f64(), peak_memory >> 10);
+                        write!(f, ", {cpu:.3} s of CPU, at most {peak} KiB of memory")
+                    }
+                    None => Ok(()),
+                }
             }
             Event::Draining { signal, active, patience } => {
                 write!(f, "{signal}: no more connections; {active} running may take {}", seconds(patience))

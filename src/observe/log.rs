@@ -3,9 +3,8 @@
 //! What the channel or a missing journal did not take is counted, and told when it takes again.
 #![forbid(unsafe_code)]
 
-use super::event::{Event, Severity};
-use crate::listen::accept::Peer;
-use crate::sys::socket::Address;
+use super::event::{Event, How, Severity};
+use crate::sys::process::Exit;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::os::unix::net::UnixDatagram;
@@ -157,7 +156,7 @@ fn emit(event: &Event) {
     match event {
         Event::Rejected(rejected) => {
             let refusal = &rejected.refusal;
-            let (addr, port) = address(&rejected.peer);
+            let (addr, port) = rejected.peer.address();
             tracing::warn!(
                 MESSAGE_ID = id,
                 SOCKCAP_REASON = refusal.reason.slug(),
@@ -181,7 +180,7 @@ fn emit(event: &Event) {
             "{event}"
         ),
         Event::Serving { id: connection, pid, listener, peer, waited_usec, active, max } => {
-            let (addr, port) = address(peer);
+            let (addr, port) = peer.address();
             tracing::debug!(
                 MESSAGE_ID = id,
                 SOCKCAP_CONNECTION = connection,
@@ -196,23 +195,29 @@ fn emit(event: &Event) {
                 "{event}"
             );
         }
-        Event::Ended { id: connection, pid, .. } => {
-            tracing::debug!(MESSAGE_ID = id, SOCKCAP_CONNECTION = connection, SOCKCAP_PID = pid, "{event}")
+        Event::Ended { id: connection, pid, how, after, waited, usage } => {
+            let (status, signal) = match how {
+                How::Exit(Exit::Code(code)) => (Some(*code), None),
+                How::Exit(Exit::Signal(signal)) => (None, Some(*signal)),
+                _ => (None, None),
+            };
+            tracing::debug!(
+                MESSAGE_ID = id,
+                SOCKCAP_CONNECTION = connection,
+                SOCKCAP_PID = pid,
+                SOCKCAP_EXIT_STATUS = status,
+                SOCKCAP_SIGNAL = signal,
+                SOCKCAP_DURATION_USEC = after.as_micros() as u64,
+                SOCKCAP_WAIT_USEC = waited.map(|waited| waited.as_micros() as u64),
+                SOCKCAP_CPU_USEC = usage.map(|usage| usage.cpu_usec),
+                SOCKCAP_MEMORY_PEAK = usage.map(|usage| usage.peak_memory),
+                "{event}"
+            )
         }
         Event::Lost { count } | Event::CutShort { count, .. } => {
             tracing::warn!(MESSAGE_ID = id, SOCKCAP_COUNT = count, "{event}")
         }
         _ => at!(event.severity(), MESSAGE_ID = id, "{event}"),
-    }
-}
-
-/// A bare address and a port, for the fields that hold just these.
-fn address(peer: &Peer) -> (Option<String>, Option<u64>) {
-    match &peer.address {
-        Address::Ip(at) => (Some(at.ip().to_string()), Some(at.port().into())),
-        Address::Vsock { cid, port } => (Some(format!("vsock:{cid}")), Some((*port).into())),
-        Address::Unix(Some(name)) => (Some(String::from_utf8_lossy(name).into_owned()), None),
-        _ => (None, None),
     }
 }
 

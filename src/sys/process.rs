@@ -2,6 +2,7 @@
 
 use nix::sys::signal::{SigSet, Signal};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// How a child ended.
@@ -62,6 +63,15 @@ pub fn close_all_on_exec() {
     }
 }
 
+/// What a command and the processes that it waited for have used (getrusage(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time, user and system, in microseconds.
+    pub cpu_usec: u64,
+    /// The largest resident set of any of them, in bytes. The kernel begins with ours, which a child has until its exec.
+    pub peak_memory: u64,
+}
+
 /// Reaps the child `pid`, or any child for `None`, without blocking. `Ok(None)`: nothing to reap.
 ///
 /// nix's `waitpid` reaps a child that a real-time signal killed, but returns `EINVAL` and loses the
@@ -69,15 +79,21 @@ pub fn close_all_on_exec() {
 ///
 /// # Errors
 /// `ECHILD` if there is no such child (wait(2)).
-pub fn reap(pid: Option<i32>) -> io::Result<Option<(i32, Exit)>> {
-    let mut status = 0;
-    // SAFETY: `status` is a valid place to write; a null rusage is allowed (wait4(2)).
-    let got = unsafe { libc::wait4(pid.unwrap_or(-1), &mut status, libc::WNOHANG, std::ptr::null_mut()) };
+pub fn reap(pid: Option<i32>) -> io::Result<Option<(i32, Exit, Usage)>> {
+    let (mut status, mut rusage) = (0, MaybeUninit::<libc::rusage>::zeroed());
+    // SAFETY: both are valid places to write, and an rusage of zeros is one (wait4(2)).
+    let (got, used) = unsafe {
+        let got = libc::wait4(pid.unwrap_or(-1), &mut status, libc::WNOHANG, rusage.as_mut_ptr());
+        (got, rusage.assume_init())
+    };
+    let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
+    let cpu_usec = micros(used.ru_utime) + micros(used.ru_stime);
+    let usage = Usage { cpu_usec, peak_memory: used.ru_maxrss as u64 * 1024 };
     match got {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
-        pid if libc::WIFSIGNALED(status) => Ok(Some((pid, Exit::Signal(libc::WTERMSIG(status))))),
-        pid => Ok(Some((pid, Exit::Code(libc::WEXITSTATUS(status))))),
+        pid if libc::WIFSIGNALED(status) => Ok(Some((pid, Exit::Signal(libc::WTERMSIG(status)), usage))),
+        pid => Ok(Some((pid, Exit::Code(libc::WEXITSTATUS(status)), usage))),
     }
 }
 

@@ -1,0 +1,99 @@
+//! How much of a client is told: `--log-peer`, for those who may not store addresses.
+#![forbid(unsafe_code)]
+
+use crate::listen::accept::Peer;
+use crate::sys::socket::Address;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How much of a client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogPeer {
+    /// Address and port; user and process of a UNIX peer.
+    Full,
+    /// The first 24 bits of an IPv4 address, 48 of an IPv6 address: a network, no person. The user of a UNIX peer.
+    Prefix,
+    /// Nothing.
+    None,
+}
+
+impl fmt::Display for LogPeer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            LogPeer::Full => "full",
+            LogPeer::Prefix => "prefix",
+            LogPeer::None => "none",
+        })
+    }
+}
+
+/// A client, as far as it is told.
+#[derive(Clone, Debug)]
+pub struct ToldPeer {
+    peer: Peer,
+    much: LogPeer,
+}
+
+impl ToldPeer {
+    /// This much of this client.
+    pub fn new(peer: Peer, much: LogPeer) -> Self {
+        ToldPeer { peer, much }
+    }
+
+    /// For the journal fields that hold just an address and a port.
+    pub fn address(&self) -> (Option<String>, Option<u64>) {
+        match (self.much, &self.peer.address) {
+            (LogPeer::Full, Address::Ip(at)) => (Some(at.ip().to_string()), Some(at.port().into())),
+            (LogPeer::Full, Address::Vsock { cid, port }) => (Some(format!("vsock:{cid}")), Some((*port).into())),
+            (LogPeer::Full, Address::Unix(Some(name))) => (Some(String::from_utf8_lossy(name).into_owned()), None),
+            (LogPeer::Prefix, Address::Ip(at)) => (Some(network(at.ip())), None),
+            (LogPeer::Prefix, Address::Vsock { cid, .. }) => (Some(format!("vsock:{cid}")), None),
+            _ => (None, None),
+        }
+    }
+}
+
+impl fmt::Display for ToldPeer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match (self.much, &self.peer.address, self.peer.credentials) {
+            (LogPeer::Full, ..) => self.peer.fmt(f),
+            (LogPeer::Prefix, Address::Ip(at), _) => f.write_str(&network(at.ip())),
+            (LogPeer::Prefix, Address::Vsock { cid, .. }, _) => write!(f, "vsock {cid}"),
+            (LogPeer::Prefix, _, Some((_, uid, _))) => write!(f, "uid {uid}"),
+            _ => f.write_str("a client"),
+        }
+    }
+}
+
+fn network(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => format!("{}/24", Ipv4Addr::from_bits(ip.to_bits() & (u32::MAX << 8))),
+        IpAddr::V6(ip) => format!("{}/48", Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 80))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_tells_a_network_and_none_tells_nothing() {
+        let told = |address: Address, much| {
+            let peer = ToldPeer::new(Peer { address, credentials: Some((7, 1000, 100)) }, much);
+            (peer.to_string(), peer.address())
+        };
+        let ip = |text: &str| Address::Ip(text.parse().unwrap());
+        let network = |text: &str| (text.to_owned(), (Some(text.to_owned()), None));
+        assert_eq!(told(ip("192.0.2.77:873"), LogPeer::Prefix), network("192.0.2.0/24"));
+        assert_eq!(told(ip("[2001:db8:1:2::3]:873"), LogPeer::Prefix), network("2001:db8:1::/48"));
+        assert_eq!(
+            told(Address::Unix(Some(b"/home/me".to_vec().into())), LogPeer::Prefix),
+            ("uid 1000".into(), (None, None))
+        );
+        for address in [ip("192.0.2.77:873"), Address::Unix(None), Address::Vsock { cid: 3, port: 4 }] {
+            assert_eq!(told(address, LogPeer::None), ("a client".into(), (None, None)));
+        }
+        let full = ("192.0.2.77 port 873".into(), (Some("192.0.2.77".into()), Some(873)));
+        assert_eq!(told(ip("192.0.2.77:873"), LogPeer::Full), full);
+    }
+}
