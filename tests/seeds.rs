@@ -2,8 +2,6 @@
 
 mod common;
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -209,38 +207,6 @@ fn socket_burst_dampener_zero_is_unlimited() {
     assert_eq!(daemon.stop(), Totals { accepted: 110, served: 110, ..Totals::default() });
 }
 
-/// A load average of our choice for one daemon: a file over /proc/loadavg in a mount namespace of its own.
-struct Load(TempDir);
-
-impl Load {
-    fn new(load: f32) -> Load {
-        let it = Load(TempDir::new());
-        fs::write(it.path(), Load::text(load)).expect("write");
-        it
-    }
-
-    fn path(&self) -> String {
-        self.0.join("loadavg")
-    }
-
-    fn text(load: f32) -> String {
-        format!("{load:.2} {load:.2} {load:.2} 1/100 12345\n")
-    }
-
-    /// In one write of the same length, so that nobody reads half of it.
-    fn set(&self, load: f32) {
-        let mut file = OpenOptions::new().write(true).open(self.path()).expect("open");
-        file.write_all(Load::text(load).as_bytes()).expect("write");
-    }
-
-    fn start(&self, when_full: &str) -> Daemon {
-        sockcap(&["--listen", "127.0.0.1:0", "--processes", "4", "--load-average", "2", "--when-full", when_full])
-            .wrap(&["unshare", "-m", "sh", "-c", "mount --bind \"$0\" /proc/loadavg && exec \"$@\"", &self.path()])
-            .run(PID_CAT)
-            .start()
-    }
-}
-
 /// Waiting for the load needs no departure: a timer looks again. (The original stalls here until a child ends.)
 #[test]
 fn socket_burst_dampener_load_average_wait() {
@@ -248,7 +214,7 @@ fn socket_burst_dampener_load_average_wait() {
         return skip("socket_burst_dampener_load_average_wait", "only root can mount over /proc/loadavg");
     }
     let load = Load::new(9.0);
-    let mut daemon = load.start("wait");
+    let mut daemon = load.start(&["--when-full", "wait"]);
     let to = daemon.addr(0);
     let mut first = Session::open(to);
     let second = connect(to);
@@ -278,7 +244,7 @@ fn socket_burst_dampener_load_average_refuse() {
         return skip("socket_burst_dampener_load_average_refuse", "only root can mount over /proc/loadavg");
     }
     let load = Load::new(9.0);
-    let mut daemon = load.start("refuse");
+    let mut daemon = load.start(&["--when-full", "refuse"]);
     let to = daemon.addr(0);
     let first = Session::open(to);
     refused(connect(to));

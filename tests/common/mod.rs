@@ -702,6 +702,40 @@ impl Drop for TempDir {
     }
 }
 
+/// A load average of our choice for one daemon: a file over /proc/loadavg in a mount namespace of its own.
+pub struct Load(TempDir);
+
+impl Load {
+    pub fn new(load: f32) -> Load {
+        let it = Load(TempDir::new());
+        fs::write(it.path(), Load::text(load)).expect("write");
+        it
+    }
+
+    fn path(&self) -> String {
+        self.0.join("loadavg")
+    }
+
+    fn text(load: f32) -> String {
+        format!("{load:.2} {load:.2} {load:.2} 1/100 12345\n")
+    }
+
+    /// In one write of the same length, so that nobody reads half of it.
+    pub fn set(&self, load: f32) {
+        let mut file = fs::OpenOptions::new().write(true).open(self.path()).expect("open");
+        file.write_all(Load::text(load).as_bytes()).expect("write");
+    }
+
+    /// At most four at once, and a second only while the load is below 2.
+    pub fn start(&self, options: &[&str]) -> Daemon {
+        let args = [&["--listen", "127.0.0.1:0", "--processes", "4", "--load-average", "2"], options].concat();
+        sockcap(&args)
+            .wrap(&["unshare", "-m", "sh", "-c", "mount --bind \"$0\" /proc/loadavg && exec \"$@\"", &self.path()])
+            .run(PID_CAT)
+            .start()
+    }
+}
+
 /// A service manager's end of NOTIFY_SOCKET.
 pub struct Notify {
     socket: UnixDatagram,
