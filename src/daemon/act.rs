@@ -117,20 +117,14 @@ impl Daemon {
             return self.judge(now, gate::Event::Ended(listener));
         }
         connection.waited_usec = waited_usec;
-        if self.gate.is_postponed() {
-            return self.postpone(now, ticket, connection); // it must not overtake the one that could not be started
-        }
         self.start(now, ticket, connection);
     }
 
-    /// Gives a client its place in the queue again.
-    fn postpone(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
-        let (listener, since) = (connection.listener, connection.since(now));
-        self.hold(now, ticket, connection);
-        self.judge(now, gate::Event::Postponed(listener, ticket, since));
-    }
-
     fn start(&mut self, now: Instant, ticket: Ticket, mut connection: Connection) {
+        if self.is_start_paused() {
+            // Who came before it could not be started in this turn: it must not overtake.
+            return self.postpone(now, ticket, connection);
+        }
         let door = &self.doors[connection.listener];
         let own_address = match door.listener.is_wildcard {
             true => socket::local_address(connection.fd.as_fd()).ok(),
@@ -154,23 +148,25 @@ impl Daemon {
             Ok(pid) => pid,
             Err(error) => {
                 self.sources.leave(source);
-                let listener = connection.listener;
                 if self.settings.when_full == WhenFull::Wait {
                     self.start_failed(now, &error, "wait");
+                    self.pause_starting(now);
                     self.postpone(now, ticket, connection);
                 } else {
+                    let listener = connection.listener;
                     self.start_failed(now, &error, "are told to come back");
                     let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active - 1, 0);
                     self.reject(now, &mut connection, refusal);
                     self.tell_unavailable(now, connection.fd);
                     self.judge(now, gate::Event::Ended(listener));
+                    self.pause_accepting(now);
                 }
-                self.pause_accepting(now);
                 return;
             }
         };
         let id = self.next_id;
         self.next_id += 1;
+        self.starting_recovered();
         self.note_wait(&connection);
         self.watch_time(pid, now);
         let waited_ms = connection.waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
@@ -187,6 +183,13 @@ impl Daemon {
                 max: self.settings.max_connections,
             });
         }
+    }
+
+    /// Gives the slot back and keeps the client, at its old place.
+    fn postpone(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
+        let (listener, since) = (connection.listener, connection.since(now));
+        self.hold(now, ticket, connection);
+        self.judge(now, gate::Event::Postponed(listener, ticket, since));
     }
 
     fn refuse(&mut self, now: Instant, mut connection: Connection, refusal: Refusal) {

@@ -77,11 +77,19 @@ pub(super) struct Episode {
     pub(super) failures: u64,
 }
 
-/// A pause in accepting, after something ran out.
+/// A pause in accepting or in starting commands, after something ran out.
 struct Pause {
-    /// `None` between two pauses of one episode: accepting is being tried.
+    /// `None` between two pauses of one episode: it is being tried.
     until: Option<Instant>,
     step: Duration,
+}
+
+impl Pause {
+    /// The next of its episode, longer than the last.
+    fn after(last: Option<&Pause>, now: Instant) -> Pause {
+        let step = last.map_or(PAUSE.0, |pause| (pause.step * 2).min(PAUSE.1));
+        Pause { until: Some(now + step), step }
+    }
 }
 
 /// Everything the loop works on.
@@ -123,6 +131,8 @@ pub(super) struct Daemon {
     pub(super) unhealed: Option<Instant>,
     pub(super) signals_since_walk: usize,
     pause: Option<Pause>,
+    /// A pause in starting commands, while their clients wait.
+    start_pause: Option<Pause>,
     accept_trouble: Option<Episode>,
     pub(super) start_trouble: Option<Episode>,
     pub(super) stop: Stop,
@@ -187,6 +197,7 @@ impl Daemon {
             unhealed: None,
             signals_since_walk: 0,
             pause: None,
+            start_pause: None,
             accept_trouble: None,
             start_trouble: None,
             stop: Stop::Running,
@@ -308,10 +319,26 @@ impl Daemon {
 
     /// Takes all listeners out of the poll set for a while: clients wait in the kernel's queue.
     pub(super) fn pause_accepting(&mut self, now: Instant) -> Duration {
-        let step = self.pause.as_ref().map_or(PAUSE.0, |pause| (pause.step * 2).min(PAUSE.1));
-        self.pause = Some(Pause { until: Some(now + step), step });
+        let pause = Pause::after(self.pause.as_ref(), now);
+        let step = pause.step;
+        self.pause = Some(pause);
         (0..self.doors.len()).for_each(|id| self.keep_interest(id));
         step
+    }
+
+    /// Starts nothing for a while. Clients are still accepted as far as the gate has places, so that each is told in time.
+    pub(super) fn pause_starting(&mut self, now: Instant) {
+        self.start_pause = Some(Pause::after(self.start_pause.as_ref(), now));
+    }
+
+    /// Whether commands are not even tried to be started now.
+    pub(super) fn is_start_paused(&self) -> bool {
+        self.start_pause.as_ref().is_some_and(|pause| pause.until.is_some())
+    }
+
+    /// A command was started.
+    pub(super) fn starting_recovered(&mut self) {
+        self.start_pause.take_if(|pause| pause.until.is_none());
     }
 
     /// Makes the poll set agree with gate, pause and stop.
@@ -356,6 +383,8 @@ impl Daemon {
         }
         if self.pause.as_mut().is_some_and(|pause| pause.until.take_if(|until| *until <= now).is_some()) {
             (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+        }
+        if self.start_pause.as_mut().is_some_and(|pause| pause.until.take_if(|until| *until <= now).is_some()) {
             self.judge(now, gate::Event::Retry);
         }
         if self.throttle.deadline().is_some_and(|at| at <= now) {
@@ -409,6 +438,7 @@ impl Daemon {
             self.unhealed.map(|since| since + HEAL),
             self.gate.deadline(),
             self.pause.as_ref().and_then(|pause| pause.until),
+            self.start_pause.as_ref().and_then(|pause| pause.until),
             self.throttle.deadline(),
             self.stop.deadline(),
             self.times.deadline(),

@@ -274,11 +274,6 @@ impl Gate {
         self.postponed || self.draining || self.ask(listener).is_some()
     }
 
-    /// Whether nobody is admitted until [`Event::Retry`].
-    pub fn is_postponed(&self) -> bool {
-        self.postponed
-    }
-
     fn ask(&self, listener: ListenerId) -> Option<Refusal> {
         self.limits.iter().find_map(|limit| limit.ask(&self.census, listener))
     }
