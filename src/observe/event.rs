@@ -341,7 +341,8 @@ fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
 
 fn write_rejected(rejected: &Rejected, f: &mut fmt::Formatter) -> fmt::Result {
     let Refusal { reason, active, max, load, max_load, waiting } = rejected.refusal;
-    let running = || format!("{active}/{} running", limit(max));
+    // Trouble, and not a number, may be what keeps a client waiting.
+    let running = || if max == 0 { format!("{active} running") } else { format!("{active}/{max} running") };
     f.write_str("rejected connection: ")?;
     match reason {
         Reason::TotalLimit => write!(f, "at capacity ({active}/{max})")?,
