@@ -35,6 +35,7 @@ fn bad_numbers() {
     for bad in ["x", "-1", "1.5", "", "99999999999999999999", "3 "] {
         mistake(&[&format!("--max-connections={bad}")], "--max-connections");
         mistake(&[&format!("--max-per-listener={bad}")], "--max-per-listener");
+        mistake(&[&format!("--max-waiting={bad}")], "--max-waiting");
         mistake(&[&format!("--backlog={bad}")], "--backlog");
     }
     for bad in ["x", "-1", "", "NaN", "inf"] {
@@ -48,6 +49,7 @@ fn bad_durations() {
     for bad in ["x", "-1s", "", "5 parsecs", "99999999999999999999s"] {
         mistake(&[&format!("--drain-timeout={bad}")], "--drain-timeout");
         mistake(&[&format!("--kill-grace={bad}")], "--kill-grace");
+        mistake(&[&format!("--max-wait={bad}")], "--max-wait");
     }
 }
 
@@ -144,6 +146,8 @@ const OPTIONS: &[(&[&str], &str, &str)] = &[
     (&["--max-per-listener", "7"], "SOCKCAP_MAX_PER_LISTENER", "7"),
     (&["--load-average", "7.5"], "SOCKCAP_LOAD_AVERAGE", "7.5"),
     (&["--when-full", "wait"], "SOCKCAP_WHEN_FULL", "wait"),
+    (&["--max-wait", "7s"], "SOCKCAP_MAX_WAIT", "7s"),
+    (&["--max-waiting", "7"], "SOCKCAP_MAX_WAITING", "7"),
     (&["--busy-reply", "rsync"], "SOCKCAP_BUSY_REPLY", "rsync"),
     (&["--busy-message", "go away"], "SOCKCAP_BUSY_MESSAGE", "go away"),
     (&["--pass", "listen-fds"], "SOCKCAP_PASS", "listen-fds"),
@@ -184,7 +188,7 @@ fn the_environment_says_the_same_as_the_option() {
 
 #[test]
 fn the_command_line_beats_the_environment() {
-    let others = ["8", "8", "8", "8.5", "refuse", "none", "come back", "stdio", "8s", "8s", "journal"];
+    let others = ["8", "8", "8", "8.5", "refuse", "8s", "8", "none", "come back", "stdio", "8s", "8s", "journal"];
     for ((option, name, _), other) in OPTIONS.iter().zip(others) {
         let mut args = vec!["--check"];
         args.extend(*option);
