@@ -82,6 +82,40 @@ pub fn rsync_ok(rig: &Rig, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
+/// A real rsync client over the limit, which asks for a list of files.
+pub struct Waiting(Option<Child>);
+
+impl Waiting {
+    pub fn begin(rig: &Rig) -> Waiting {
+        let child = rig
+            .enter_to_kill(&["rsync", "rsync://127.0.0.1/files/"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nsenter");
+        Waiting(Some(child))
+    }
+
+    /// Whether it has not ended yet.
+    pub fn waits(&mut self) -> bool {
+        self.0.as_mut().is_some_and(|child| child.try_wait().expect("wait").is_none())
+    }
+
+    /// How it ended, without help from here.
+    pub fn outcome(mut self) -> Output {
+        self.0.take().expect("a child").wait_with_output().expect("wait")
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// A real rsync client amid a transfer that would take hours.
 pub struct Transfer(Child);
 

@@ -22,7 +22,7 @@ pub fn the_first_client_starts_it_and_status_tells(rig: &Rig) {
     assert_eq!(listening.get("SYSLOG_IDENTIFIER"), "sockcap");
     let ready = journal.until(|e| e.message().starts_with("ready: "));
     assert_eq!(ready.get("PRIORITY"), "5");
-    assert_eq!(ready.message(), "ready: at most 10 connections at once (refuse when full), command /usr/bin/rsync");
+    assert_eq!(ready.message(), "ready: at most 10 connections at once (wait when full), command /usr/bin/rsync");
 }
 
 pub fn stop_lets_transfers_finish(rig: &Rig) {
@@ -81,7 +81,7 @@ pub fn restart_refuses_nobody(rig: &Rig) {
 /// With journald stopped and its socket's queue full, clients are served and refused as ever.
 pub fn a_stopped_journald_delays_nobody(rig: &Rig) {
     // Verbose, so that each connection has lines; and a command that itself writes nothing to the log.
-    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=1\nExecStart=\nExecStart=/usr/bin/sockcap -v --busy-reply rsync -- /bin/cat");
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=1\nExecStart=\nExecStart=/usr/bin/sockcap -v --when-full refuse --busy-reply rsync -- /bin/cat");
     let mut held = Client::to_rsync(rig);
     held.send("ping\n");
     assert_eq!(held.line(), "ping\n");

@@ -1,16 +1,17 @@
 //! The limit as rsync's users and the administrator see it: exact, told in rsync's own words, written down once per refusal,
 //! and no load takes the socket down.
 
-use super::client::{Client, Transfer, refusal, rsync, rsync_ok};
-use super::journal::{Journal, TOTAL_LIMIT};
-use super::rig::{FUSE, Rig, SERVICE};
+use super::client::{Client, Transfer, Waiting, refusal, rsync, rsync_ok};
+use super::journal::{Journal, STOPPING, TOTAL_LIMIT, WAITED_TOO_LONG};
+use super::rig::{FUSE, Rig, SERVICE, until};
 use std::io::Read as _;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// N clients are served, real ones and bare ones; N+1 is refused; one leaves, the next is served.
 pub fn the_cap_is_exact_and_says_so(rig: &Rig) {
-    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=3");
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=3\nEnvironment=SOCKCAP_WHEN_FULL=refuse");
     let real = Transfer::begin(rig);
     let bare = [Client::served(rig), Client::served(rig)];
     rig.until_status("3/3 active, 0 waiting, 0 refused");
@@ -41,7 +42,7 @@ pub fn the_cap_is_exact_and_says_so(rig: &Rig) {
 }
 
 pub fn the_journal_entry_has_every_field(rig: &Rig) {
-    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=2");
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=2\nEnvironment=SOCKCAP_WHEN_FULL=refuse");
     let _held = [Client::served(rig), Client::served(rig)];
     let journal = Journal::of_daemon(rig, &format!("MESSAGE_ID={TOTAL_LIMIT}"));
 
@@ -61,6 +62,7 @@ pub fn the_journal_entry_has_every_field(rig: &Rig) {
         ("SOCKCAP_PEER_PORT", port),
         ("SOCKCAP_ACTIVE", "2".into()),
         ("SOCKCAP_MAX", "2".into()),
+        ("SOCKCAP_WAITING", "0".into()),
         ("SOCKCAP_REFUSED_TOTAL", "1".into()),
         ("_SYSTEMD_UNIT", SERVICE.into()),
         ("_TRANSPORT", "journal".into()),
@@ -83,10 +85,10 @@ pub fn the_journal_entry_has_every_field(rig: &Rig) {
     assert_eq!(entry.get("SOCKCAP_PEER"), format!("::1 port {port}"));
 }
 
-/// With `wait` nobody is refused: the kernel keeps the queue, and a place that becomes free goes to the longest waiting.
+/// A place that becomes free goes to the longest waiting, and nobody is refused.
 pub fn waiting_clients_are_served_in_turn(rig: &Rig) {
     // No ping before the fuse: the status must be brought up to date for its own sake.
-    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=1\nEnvironment=SOCKCAP_WHEN_FULL=wait\nWatchdogSec=1min");
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=1\nWatchdogSec=1min");
     let mut held = Client::served(rig);
     let waiting = [(); 3].map(|()| Client::to_rsync(rig));
     for mut next in waiting {
@@ -99,11 +101,91 @@ pub fn waiting_clients_are_served_in_turn(rig: &Rig) {
     rig.assert_unharmed();
 }
 
+/// A real client over the limit says nothing until a transfer ends, and is served then. The status counts it meanwhile.
+pub fn a_real_client_waits_for_its_turn(rig: &Rig) {
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=1");
+    let transfer = Transfer::begin(rig);
+    let mut waiting = [(); 2].map(|()| Waiting::begin(rig));
+    rig.until_status("1/1 active, 2 waiting (longest ");
+    until("a second of waiting", || {
+        let text = rig.show(SERVICE, "StatusText");
+        let rest = text.strip_prefix("1/1 active, 2 waiting (longest ")?;
+        let seconds = rest.strip_suffix(" s), 0 refused").unwrap_or_else(|| panic!("{text:?}"));
+        (seconds.parse::<u64>().expect("a number") >= 1).then_some(())
+    });
+    assert!(waiting.iter_mut().all(Waiting::waits));
+    drop(transfer);
+    for waiting in waiting {
+        let out = waiting.outcome();
+        assert!(out.status.success(), "{out:?}");
+        assert!(String::from_utf8_lossy(&out.stdout).contains("one"), "{out:?}");
+    }
+    rig.until_status("0/1 active, 0 waiting, 0 refused");
+    rig.assert_unharmed();
+}
+
+/// A real client that waits in vain hears what it would have heard at once, after its time and not before.
+pub fn who_waits_in_vain_is_told(rig: &Rig) {
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=1\nEnvironment=SOCKCAP_MAX_WAIT=2s");
+    let held = Client::served(rig);
+    let journal = Journal::of_daemon(rig, &format!("MESSAGE_ID={WAITED_TOO_LONG}"));
+    let start = Instant::now();
+    let out = rsync(rig, &["rsync://127.0.0.1/files/"]);
+    let took = start.elapsed();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(5), "{out:?}");
+    assert!(said.contains("@ERROR: max connections (1) reached -- try again later"), "{said}");
+    assert!(took >= Duration::from_secs(2), "told after {took:?}");
+
+    let entry = journal.next();
+    let wanted = [
+        ("PRIORITY", "4"),
+        ("SOCKCAP_REASON", "waited-too-long"),
+        ("SOCKCAP_LISTENER", "rsync"),
+        ("SOCKCAP_ACTIVE", "1"),
+        ("SOCKCAP_MAX", "1"),
+        ("SOCKCAP_WAITING", "1"),
+        ("SOCKCAP_REFUSED_TOTAL", "1"),
+        ("SOCKCAP_PEER_ADDR", "127.0.0.1"),
+    ];
+    for (field, value) in wanted {
+        assert_eq!(entry.get(field), value, "{field}");
+    }
+    let wait: u64 = entry.get("SOCKCAP_WAIT_USEC").parse().expect("a number");
+    assert!(wait >= 2_000_000 && u128::from(wait) <= took.as_micros() + 10_000, "waited {wait} us of {took:?}");
+    let words =
+        format!("rejected connection: waited too long ({:.1} s, 1/1 running): 127.0.0.1 port ", wait as f64 / 1e6);
+    assert!(entry.message().starts_with(&words), "{}", entry.message());
+    assert!(entry.message().ends_with(" on 'rsync'"), "{}", entry.message());
+    rig.until_status("1/1 active, 0 waiting, 1 refused");
+    held.finish_with_a_list();
+    rig.assert_unharmed();
+}
+
+/// A stop tells who waits, while the transfers may still finish.
+pub fn a_stop_tells_who_waits(rig: &Rig) {
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=1");
+    let held = Client::served(rig);
+    let waiting = Waiting::begin(rig);
+    rig.until_status("1/1 active, 1 waiting (longest ");
+    let journal = Journal::of_daemon(rig, &format!("MESSAGE_ID={STOPPING}"));
+    rig.ok(&format!("systemctl stop --no-block {SERVICE}"));
+    let out = waiting.outcome();
+    assert_eq!(out.status.code(), Some(5), "{out:?}");
+    let entry = journal.next();
+    assert_eq!(entry.get("SOCKCAP_REASON"), "stopping");
+    assert!(entry.message().starts_with("rejected connection: the service is stopping: 127.0.0.1 port "));
+    assert!(entry.get("SOCKCAP_WAIT_USEC").parse::<u64>().is_ok_and(|wait| wait > 0));
+    held.finish_with_a_list();
+    rig.until_state(SERVICE, "inactive");
+    assert_eq!(rig.show(SERVICE, "Result"), "success");
+}
+
 /// More than five times the number that fails an Accept=yes socket for good; the first hits the service not yet started.
 pub fn a_thousand_quick_connections_leave_the_socket_up(rig: &Rig) {
     const CLIENTS: usize = 8;
     const EACH: usize = 125;
-    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=4");
+    rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=4\nEnvironment=SOCKCAP_WHEN_FULL=refuse");
     rig.inside(|| {
         thread::scope(|scope| {
             for client in 0..CLIENTS {
