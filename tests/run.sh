@@ -8,7 +8,6 @@ cd "$(dirname "$0")/.."
 missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need cc gcc
-need rsync rsync
 need nc netcat-openbsd
 need socat socat
 need ip iproute2
@@ -18,6 +17,26 @@ need strace strace
 need systemd-nspawn systemd-container
 need systemd-analyze systemd
 need mmdebstrap mmdebstrap
+# The clients of tests/clients.rs. None of these packages starts a daemon, and their names are those of Debian 12 and 13.
+need curl curl
+need git git
+need ii ii
+need ldapsearch ldap-utils
+need mariadb mariadb-client-core
+need mbsync isync
+need memccapable libmemcached-tools
+need mosquitto_pub mosquitto-clients
+need mpop mpop
+need openssl openssl
+need psql postgresql-client
+need redis-cli redis-tools
+need rsync rsync
+need sieve-connect sieve-connect
+need ssh openssh-client
+need swaks swaks
+need telnet inetutils-telnet
+need testhost suck
+need vncsnapshot vncsnapshot
 
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq
