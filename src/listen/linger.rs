@@ -108,10 +108,12 @@ impl Place {
         if self.read < MOST_BYTES { State::Stays } else { State::Over }
     }
 
+    /// One event at a time: a command that hangs before its exec has a copy of the socket, with which the watch outlives
+    /// our close, and a state that nobody can look at any more would be told of without end.
     fn interest(&self) -> EpollFlags {
         let out = if self.unsent.is_empty() { EpollFlags::empty() } else { EpollFlags::EPOLLOUT };
         let incoming = if self.ended { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
-        incoming | out
+        incoming | out | EpollFlags::EPOLLONESHOT
     }
 }
 
@@ -184,7 +186,6 @@ impl Lingering {
         let at = (key - self.key_base) as usize;
         // Another one may have its place since the event was read.
         let Some(mut place) = self.places[at].take() else { return };
-        let before = place.interest();
         let mut state = if place.unsent.is_empty() { State::Stays } else { place.send() };
         if state == State::Stays && !place.ended {
             state = place.receive(now, &mut self.buffer);
@@ -192,7 +193,7 @@ impl Lingering {
         if place.ended && place.unsent.is_empty() {
             state = State::Over;
         }
-        if state == State::Stays && place.interest() != before {
+        if state == State::Stays {
             let changed = epoll.modify(&place.fd, &mut EpollEvent::new(place.interest(), key));
             state = if changed.is_ok() { State::Stays } else { State::Over };
         }
