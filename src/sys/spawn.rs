@@ -375,8 +375,11 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
         let connection = (*slot).connection as usize;
         let failed = match (*slot).pass {
             Pass::Stdio => {
-                raw::call(libc::SYS_dup3, [connection, 0, 0, 0, 0])
-                    | raw::call(libc::SYS_dup3, [connection, 1, 0, 0, 0])
+                let (input, output) = (
+                    raw::call(libc::SYS_dup3, [connection, 0, 0, 0, 0]),
+                    raw::call(libc::SYS_dup3, [connection, 1, 0, 0, 0]),
+                );
+                input.min(output)
             }
             Pass::ListenFds => {
                 if connection == LISTEN_FDS_START {
