@@ -299,7 +299,9 @@ impl Daemon {
         while !self.children.is_empty() {
             match reap(None) {
                 Ok(Some((pid, exit, usage))) => self.ended(now, pid, exit, usage),
-                _ => break,
+                Ok(None) => break,
+                // Whoever has ended still holds a slot, and may have been the last to send a signal.
+                Err(_) => return self.unhealed = Some(now),
             }
         }
     }
