@@ -141,6 +141,11 @@ pub(super) struct Daemon {
     settled: bool,
 }
 
+/// Whether an error of epoll_ctl(2) passes: no memory for now, or more watches than the user may have.
+fn runs_out(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOSPC))
+}
+
 /// The machine's name (gethostname(2)), without asking anybody else for a longer one.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -289,15 +294,7 @@ impl Daemon {
             }
             Accepted::Nothing => false,
             Accepted::Exhausted(error) => {
-                let pause = self.pause_accepting(now);
-                match &mut self.accept_trouble {
-                    Some(episode) => episode.failures += 1,
-                    None => {
-                        self.accept_trouble = Some(Episode { began: now, failures: 1 });
-                        let (listener, error) = (self.doors[id].name.clone(), plain(&error));
-                        self.log.tell(Event::AcceptPaused { listener, error, pause });
-                    }
-                }
+                self.accept_failed(now, id, &error);
                 false
             }
             Accepted::Broken(error) => {
@@ -308,11 +305,25 @@ impl Daemon {
         }
     }
 
+    /// Something has run out that passes.
+    fn accept_failed(&mut self, now: Instant, id: ListenerId, error: &io::Error) {
+        let pause = self.pause_accepting(now);
+        match &mut self.accept_trouble {
+            Some(episode) => episode.failures += 1,
+            None => {
+                self.accept_trouble = Some(Episode { began: now, failures: 1 });
+                let (listener, error) = (self.doors[id].name.clone(), plain(error));
+                self.log.tell(Event::AcceptPaused { listener, error, pause });
+            }
+        }
+    }
+
     fn accept_recovered(&mut self, now: Instant) {
         if let Some(Episode { began, failures }) = self.accept_trouble.take() {
             self.log.tell(Event::AcceptResumed { failures, over: now - began });
         }
-        if self.start_trouble.is_none() {
+        // Within a pause only a listener that could not be taken out of the poll set gives a client: not for all.
+        if self.start_trouble.is_none() && self.pause.as_ref().is_some_and(|pause| pause.until.is_none()) {
             self.pause = None;
         }
     }
@@ -322,7 +333,12 @@ impl Daemon {
         let pause = Pause::after(self.pause.as_ref(), now);
         let step = pause.step;
         self.pause = Some(pause);
-        (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+        for id in 0..self.doors.len() {
+            match self.set_interest(id) {
+                Err(error) if !runs_out(&error) => self.give_up(id, &error),
+                _ => {} // what has run out is tried again after the pause
+            }
+        }
         step
     }
 
@@ -343,8 +359,10 @@ impl Daemon {
 
     /// Makes the poll set agree with gate, pause and stop.
     pub(super) fn keep_interest(&mut self, id: ListenerId) {
-        if let Err(error) = self.set_interest(id) {
-            self.give_up(id, &error);
+        match self.set_interest(id) {
+            Ok(()) => {}
+            Err(error) if runs_out(&error) => self.accept_failed(Instant::now(), id, &error),
+            Err(error) => self.give_up(id, &error),
         }
     }
 
@@ -361,11 +379,11 @@ impl Daemon {
         if wanted == door.in_poll_set {
             return Ok(());
         }
-        door.in_poll_set = wanted;
         match wanted {
             true => self.epoll.add(&door.listener.fd, EpollEvent::new(EpollFlags::EPOLLIN, id as u64))?,
             false => self.epoll.delete(&door.listener.fd)?,
         }
+        door.in_poll_set = wanted;
         Ok(())
     }
 
