@@ -191,23 +191,29 @@ impl Daemon {
         self.notify.is_enabled() && self.doors.iter().all(|door| !door.listener.is_own)
     }
 
-    /// Leaves everything to the next daemon.
-    pub(super) fn leave_behind(&mut self, now: Instant) {
+    /// Leaves everything to the next daemon. Returns how many clients wait there.
+    pub(super) fn leave_behind(&mut self, now: Instant) -> usize {
         self.reap_all(now);
         let written = self.write_state();
         let held = std::mem::take(&mut self.held);
-        let mut stored = written.and_then(|state| self.notify.store(adopt::STATE, state.as_fd()));
+        // Without the state the next daemon still serves who waits, and counts from there.
+        let mut trouble = written.and_then(|state| self.notify.store(adopt::STATE, state.as_fd())).err();
+        let mut lost = 0;
         let mut tickets: Vec<_> = held.keys().copied().collect();
         tickets.sort_unstable();
         for ticket in tickets {
             let waiting = &held[&ticket];
             let waited = now.saturating_duration_since(waiting.since).as_micros();
             let name = format!("{}{ticket}-{waited}-{}", adopt::HELD, waiting.connection.listener);
-            stored = stored.and(self.notify.store(&name, waiting.connection.fd.as_fd()));
+            if let Err(error) = self.notify.store(&name, waiting.connection.fd.as_fd()) {
+                lost += 1;
+                trouble.get_or_insert(error);
+            }
         }
-        if let Err(error) = stored {
-            self.log.tell(Event::NotStored { waiting: held.len(), error: crate::sys::plain(&error) });
+        if let Some(error) = trouble {
+            self.log.tell(Event::NotStored { waiting: lost, error: crate::sys::plain(&error) });
         }
+        held.len() - lost
     }
 
     fn write_state(&self) -> io::Result<File> {

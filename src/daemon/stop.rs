@@ -199,10 +199,7 @@ impl Daemon {
     pub(super) fn finish(mut self) {
         let now = Instant::now();
         let is_handing_over = matches!(self.stop, Stop::HandingOver { .. });
-        let waiting = self.held.len();
-        if is_handing_over {
-            self.leave_behind(now);
-        }
+        let waiting = if is_handing_over { self.leave_behind(now) } else { 0 };
         let mut last: Vec<_> = self.throttle.due(now, true).map(Event::RejectedMore).collect();
         last.extend(self.cut_short());
         last.push(match is_handing_over {

@@ -147,7 +147,7 @@ pub enum Event {
     TakenOver { running: usize, unknown: usize, waiting: usize },
     /// This daemon leaves what runs and what waits to the next one.
     HandedOver { running: usize, waiting: usize, counters: Counters },
-    /// The manager did not take what was to be left to the next daemon.
+    /// The manager did not take all that was to be left to the next daemon; so many clients among it.
     NotStored { waiting: usize, error: String },
     /// A command has reached `--time-limit`.
     TimeLimit { id: u64, pid: i32, limit: Duration },
@@ -309,7 +309,7 @@ impl fmt::Display for Event {
                 write_counters(counters, f)
             }
             Event::NotStored { waiting, error } => {
-                write!(f, "cannot leave {waiting} waiting clients to the next daemon: {error}; they are closed")
+                write!(f, "cannot leave everything to the next daemon: {error}; {waiting} waiting clients are closed")
             }
             Event::TimeLimit { id, pid, limit } => {
                 write!(
