@@ -606,7 +606,13 @@ impl Session {
     #[track_caller]
     pub fn of(mut stream: TcpStream) -> Session {
         let first = line(&mut stream);
-        let pid = Pid::from_raw(first.parse().unwrap_or_else(|e| panic!("not served ({e}): {first:?}")));
+        let pid = first.parse().unwrap_or_else(|e| panic!("not served ({e}): {first:?}"));
+        Session::known(stream, pid)
+    }
+
+    /// The same, where the pid has been read already.
+    pub fn known(stream: TcpStream, pid: i32) -> Session {
+        let pid = Pid::from_raw(pid);
         Session { stream, pid, pidfd: pidfd(pid) }
     }
 
