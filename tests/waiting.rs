@@ -760,7 +760,6 @@ fn without_processes_the_queue_is_as_ever() {
     for mut client in clients {
         echoes(&mut client);
     }
-    assert_eq!(served(&mut daemon), came);
     until("an idle daemon", || daemon.commands().is_empty());
 
     prlimit(&user, daemon.pid(), "--nproc=1:");
@@ -769,6 +768,7 @@ fn without_processes_the_queue_is_as_ever() {
     daemon.signal(Signal::SIGTERM);
     clients.into_iter().for_each(refused);
     assert_eq!(daemon.totals(), Totals { accepted: 11, served: 6, refused: 3, gone: 2, failed: 0 });
+    assert_eq!(served(&mut daemon), came);
 }
 
 /// Room and time are bounded while no process can be started, too, for each of them and not only for the first.
