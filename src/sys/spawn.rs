@@ -304,6 +304,11 @@ impl Words<'_> {
     fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let from = self.slot.bytes.len();
         write(&mut self.slot.bytes);
+        self.close(from);
+    }
+
+    /// Apart from what is generic, which there is a copy of for each word.
+    fn close(&mut self, from: usize) {
         if self.slot.bytes[from..].contains(&0) {
             let kept: Vec<u8> = self.slot.bytes.drain(from..).filter(|byte| *byte != 0).collect();
             self.slot.bytes.extend(kept);
