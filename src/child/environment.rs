@@ -43,7 +43,7 @@ const PRIVATE: [&str; 25] = [
     "IPCREMOTEEGID",
     "IPCREMOTEPATH",
 ];
-/// The mark of a command: `SOCKCAP_CONNECTION=ID LISTENER PID`. What a command itself starts inherits it, so the pid
+/// The mark of a command: `SOCKCAP_CONNECTION=ID LISTENER PID`, with the listener's label. What a command itself starts inherits it, so the pid
 /// tells the one that the connection was given to.
 pub const MARK: &str = "SOCKCAP_CONNECTION";
 /// Prefixes of the same kind: our own options, and pressure variables of later systemd versions.
@@ -140,7 +140,7 @@ impl Entries {
         }
         words.env_own_pid(|out| {
             number(b"SOCKCAP_CONNECTION=", facts.id, out);
-            text(b" ", facts.listener.as_bytes(), out);
+            text(b" ", facts.label.as_bytes(), out);
             out.push(b' ');
         });
         if self.pass == Pass::ListenFds {

@@ -35,7 +35,7 @@ pub struct Found {
 pub struct Mark {
     /// Number of the connection in the daemon that started the command.
     pub id: u64,
-    /// Name of the listener.
+    /// Label of the listener.
     pub listener: String,
     /// Whom the connection is counted for.
     pub source: Source,
@@ -65,14 +65,19 @@ pub fn own_cgroup() -> Option<PathBuf> {
     })
 }
 
-/// The commands of an earlier daemon that still run here. Call it before a command is started.
+/// The commands of an earlier daemon that still run here: those that it `left`, if it said which; else those that look like
+/// one. Call it before a command is started.
 ///
 /// # Errors
 /// If the cgroup's processes cannot be listed.
-pub fn commands(cgroup: &std::path::Path) -> io::Result<Vec<Found>> {
+pub fn commands(cgroup: &std::path::Path, left: impl Fn(i32) -> Option<bool>) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
-    for process in processes(cgroup, |_| false)? {
-        if let (process, Kind::Command(mark)) = process {
+    for (process, kind) in processes(cgroup, |_| false)? {
+        let (mark, looks_like_one) = match kind {
+            Kind::Command(mark) => (mark, true),
+            Kind::Descendant => (None, false),
+        };
+        if left(process.pid).unwrap_or(looks_like_one) {
             found.push(Found { mark, ..process });
         }
     }

@@ -21,6 +21,8 @@ pub struct Facts<'a> {
     pub id: u64,
     /// Name of the listener.
     pub listener: &'a str,
+    /// Its name too, but no other listener's.
+    pub label: &'a str,
     /// The client.
     pub peer: &'a Peer,
     /// Our end.

@@ -134,6 +134,7 @@ impl Daemon {
         let facts = Facts {
             id: self.next_id,
             listener: &door.listener.name,
+            label: &door.label,
             peer: &connection.peer,
             local: own_address.as_ref().unwrap_or(&door.listener.local),
             cookie: socket::cookie(connection.fd.as_fd()).ok(),

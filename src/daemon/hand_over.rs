@@ -44,10 +44,39 @@ struct Past {
     next_id: u64,
     next_ticket: u64,
     counters: Counters,
-    /// Names of its listeners, by position.
+    /// Clients that were waiting.
+    held: usize,
+    /// Labels of its listeners, by position.
     listeners: Vec<String>,
-    /// The commands that it left running: connection and listener's position, by pid.
-    commands: HashMap<i32, (u64, usize)>,
+    /// All commands that it left running, by pid.
+    commands: HashMap<i32, Left>,
+}
+
+/// What a daemon knew of a command that it left running.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Left {
+    id: Option<u64>,
+    /// Position of its listener.
+    listener: Option<usize>,
+    source: Source,
+}
+
+impl Left {
+    fn parse(mut words: std::str::SplitWhitespace) -> Option<Left> {
+        let mut word = || words.next();
+        let id = known(word()?)?;
+        Some(Left { id, listener: known(word()?)?, source: word()?.parse().ok()? })
+    }
+}
+
+/// A number, or `-` for one that is not known.
+fn known<N: std::str::FromStr>(word: &str) -> Option<Option<N>> {
+    if word == "-" { Some(None) } else { word.parse().ok().map(Some) }
+}
+
+/// The reverse of [`known`].
+fn or_dash<N: std::fmt::Display>(number: Option<N>) -> String {
+    number.map_or("-".to_owned(), |number| number.to_string())
 }
 
 impl Past {
@@ -68,6 +97,8 @@ impl Past {
         };
         [past.next_id, past.next_ticket] = numbers("next")?.try_into().ok()?;
         let [accepted, served, gone, longest_wait_usec] = numbers("counters")?.try_into().ok()?;
+        let [held] = numbers("held")?.try_into().ok()?;
+        past.held = usize::try_from(held).ok()?;
         past.counters = Counters { accepted, served, gone, longest_wait_usec, ..Counters::default() };
         for line in lines {
             let (kind, rest) = line.split_once(' ')?;
@@ -80,9 +111,8 @@ impl Past {
                 }
                 "listener" => past.listeners.push(rest.to_owned()),
                 "command" => {
-                    let mut numbers = rest.split(' ');
-                    let pid = numbers.next()?.parse().ok()?;
-                    past.commands.insert(pid, (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?));
+                    let mut words = rest.split_whitespace();
+                    past.commands.insert(words.next()?.parse().ok()?, Left::parse(words)?);
                 }
                 _ => return None,
             }
@@ -98,11 +128,11 @@ impl Daemon {
         let was_handed_over = state.is_some();
         let past = state.and_then(Past::read);
         let names = past.as_ref().map(|past| past.listeners.clone()).unwrap_or_default();
-        let commands = past.as_ref().map(|past| past.commands.clone()).unwrap_or_default();
         if let Some(past) = &past {
             (self.next_id, self.next_ticket, self.counters) = (past.next_id, past.next_ticket, past.counters);
         }
-        let found = match self.cgroup.as_deref().map(living::commands) {
+        let is_command = |pid| past.as_ref().map(|past| past.commands.contains_key(&pid));
+        let found = match self.cgroup.as_deref().map(|cgroup| living::commands(cgroup, is_command)) {
             None => Vec::new(),
             Some(Ok(found)) => found,
             Some(Err(error)) => {
@@ -111,18 +141,23 @@ impl Daemon {
             }
         };
         let (running, waiting) = (found.len(), held.len());
+        if let Some(past) = &past {
+            // They ended, or left, while there was no daemon to see it; the manager closes a connection whose client has left.
+            self.counters.served += past.commands.len().saturating_sub(running) as u64;
+            self.counters.gone += past.held.saturating_sub(waiting) as u64;
+        }
         let mut unknown = 0;
         for Found { pid, pidfd, age, mark } in found {
-            let written = commands.get(&pid);
-            let id = mark.as_ref().map(|mark| mark.id).or(written.map(|(id, _)| *id));
-            let name = mark.as_ref().map(|mark| mark.listener.as_str());
-            let name = name.or(written.and_then(|(_, at)| names.get(*at)).map(String::as_str));
-            let listener = self.listener_named(name);
+            let left = past.as_ref().and_then(|past| past.commands.get(&pid));
+            let id = mark.as_ref().map(|mark| mark.id).or(left.and_then(|left| left.id));
+            let label = mark.as_ref().map(|mark| mark.listener.as_str());
+            let label = label.or(left.and_then(|left| Some(names.get(left.listener?)?.as_str())));
+            let listener = self.listener_labelled(label);
             unknown += usize::from(id.is_none());
             self.next_id = self.next_id.max(id.unwrap_or(0) + 1);
             // Otherwise the earlier daemon has counted it.
             self.counters.accepted += u64::from(past.is_none());
-            let source = mark.map_or(Source::Unknown, |mark| mark.source);
+            let source = mark.map(|mark| mark.source).or(left.map(|left| left.source)).unwrap_or(Source::Unknown);
             self.sources.enter(source);
             let since = now.checked_sub(age).unwrap_or(now);
             self.adopt(pid, Adopted { pidfd, id, is_counted: true, listener, source, since });
@@ -132,7 +167,7 @@ impl Daemon {
             // The manager's copy would keep the connection open after the command's end.
             self.notify.forget(&name);
             self.counters.accepted += u64::from(past.is_none());
-            let listener = self.listener_named(names.get(listener).map(String::as_str)).unwrap_or(0);
+            let listener = self.listener_labelled(names.get(listener).map(String::as_str)).unwrap_or(0);
             self.next_ticket = self.next_ticket.max(ticket + 1);
             match Connection::restored(fd, listener, waited_usec) {
                 Ok(connection) => {
@@ -151,12 +186,12 @@ impl Daemon {
         }
     }
 
-    /// The listener of this name; with one listener, that one whatever it was called.
-    fn listener_named(&self, name: Option<&str>) -> Option<ListenerId> {
+    /// The listener of this label; with one listener, that one whatever it was called.
+    fn listener_labelled(&self, label: Option<&str>) -> Option<ListenerId> {
         if self.doors.len() == 1 {
             return Some(0);
         }
-        self.doors.iter().position(|door| Some(&*door.name) == name)
+        self.doors.iter().position(|door| Some(&*door.label) == label)
     }
 
     /// Watches a process that is not our child.
@@ -220,20 +255,19 @@ impl Daemon {
         let mut text = format!("{VERSION}\nnext {} {}\n", self.next_id, self.next_ticket);
         let Counters { accepted, served, gone, longest_wait_usec, refused } = self.counters;
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "counters {accepted} {served} {gone} {longest_wait_usec}");
+        let _ = writeln!(text, "counters {accepted} {served} {gone} {longest_wait_usec}\nheld {}", self.held.len());
         for reason in Reason::ALL {
             let _ = writeln!(text, "refused {} {}", reason.slug(), refused[reason.index()]);
         }
         for door in &self.doors {
-            let _ = writeln!(text, "listener {}", door.name);
+            let _ = writeln!(text, "listener {}", door.label);
         }
         for (pid, child) in &self.children {
-            let _ = writeln!(text, "command {pid} {} {}", child.id, child.listener);
+            let _ = writeln!(text, "command {pid} {} {} {}", child.id, child.listener, child.source);
         }
-        for (pid, adopted) in &self.adopted {
-            if let (Some(id), Some(listener)) = (adopted.id, adopted.listener) {
-                let _ = writeln!(text, "command {pid} {id} {listener}");
-            }
+        for (pid, adopted) in self.adopted.iter().filter(|(_, adopted)| adopted.is_counted) {
+            let (id, listener) = (or_dash(adopted.id), or_dash(adopted.listener));
+            let _ = writeln!(text, "command {pid} {id} {listener} {}", adopted.source);
         }
         let mut file = File::from(memfd_create(c"sockcap-state", MFdFlags::MFD_CLOEXEC)?);
         file.write_all(text.as_bytes())?;
@@ -247,18 +281,23 @@ mod tests {
 
     #[test]
     fn a_state_is_read_as_it_was_written_or_not_at_all() {
-        let text = "sockcap-state 1\nnext 18 40\ncounters 20 9 1 1500\nrefused total-limit 4\nlistener a b\n\
-                    command 4242 17 0\n";
+        let text = "sockcap-state 1\nnext 18 40\ncounters 20 9 1 1500\nheld 3\nrefused total-limit 4\nlistener a b\n\
+                    command 4242 17 0 192.0.2.1\ncommand 4243 - - ?\n";
         let past = Past::parse(text).unwrap();
-        assert_eq!((past.next_id, past.next_ticket), (18, 40));
+        assert_eq!((past.next_id, past.next_ticket, past.held), (18, 40, 3));
         assert_eq!((past.counters.accepted, past.counters.refused_by_limits()), (20, 4));
-        assert_eq!((past.listeners, past.commands), (vec!["a b".into()], HashMap::from([(4242, (17, 0))])));
+        let (source, nobody) = (Source::ip("192.0.2.1".parse().unwrap()), Source::Unknown);
+        let known = (4242, Left { id: Some(17), listener: Some(0), source });
+        let unknown = (4243, Left { id: None, listener: None, source: nobody });
+        assert_eq!((past.listeners, past.commands), (vec!["a b".into()], HashMap::from([known, unknown])));
         for bad in [
             "",
             "sockcap-state 2\n",
             "sockcap-state 1\nnext 1\n",
             &text.replace("total", "new"),
             &text.replace("9", "x"),
+            &text.replace("held 3\n", ""),
+            &text.replace(" ?", ""),
         ] {
             assert_eq!(Past::parse(bad), None, "{bad}");
         }

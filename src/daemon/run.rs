@@ -58,6 +58,8 @@ const HEAL: Duration = Duration::from_secs(1);
 pub(super) struct Door {
     pub(super) listener: Listener,
     pub(super) name: Arc<str>,
+    /// By which the next daemon knows it.
+    pub(super) label: String,
     pub(super) in_poll_set: bool,
     pub(super) broken: bool,
 }
@@ -146,6 +148,16 @@ fn runs_out(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOSPC))
 }
 
+/// Several `ListenStream=` of one unit have one name: the second is `NAME:2`. systemd allows no colon in a name.
+fn labels(listeners: &[Listener]) -> Vec<String> {
+    let same = |at: usize| listeners[..at].iter().filter(|before| before.name == listeners[at].name).count();
+    let label = |at: usize| match same(at) {
+        0 => listeners[at].name.clone(),
+        before => format!("{}:{}", listeners[at].name, before + 1),
+    };
+    (0..listeners.len()).map(label).collect()
+}
+
 /// The machine's name (gethostname(2)), without asking anybody else for a longer one.
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -167,13 +179,14 @@ impl Daemon {
         let signals = SignalFd::with_flags(&awaited_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, KEY_SIGNALS))?;
         epoll.add(&reports, EpollEvent::new(EpollFlags::EPOLLIN, KEY_REPORTS))?;
-        let door = |listener: Listener| {
+        let labels = labels(&listeners);
+        let door = |(listener, label): (Listener, String)| {
             let name: Arc<str> = listener.name.as_str().into();
-            Door { listener, name, in_poll_set: false, broken: false }
+            Door { listener, name, label, in_poll_set: false, broken: false }
         };
         let mut daemon = Daemon {
             gate: Gate::new(&rules, settings.when_full, hold, listeners.len()),
-            doors: listeners.into_iter().map(door).collect(),
+            doors: listeners.into_iter().zip(labels).map(door).collect(),
             actions: VecDeque::new(),
             is_acting: false,
             next_ticket: 0,

@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 /// The source of a connection. Keys are chosen by peers, so tables over them use the standard library's flood-proof hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +25,31 @@ impl Source {
     /// The source of an IP peer, with IPv4-mapped addresses folded into IPv4.
     pub fn ip(addr: IpAddr) -> Self {
         Source::Ip(addr.to_canonical())
+    }
+}
+
+/// One word, which [`FromStr`] reads again.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Source::Ip(ip) => write!(f, "{ip}"),
+            Source::Uid(uid) => write!(f, "uid={uid}"),
+            Source::Cid(cid) => write!(f, "cid={cid}"),
+            Source::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word.split_once('=') {
+            Some(("uid", uid)) => uid.parse().map(Source::Uid).map_err(drop),
+            Some(("cid", cid)) => cid.parse().map(Source::Cid).map_err(drop),
+            _ if word == "?" => Ok(Source::Unknown),
+            _ => word.parse().map(Source::ip).map_err(drop),
+        }
     }
 }
 
@@ -64,6 +91,17 @@ impl Sources {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_for_each() {
+        let ip = |text: &str| Source::ip(text.parse().unwrap());
+        for source in [ip("192.0.2.1"), ip("2001:db8::1"), Source::Uid(7), Source::Cid(3), Source::Unknown] {
+            assert_eq!(source.to_string().parse(), Ok(source));
+        }
+        for bad in ["", "-", "uid", "uid=x", "gid=1", "1.2.3"] {
+            assert_eq!(bad.parse::<Source>(), Err(()), "{bad}");
+        }
+    }
 
     #[test]
     fn mapped_is_ipv4_and_counts_come_back_to_nothing() {
