@@ -297,12 +297,15 @@ impl Daemon {
         match accept(&self.doors[id].listener, id) {
             Accepted::Connection(connection) => {
                 self.counters.accepted += 1;
+                // Its command may have ended before the clock is looked at again.
+                self.idle_since = None;
                 self.accept_recovered(now);
                 self.arrive(now, connection)
             }
             Accepted::PeerGone => {
                 self.counters.accepted += 1;
                 self.counters.gone += 1;
+                self.idle_since = None;
                 true
             }
             Accepted::Nothing => false,

@@ -119,9 +119,10 @@ impl Daemon {
         }
     }
 
-    /// There is nothing to wait for.
+    /// There is nothing to wait for. Whoever comes from here on is the next daemon's.
     pub(super) fn end_idle(&mut self) {
         self.stop = Stop::Idle;
+        (0..self.doors.len()).for_each(|id| self.keep_interest(id));
     }
 
     fn end_commands(&mut self, now: Instant) {

@@ -36,8 +36,11 @@ fn take_due(set: &mut BTreeSet<(Instant, i32)>, now: Instant) -> Option<i32> {
 impl Daemon {
     /// A command was started then.
     pub(super) fn watch_time(&mut self, pid: i32, since: Instant) {
-        if let Some(limit) = self.settings.time_limit {
-            self.times.limits.insert((since + limit, pid));
+        let Some(limit) = self.settings.time_limit else { return };
+        self.times.limits.insert((since + limit, pid));
+        // The number is given out again only when the group that had it is gone.
+        if let Some(at) = self.times.grace_of.remove(&pid) {
+            self.times.graces.remove(&(at, pid));
         }
     }
 
@@ -93,9 +96,8 @@ impl Daemon {
         if self.idle_deadline().is_none_or(|at| at > now) {
             return;
         }
-        let accepted = self.counters.accepted;
         (0..self.doors.len()).for_each(|id| self.accept_some(now, id));
-        if self.is_busy() || self.counters.accepted != accepted {
+        if self.is_busy() || self.idle_since.is_none() {
             self.idle_since = None;
             return;
         }
