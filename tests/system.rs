@@ -10,6 +10,7 @@ mod system {
     pub mod rig;
 
     pub mod contract;
+    pub mod hand_over;
     pub mod life;
     pub mod limit;
     pub mod units;
@@ -48,9 +49,19 @@ in_each_root! {
     life::the_first_client_starts_it_and_status_tells,
     life::stop_lets_transfers_finish,
     life::stop_ends_those_that_do_not,
-    life::restart_refuses_nobody,
     life::a_stopped_journald_delays_nobody,
     life::the_watchdog_is_fed,
     life::a_hung_or_killed_daemon_is_replaced,
     life::a_wrong_setting_keeps_the_socket_up,
+    hand_over::restart_cuts_nobody_and_refuses_nobody,
+    hand_over::the_held_keep_their_order_and_see_the_end,
+    hand_over::every_client_is_accounted_for,
+    hand_over::each_listener_keeps_its_own_count,
+    hand_over::the_cap_is_exact_after_a_crash,
+    hand_over::new_limits_hold_from_the_restart_on,
+    hand_over::stop_counts_down_and_leaves_nothing,
+    hand_over::stop_tells_those_who_wait,
+    hand_over::stop_of_the_socket_leaves_the_living_alone,
+    hand_over::an_idle_daemon_goes_and_comes_back,
+    hand_over::a_time_limit_holds_across_a_restart,
 }

@@ -2,11 +2,13 @@
 
 use super::rig::{FUSE, Rig};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 /// What a client over the limit reads, byte by byte.
 pub fn refusal(max: u32) -> String {
@@ -58,11 +60,39 @@ impl Client {
         self.stream.get_mut().write_all(text.as_bytes()).expect("send");
     }
 
+    /// Says that there is no more to come.
+    pub fn close_sending(&self) {
+        self.stream.get_ref().shutdown(Shutdown::Write).expect("shutdown");
+    }
+
+    /// The other end has gone: without a word, and nobody waits for one.
+    pub fn sees_a_close(mut self) {
+        let mut all = Vec::new();
+        let end = self.stream.read_to_end(&mut all);
+        let is_end = end.is_ok() || end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset);
+        assert!(is_end && all.is_empty(), "{:?}", String::from_utf8_lossy(&all));
+    }
+
     /// Has rsync list its modules, which takes both directions, and ends.
     pub fn finish_with_a_list(mut self) {
         self.send("@RSYNCD: 31.0\n#list\n");
         let text = self.rest();
         assert!(text.contains("files") && text.ends_with("@RSYNCD: EXIT\n"), "not a list of modules: {text:?}");
+    }
+
+    /// Nothing comes for so long.
+    pub fn waits(&self, span: Duration) {
+        let stream = self.stream.get_ref();
+        stream.set_read_timeout(Some(span)).expect("a timeout");
+        let seen = stream.peek(&mut [0]);
+        assert!(seen.as_ref().is_err_and(|e| e.kind() == ErrorKind::WouldBlock), "{seen:?}");
+        stream.set_read_timeout(Some(FUSE)).expect("a timeout");
+    }
+
+    /// Goes as a machine that crashes goes: with a reset.
+    pub fn reset(self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        setsockopt(self.stream.get_ref(), sockopt::Linger, &linger).expect("SO_LINGER");
     }
 
     pub fn port(&self) -> u16 {

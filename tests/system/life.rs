@@ -61,23 +61,6 @@ pub fn stop_ends_those_that_do_not(rig: &Rig) {
     journal.until(|e| e.message().starts_with("stopped: 1 accepted, 1 served"));
 }
 
-pub fn restart_refuses_nobody(rig: &Rig) {
-    let held = Client::served(rig);
-    let before = rig.show(SERVICE, "MainPID");
-    rig.ok(&format!("systemctl restart --no-block {SERVICE}"));
-    rig.until_state(SERVICE, "deactivating");
-    // Nobody accepts now; the socket, which systemd holds too, keeps them.
-    let waiting = [(); 3].map(|()| Client::to_rsync(rig));
-    held.finish_with_a_list();
-    for mut client in waiting {
-        client.await_greeting();
-        client.finish_with_a_list();
-    }
-    rig.until_state(SERVICE, "active");
-    assert_ne!(rig.show(SERVICE, "MainPID"), before);
-    rig.until_status("0/10 active, 0 waiting, 0 refused");
-}
-
 /// With journald stopped and its socket's queue full, clients are served and refused as ever.
 pub fn a_stopped_journald_delays_nobody(rig: &Rig) {
     // Verbose, so that each connection has lines; and a command that itself writes nothing to the log.
