@@ -136,7 +136,8 @@ fn journal_layer() -> Option<tracing_journald::Layer> {
 }
 
 fn journal_listens() -> bool {
-    UnixDatagram::unbound().is_ok_and(|socket| socket.connect(JOURNAL_SOCKET).is_ok())
+    // Without a descriptor to ask with it is taken to be there: that there is none may be what is to be told.
+    UnixDatagram::unbound().map_or(true, |socket| socket.connect(JOURNAL_SOCKET).is_ok())
 }
 
 /// tracing's levels are fewer than syslog's; tracing-journald makes them 3, 4, 5 and 6 in this order.
