@@ -5,8 +5,12 @@
 #![forbid(unsafe_code)]
 
 use libsystemd::daemon::{self, NotifyState};
+use std::env;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
 /// STATUS= is sent at most this often.
@@ -45,6 +49,8 @@ impl Status {
 #[derive(Debug)]
 pub struct Notify {
     enabled: bool,
+    /// Open all the time: a watchdog that is not fed for lack of descriptors would end a daemon that is well.
+    manager: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
     next_watchdog: Option<Instant>,
     last: Option<(Status, Instant)>,
@@ -53,16 +59,23 @@ pub struct Notify {
 impl Notify {
     /// As the environment says.
     pub fn from_environment(now: Instant) -> Self {
-        let enabled = std::env::var_os("NOTIFY_SOCKET").is_some();
+        let name = env::var_os("NOTIFY_SOCKET");
+        let enabled = name.is_some();
+        let address = name.and_then(|name| match name.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name).ok(),
+            None => SocketAddr::from_pathname(name).ok(),
+        });
+        let manager = address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
         // Half the period, as sd_watchdog_enabled(3) advises; a period under 1 ms comes as zero.
         let watchdog = daemon::watchdog_enabled(false).filter(|_| enabled);
         let watchdog = watchdog.map(|period| (period / 2).max(Duration::from_millis(1)));
-        Notify { enabled, watchdog, next_watchdog: watchdog.map(|half| now + half), last: None }
+        Notify { enabled, manager, watchdog, next_watchdog: watchdog.map(|half| now + half), last: None }
     }
 
     fn send(&self, state: &[NotifyState]) {
-        if self.enabled {
-            let _ = daemon::notify(false, state);
+        if let Some((socket, manager)) = &self.manager {
+            let text: String = state.iter().map(|state| format!("{state}\n")).collect();
+            let _ = socket.send_to_addr(text.as_bytes(), manager);
         }
     }
 
