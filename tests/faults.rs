@@ -522,6 +522,29 @@ fn a_client_leaves_while_an_exec_hangs() {
     assert_eq!(daemon.stop(), Totals { accepted: 3, served: 2, refused: 1, ..Totals::default() });
 }
 
+/// The manager must not take a lack of descriptors for a hang.
+#[test]
+fn the_watchdog_is_fed_without_descriptors() {
+    let mut notify = Notify::new();
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"])
+        .env("NOTIFY_SOCKET", notify.path())
+        .env("WATCHDOG_USEC", "200000")
+        .prelude("export WATCHDOG_PID=$$")
+        .start();
+    notify.wait("WATCHDOG=1");
+    let open = daemon.open_fds();
+    let first_free = (0..).find(|n| !open.contains(n)).expect("a free number");
+    prlimit(&[], daemon.pid(), &format!("--nofile={first_free}:"));
+    let mut waiting = daemon.connect();
+    daemon.wait_text("cannot accept on ");
+    while notify.next(Duration::ZERO).is_some() {}
+    notify.wait("WATCHDOG=1");
+    prlimit(&[], daemon.pid(), "--nofile=1024:");
+    echoes(&mut waiting);
+    drop(waiting);
+    daemon.stop();
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // handing over
 

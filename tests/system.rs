@@ -9,6 +9,7 @@ mod system {
     pub mod journal;
     pub mod rig;
 
+    pub mod chaos;
     pub mod contract;
     pub mod hand_over;
     pub mod life;
@@ -64,4 +65,18 @@ in_each_root! {
     hand_over::stop_of_the_socket_leaves_the_living_alone,
     hand_over::an_idle_daemon_goes_and_comes_back,
     hand_over::a_time_limit_holds_across_a_restart,
+    chaos::a_lack_of_descriptors_is_in_the_journal,
+}
+
+/// Seeds take turns, so that both roots have as much to do.
+mod chaos_adds_up {
+    use super::system::{chaos, rig};
+    #[test]
+    fn v252() {
+        rig::with("bookworm", |rig| chaos::seeds(rig, 0));
+    }
+    #[test]
+    fn v257() {
+        rig::with("trixie", |rig| chaos::seeds(rig, 1));
+    }
 }

@@ -191,7 +191,7 @@ impl Rig {
              systemctl stop {SERVICE} {SOCKET} 'probe*'"
         ));
         self.ok(&format!(
-            "rm -rf /etc/systemd/system/{SERVICE}.d /run/systemd/system/probe*; systemctl daemon-reload; \
+            "rm -rf /etc/systemd/system/{SERVICE}.d /etc/systemd/system/{SOCKET}.d /run/systemd/system/probe*; systemctl daemon-reload; \
              systemctl reset-failed; systemctl start {SOCKET}; rm -rf /srv/attic/*"
         ));
     }
@@ -243,6 +243,17 @@ impl Rig {
         let text = String::from_utf8_lossy(&out.stdout).trim_end().to_owned();
         assert!(out.status.success(), "{script}: {}\n{text}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
         text
+    }
+
+    /// PID 1 of the container, as this side numbers it.
+    pub fn leader(&self) -> i32 {
+        self.leader.parse().expect("a pid")
+    }
+
+    /// The processes of the service, as this side numbers them; none while it does not run.
+    pub fn processes(&self) -> Vec<i32> {
+        let group = format!("/proc/{}/root/sys/fs/cgroup/system.slice/{SERVICE}/cgroup.procs", self.leader);
+        fs::read_to_string(group).unwrap_or_default().lines().filter_map(|pid| pid.parse().ok()).collect()
     }
 
     /// One property of a unit, as `systemctl show` prints it.
