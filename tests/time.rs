@@ -307,14 +307,16 @@ fn quick_commands_keep_it_busy() {
 fn who_is_in_the_queue_when_it_decides_is_served() {
     let socket = tcp_listener("127.0.0.1:0", 64);
     let to = socket.local_addr().expect("an address");
-    let mut daemon = sockcap(&["--idle-exit", "500ms"]).run(&["/bin/echo", "hello"]).pass(socket).start();
-    // Stopped dead until its time is over.
+    let mut daemon = sockcap(&["--idle-exit", "500ms", "-v"]).run(&["/bin/echo", "hello"]).pass(socket).start();
+    assert_eq!(to_end(connect(to)), "hello\n");
+    daemon.wait_text("connection 1 ended");
+    // Its time has begun; stopped dead until it is over.
     daemon.signal(Signal::SIGSTOP);
     let client = connect(to);
     assert!(!ready(&client, PollFlags::POLLIN | HANGUP, Duration::from_millis(600)));
     daemon.signal(Signal::SIGCONT);
     assert_eq!(to_end(client), "hello\n");
-    assert_eq!(daemon.totals(), Totals { accepted: 1, served: 1, ..Totals::default() });
+    assert_eq!(daemon.totals(), Totals { accepted: 2, served: 2, ..Totals::default() });
 }
 
 /// A running command is not idleness, nor is a refused client that has not read its answer.
