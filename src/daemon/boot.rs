@@ -62,7 +62,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         pass: settings.pass,
         nofile: raise_descriptor_limit(),
     };
-    let hold = hold(&settings, listeners.len());
+    let hold = hold(&settings, listeners.len(), image.nofile);
     let daemon = system(Daemon::new(settings, (rules, hold), listeners, image, (template, entries)), "cannot start")?;
     daemon.run(Inheritance { held, state }).map_err(Failure::System)
 }
@@ -79,14 +79,20 @@ const PLACES: u32 = 1000;
 /// Descriptors for all that is neither a held client nor a lingering refusal.
 const SPARE: u64 = 64;
 
-/// Who is held. A place is a descriptor, so RLIMIT_NOFILE bounds them; call it after [`raise_descriptor_limit`].
-fn hold(settings: &Settings, listeners: usize) -> Hold {
+/// Who is held. A place is a descriptor, so RLIMIT_NOFILE bounds them; `nofile` is what [`raise_descriptor_limit`] found.
+fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Hold {
     let Settings { max_wait, max_waiting, when_full, .. } = *settings;
     if when_full == WhenFull::Refuse || (max_wait.is_none() && max_waiting == 0) {
         return Hold::default();
     }
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    let room = descriptors.saturating_sub(linger::MOST as u64 + SPARE + listeners as u64).max(1);
+    let room = descriptors.saturating_sub(linger::MOST as u64 + SPARE + listeners as u64);
+    // At a hand-over systemd has to pass them all within the soft limit, or it starts no daemon any more.
+    let passed = match (settings.listen.is_empty(), nofile) {
+        (true, Some((soft, _))) => soft.saturating_sub(SPARE + listeners as u64),
+        _ => u64::MAX,
+    };
+    let room = room.min(passed).max(1);
     let wanted = if max_waiting > 0 { max_waiting } else { PLACES };
     Hold { max_wait, max_waiting, places: room.min(wanted.into()) as u32 }
 }
