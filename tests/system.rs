@@ -65,6 +65,7 @@ in_each_root! {
     hand_over::stop_of_the_socket_leaves_the_living_alone,
     hand_over::an_idle_daemon_goes_and_comes_back,
     hand_over::a_time_limit_holds_across_a_restart,
+    hand_over::more_wait_than_descriptors_can_be_passed,
     chaos::a_lack_of_descriptors_is_in_the_journal,
 }
 

@@ -496,3 +496,22 @@ pub fn a_time_limit_holds_across_a_restart(rig: &Rig) {
     assert!(lasted >= LIMIT && lasted < LIMIT + at_the_last, "{lasted:?}; {at_the_last:?}");
     rig.until_status("0/10 active, 0 waiting");
 }
+
+/// systemd passes no more descriptors than the soft limit has room for, or starts no daemon at all, try after try: what cannot
+/// be handed over is not taken from the kernel's queue.
+pub fn more_wait_than_descriptors_can_be_passed(rig: &Rig) {
+    edit_with(rig, TALK, "Environment=SOCKCAP_MAX_CONNECTIONS=1\nLimitNOFILE=200:16384");
+    let living = talks(rig, 873, 1);
+    let mut waiting: Vec<Client> = (0..250).map(|_| Client::to_rsync(rig)).collect();
+    rig.until_status("1/1 active, 250 waiting");
+    restart(rig, SERVICE);
+    let said = taken_over(rig, SERVICE);
+    let held: usize = said.split(' ').nth(4).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{said}"));
+    assert!((100..200).contains(&held), "{said}");
+    rig.until_status("1/1 active, 250 waiting");
+    ends(living);
+    is_served(&mut waiting[0], 1);
+    drop(waiting);
+    rig.until_status("0/1 active, 0 waiting, 0 refused");
+    rig.assert_unharmed();
+}
