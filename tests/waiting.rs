@@ -138,7 +138,7 @@ fn more_than_there_are_descriptors_for() {
         let mut daemon = start.prelude("ulimit -n 400").start();
         let places = 400 - SPARE;
         let warned = daemon.count(&format!(
-            "--max-waiting 300 is more than RLIMIT_NOFILE allows: {places} clients are held, the rest waits in the kernel's queue"
+            "--max-waiting 300 is more than LimitNOFILE= or FileDescriptorStoreMax= allow: {places} clients are held, the rest waits in the kernel's queue"
         ));
         assert_eq!(warned, usize::from(options[0] == "--max-waiting"), "{options:?}: {:#?}", daemon.log());
         let idle = daemon.open_fds().len();

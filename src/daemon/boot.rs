@@ -92,7 +92,10 @@ fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Ho
         (true, Some((soft, _))) => soft.saturating_sub(SPARE + listeners as u64),
         _ => u64::MAX,
     };
-    let room = room.min(passed).max(1);
+    // `FileDescriptorStoreMax=`, told since systemd 254; one is for the state.
+    let store = std::env::var("FDSTORE").ok().and_then(|most| most.parse::<u64>().ok());
+    let stored = store.map_or(u64::MAX, |most| most.saturating_sub(1));
+    let room = room.min(passed).min(stored).max(1);
     let wanted = if max_waiting > 0 { max_waiting } else { PLACES };
     Hold { max_wait, max_waiting, places: room.min(wanted.into()) as u32 }
 }

@@ -245,7 +245,7 @@ impl fmt::Display for Event {
             }
             Event::FewPlaces { wanted, places } => write!(
                 f,
-                "--max-waiting {wanted} is more than RLIMIT_NOFILE allows: {places} clients are held, the rest waits in the kernel's queue"
+                "--max-waiting {wanted} is more than LimitNOFILE= or FileDescriptorStoreMax= allow: {places} clients are held, the rest waits in the kernel's queue"
             ),
             Event::AcceptPaused { listener, error, pause } => {
                 let ms = pause.as_millis();
