@@ -281,6 +281,7 @@ fn accept_runs_out() {
     walk(&Fault {
         call: "accept4",
         errors: &["EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"],
+        at: &[1, 5],
         says: &[
             "cannot accept on '127.0.0.1:",
             "; clients wait, trying again in 100 ms",
@@ -381,6 +382,7 @@ fn the_report_of_a_failed_exec_cannot_be_read() {
         call: "recvmsg",
         along: &["execve:error=ENOENT:when=1"],
         errors: &["ENOMEM", "EINTR"],
+        at: &[1, 2],
         follow: true,
         says: &["cannot start /bin/sh: "],
         ..Fault::default()
