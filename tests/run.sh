@@ -37,6 +37,16 @@ need swaks swaks
 need telnet inetutils-telnet
 need testhost suck
 need vncsnapshot vncsnapshot
+# For tests/package.rs.
+need journalctl systemd
+need mandoc mandoc
+need fail2ban-regex fail2ban
+need zsh zsh
+need fish fish
+# for tests/package.sh
+need dpkg-buildpackage dpkg-dev
+need dh debhelper
+need lintian lintian
 
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq

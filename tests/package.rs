@@ -1,0 +1,431 @@
+//! What the package adds to the program says what the program says: manual page, completions, message catalog, fail2ban
+//! filter, logcheck rules, copyright, examples. Each is read by the tool that it is written for.
+//!
+//! A tool that is not installed is a SKIPPED on stderr; where CI=true it fails instead (tests/run.sh installs them all).
+
+mod common;
+#[path = "../debian/pages.rs"]
+mod pages;
+
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::{env, fs};
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use common::*;
+use nix::sys::signal::Signal;
+use sockcap::cli::Args;
+use sockcap::policy::reason::Reason;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// Whether this tool is here.
+fn has(tool: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|dir| dir.join(tool).exists());
+    if !found {
+        assert!(env::var("CI").as_deref() != Ok("true"), "{tool} is not installed");
+        skip("a test of the package", &format!("{tool} is not installed"));
+    }
+    found
+}
+
+/// Output of a tool that must be content.
+#[track_caller]
+fn ok(tool: &str, args: &[&str]) -> String {
+    let Output { status, stdout, stderr } = Command::new(tool).args(args).output().expect(tool);
+    let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{tool} {args:?}: {status}\n{out}\n{err}");
+    out.into_owned()
+}
+
+/// The words in `text` that begin with this and go on with capitals, digits or `_`.
+fn words<'a>(text: &'a str, prefix: &'a str) -> BTreeSet<&'a str> {
+    let end = |from: usize| {
+        let rest = &text[from..];
+        from + rest.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')).unwrap_or(rest.len())
+    };
+    text.match_indices(prefix).map(|(at, _)| &text[at..end(at + prefix.len())]).collect()
+}
+
+/// The strings of 32 hexadecimal digits in quotes.
+fn ids(source: &str) -> BTreeSet<&str> {
+    source.split('"').filter(|part| part.len() == 32 && part.bytes().all(|b| b.is_ascii_hexdigit())).collect()
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// manual page
+
+/// The page as it is read, without markup.
+fn manual() -> String {
+    let page = pages::manual("2026-01-01").replace("\\-", "-").replace("\\fB", "").replace("\\fR", "");
+    for part in ["@DATE@", "@VERSION@", "@OPTIONS@", "@VARIABLES@", "@REASONS@", "@EVENTS@"] {
+        assert!(!page.contains(part), "{part} was not filled in");
+    }
+    page.replace("\\fI", "")
+}
+
+/// One section of it, in one line.
+fn section(page: &str, name: &str) -> String {
+    let text = page.split(".SH ").find(|part| part.trim_start_matches('"').starts_with(name));
+    text.unwrap_or_else(|| panic!("no section {name}")).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_manual_has_every_option() {
+    let page = manual();
+    let (options, environment) = (section(&page, "OPTIONS"), section(&page, "ENVIRONMENT"));
+    for option in Args::command().get_opts() {
+        let long = format!("--{}", option.get_long().expect("a long name"));
+        let at = options.find(&format!(" {long} ")).unwrap_or_else(|| panic!("{long} is not in the manual"));
+        let entry = options[at..].split(".TP").next().expect("an entry");
+        let help = option.get_help().expect("help").to_string();
+        assert!(entry.contains(&help), "{long}: not what --help says: {entry}");
+        if let Some(short) = option.get_short() {
+            assert!(options.contains(&format!("-{short}, {long} ")), "-{short}");
+        }
+        for alias in option.get_visible_aliases().unwrap_or_default() {
+            assert!(entry.contains(&format!("--{alias}")), "--{alias}: {entry}");
+        }
+        if option.get_action().takes_values() {
+            for default in option.get_default_values() {
+                assert!(entry.contains(&format!("Default: {}.", default.to_string_lossy())), "{long}: {entry}");
+            }
+            for value in option.get_possible_values() {
+                assert!(entry.contains(value.get_name()), "{long}: {}: {entry}", value.get_name());
+            }
+        }
+        let variable = option.get_env().expect("a variable").to_string_lossy();
+        assert!(environment.contains(&format!(".B {variable} See .BR {long} ")), "{variable}");
+    }
+    for placeholder in ["remote_addr", "remote_port", "local_addr", "local_port", "listener", "id", "uid", "pid", "cid"]
+    {
+        assert!(section(&page, "DESCRIPTION").contains(&format!("{{{placeholder}}}")), "{placeholder}");
+    }
+}
+
+/// Variables, signals, exit codes and fields, as far as the sources name them.
+#[test]
+fn the_manual_has_what_the_code_has() {
+    let page = manual();
+
+    let environment = section(&page, "ENVIRONMENT");
+    let made = read("src/child/environment.rs");
+    let quoted = made.split("#[cfg(test)]").next().expect("the code").split('"').skip(1).step_by(2);
+    let mut names: Vec<&str> = quoted.filter_map(|text| Some(text.split_once('=')?.0)).collect();
+    names.retain(|name| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_'));
+    assert!(names.len() > 10, "{names:?}");
+    let sources = [read("src/listen/adopt.rs"), read("src/observe/notify.rs")].concat();
+    let read_by_us = sources.split("env::var").skip(1).filter_map(|rest| rest.split('"').nth(1));
+    for name in names.into_iter().chain(read_by_us).chain(["JOURNAL_STREAM", "WATCHDOG_USEC"]) {
+        assert!(words(&environment, name).contains(name), "{name} is not in ENVIRONMENT");
+    }
+
+    let signals = section(&page, "SIGNALS");
+    let stop = read("src/daemon/stop.rs");
+    let handler = stop.split("fn read_signal").nth(1).and_then(|rest| rest.split("\n    }\n").next()).expect("it");
+    for name in words(handler, "SIG").into_iter().filter(|name| !matches!(*name, "SIGCHLD" | "SIG")) {
+        assert!(signals.contains(&format!(".TP .B {name} ")), "{name} is not in SIGNALS");
+    }
+
+    let exit = section(&page, "EXIT STATUS");
+    let main = read("src/main.rs");
+    let mut codes: BTreeSet<&str> =
+        main.split("=> (line, ").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    codes.insert("0");
+    let told: BTreeSet<&str> = exit.split(".TP .B ").skip(1).filter_map(|rest| rest.split(' ').next()).collect();
+    assert_eq!(told, codes);
+
+    let fields = section(&page, "JOURNAL FIELDS");
+    for name in words(&read("src/observe/log.rs"), "SOCKCAP_") {
+        assert!(words(&fields, "SOCKCAP_").contains(name), "{name} is not in JOURNAL FIELDS");
+    }
+    for reason in Reason::ALL {
+        let (name, id) = (reason.slug(), reason.message_id());
+        let entry = fields.split(".TP ").find(|entry| entry.starts_with(&format!(".B {name} ")));
+        assert!(entry.is_some_and(|entry| entry.contains(id)), "{name}, {id}");
+    }
+    for id in ids(&read("src/observe/event.rs")) {
+        assert!(fields.contains(id), "{id} is not in JOURNAL FIELDS");
+    }
+}
+
+#[test]
+fn the_manual_is_clean() {
+    let dir = TempDir::new();
+    let file = dir.join("sockcap.8");
+    let page = pages::manual("2026-01-01");
+    fs::write(&file, &page).expect("write");
+    if has("mandoc") {
+        assert_eq!(ok("mandoc", &["-T", "lint", "-W", "style", &file]), "");
+    }
+    for section in ["EXAMPLES", "NOTES", "SEE ALSO"] {
+        assert!(
+            page.contains(&format!(".SH {section}\n")) || page.contains(&format!(".SH \"{section}\"\n")),
+            "{section}"
+        );
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// message catalog
+
+#[test]
+fn every_message_is_explained() {
+    let (reasons, events) = (read("src/policy/reason.rs"), read("src/observe/event.rs"));
+    let known: BTreeSet<&str> = ids(&reasons).union(&ids(&events)).copied().collect();
+    let catalog = pages::catalog();
+    assert_eq!(catalog.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>(), known);
+    assert_eq!(catalog.len(), known.len(), "an id is explained twice");
+    assert!(Reason::ALL.iter().all(|reason| known.contains(reason.message_id())));
+
+    let log = read("src/observe/log.rs");
+    for entry in pages::CATALOG.split("\n-- ").skip(1) {
+        let (head, body) = entry.split_once("\n\n").expect("a body");
+        for line in ["Subject: ", "Defined-By: sockcap", "Documentation: man:sockcap(8)"] {
+            assert!(head.lines().any(|l| l.starts_with(line)), "{line}: {entry}");
+        }
+        assert!(body.trim().split("\n\n").count() >= 2, "not what happened, and what to do: {entry}");
+        for field in entry.split('@').skip(1).step_by(2) {
+            assert!(words(&log, "SOCKCAP_").contains(field), "no such field: {field}: {entry}");
+        }
+    }
+}
+
+#[test]
+fn journald_takes_the_catalog() {
+    if !has("journalctl") {
+        return;
+    }
+    let root = TempDir::new();
+    let dir = root.join("usr/lib/systemd/catalog");
+    fs::create_dir_all(&dir).expect("a directory");
+    fs::write(format!("{dir}/sockcap.catalog"), pages::CATALOG).expect("write");
+    let root = format!("--root={}", root.path().display());
+    ok("journalctl", &["--update-catalog", &root]);
+    let list = ok("journalctl", &["--list-catalog", &root]);
+    for (id, subject) in pages::catalog() {
+        assert!(list.lines().any(|line| line == format!("{id} sockcap: {subject}")), "{id}: {list}");
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// completions
+
+#[test]
+fn shells_complete() {
+    let dir = TempDir::new();
+    for (shell, name) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
+        let text = pages::completions(shell);
+        for option in Args::command().get_opts() {
+            let long = option.get_long().expect("a long name");
+            assert!(text.contains(long), "{name}: --{long}");
+        }
+        fs::write(dir.join(name), text).expect("write");
+    }
+    let bash = dir.join("bash");
+    ok("bash", &["-n", &bash]);
+    let complete = |before: &str, word: &str| {
+        let script = format!(
+            "source '{bash}'; COMP_WORDS=(sockcap {before} '{word}'); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _sockcap sockcap '{word}' '{before}'; echo \"${{COMPREPLY[*]}}\""
+        );
+        ok("bash", &["-c", &script]).trim().to_owned()
+    };
+    assert_eq!(complete("--when-full", ""), "refuse wait");
+    assert_eq!(complete("--busy-reply", "rs"), "rsync");
+    assert_eq!(complete("", "--max-conn"), "--max-connections");
+    if has("zsh") {
+        ok("zsh", &["-n", &dir.join("zsh")]);
+    }
+    if has("fish") {
+        let fish = dir.join("fish");
+        ok("fish", &["--no-execute", &fish]);
+        let script = format!("source '{fish}'; complete -C 'sockcap --when-full '");
+        assert_eq!(
+            ok("fish", &["--private", "-c", &script]).split_whitespace().collect::<Vec<_>>(),
+            ["refuse", "wait"]
+        );
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// log readers
+
+/// Lines of a syslog file, as rsyslog writes them and as fail2ban makes them of journal entries.
+fn syslog(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("Nov 21 05:35:31 host sockcap[4242]: {line}\n")).collect()
+}
+
+/// What sockcap says in its ordinary life; and refusals of IPv4, IPv6 and UNIX clients, by each reason that a test can cause.
+struct Said {
+    routine: Vec<String>,
+    refusals: Vec<String>,
+}
+
+fn said() -> Said {
+    let dir = TempDir::new();
+    let mut all = Vec::new();
+    let mut life = |args: &[&str], clients: &mut dyn FnMut(&mut Daemon)| {
+        let unix = dir.join("socket");
+        let base = ["-v", "--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--listen", &unix];
+        let mut daemon = sockcap(&[&base[..], args].concat()).start();
+        clients(&mut daemon);
+        daemon.stop();
+        all.extend(daemon.log().iter().map(|line| line.text.clone()));
+    };
+    let held = |daemon: &Daemon| {
+        let mut stream = daemon.connect();
+        echoes(&mut stream);
+        stream
+    };
+    life(&["--max-connections", "1"], &mut |daemon| {
+        let _held = held(daemon);
+        refused(daemon.connect());
+        refused(connect(daemon.addr(1)));
+        refused(UnixStream::connect(dir.join("socket")).expect("connect"));
+    });
+    life(&["--max-per-listener", "1"], &mut |daemon| {
+        let _held = held(daemon);
+        refused(daemon.connect());
+    });
+    life(&["--max-connections", "1", "--when-full", "wait", "--max-waiting", "1"], &mut |daemon| {
+        let _held = held(daemon);
+        // Of one listener, so that they are taken in this order.
+        let _waiting = daemon.connect();
+        refused(daemon.connect());
+    });
+    life(&["--max-connections", "1", "--when-full", "wait", "--max-wait", "50ms"], &mut |daemon| {
+        let _held = held(daemon);
+        refused(daemon.connect());
+    });
+
+    // Left to a next daemon, with sockets as systemd passes them.
+    let mut notify = Notify::new();
+    let ours = tcp_listener("127.0.0.1:0", 16);
+    let mut daemon = sockcap::<&str>(&[]).pass(ours).env("NOTIFY_SOCKET", notify.path()).start();
+    notify.wait("READY=1");
+    daemon.signal(Signal::SIGUSR1);
+    daemon.finish();
+    all.extend(daemon.log().iter().map(|line| line.text.clone()));
+
+    let (refusals, routine) = all.into_iter().partition(|line| line.starts_with("rejected "));
+    Said { routine, refusals }
+}
+
+#[test]
+fn fail2ban_finds_who_was_refused_at_once() {
+    if !has("fail2ban-regex") {
+        return;
+    }
+    let Said { routine, refusals } = said();
+    let dir = TempDir::new();
+    let (filter, log) = (dir.join("sockcap.conf"), dir.join("log"));
+    fs::write(&filter, read("debian/fail2ban/filter.d/sockcap.conf")).expect("write");
+    fs::copy("/etc/fail2ban/filter.d/common.conf", dir.join("common.conf")).expect("fail2ban's common.conf");
+    let found = |lines: &[String]| {
+        fs::write(&log, syslog(lines)).expect("write");
+        let out = ok("fail2ban-regex", &["--no-check-all", "-o", "ip", &log, &filter]);
+        out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let at_once = |line: &&String| line.contains(": at capacity (") || line.contains(": queue full (");
+    let expected: Vec<String> = refusals
+        .iter()
+        .filter(at_once)
+        .filter_map(|line| line.split(" port ").next()?.rsplit(": ").next().filter(|_| line.contains(" port ")))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(expected, ["127.0.0.1", "::1", "127.0.0.1", "127.0.0.1"], "{refusals:#?}");
+    assert_eq!(found(&refusals), expected, "{refusals:#?}");
+    assert!(found(&routine).is_empty(), "{routine:#?}");
+    // A client of another address cannot speak for this one: nothing that it sends is in the line.
+    let forged =
+        "serving connection 1 from uid 0 pid 1 on 'rejected connection: at capacity (1/1): 192.0.2.1 port 1 on 'x'";
+    assert!(found(&[forged.to_owned()]).is_empty());
+}
+
+#[test]
+fn fail2ban_s_filter_asks_the_journal_for_the_same() {
+    let filter = read("debian/fail2ban/filter.d/sockcap.conf");
+    let line = filter.lines().find_map(|line| line.strip_prefix("journalmatch = ")).expect("journalmatch");
+    let asked: BTreeSet<&str> = line.split(' ').filter_map(|word| word.strip_prefix("MESSAGE_ID=")).collect();
+    let wanted = [Reason::TotalLimit, Reason::ListenerLimit, Reason::QueueFull].map(Reason::message_id);
+    assert_eq!(asked, wanted.into());
+    assert!(read("debian/fail2ban/jail.d/sockcap.conf").contains("\nenabled = false\n"));
+}
+
+#[test]
+fn logcheck_is_told_what_is_routine() {
+    let Said { routine, refusals } = said();
+    let dir = TempDir::new();
+    let (rules, log) = (dir.join("rules"), dir.join("log"));
+    fs::write(&rules, read("debian/sockcap.logcheck.ignore.server")).expect("write");
+    // As logcheck does it.
+    let left = |lines: &[String]| {
+        fs::write(&log, syslog(lines)).expect("write");
+        let out = Command::new("grep").args(["-E", "-v", "-f", &rules, &log]).output().expect("grep");
+        assert!(out.stderr.is_empty(), "{out:?}");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    for kind in ["listening", "ready", "serving", "connection", "SIGTERM", "stopped", "left to"] {
+        assert!(routine.iter().any(|line| line.starts_with(kind)), "no {kind} in {routine:#?}");
+    }
+    assert_eq!(left(&routine), "");
+    assert_eq!(left(&refusals), syslog(&refusals), "refusals are for the administrator to see");
+    for used in read("debian/sockcap.logcheck.ignore.server").lines() {
+        assert!(used.ends_with('$') && used.starts_with('^'), "a rule that fits in the middle of a line: {used}");
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// the rest
+
+#[test]
+fn every_crate_has_a_copyright() {
+    let (lock, copyright) = (read("Cargo.lock"), read("debian/copyright"));
+    let crates =
+        lock.split("\nname = \"").skip(1).filter_map(|rest| rest.split('"').next()).filter(|n| *n != "sockcap");
+    for name in crates.clone() {
+        // Directories are named vendor/NAME-VERSION, and `vendor/zerocopy-*` is zerocopy-derive's, too.
+        let directory = format!("vendor/{name}-");
+        let mut patterns = copyright.split_whitespace().filter_map(|word| word.strip_suffix('*'));
+        assert!(patterns.any(|start| start.starts_with("vendor/") && directory.starts_with(start)), "{directory}");
+    }
+    let known: BTreeSet<&str> = crates.collect();
+    for pattern in copyright.split_whitespace().filter(|word| word.starts_with("vendor/") && word.ends_with("-*")) {
+        assert!(known.contains(&pattern[7..pattern.len() - 2]), "no such crate: {pattern}");
+    }
+    for licence in copyright.lines().filter_map(|line| line.strip_prefix("License: ")) {
+        for name in licence.split([' ', '(', ')']).filter(|word| !matches!(*word, "" | "or" | "and")) {
+            assert!(copyright.contains(&format!("\n\nLicense: {name}\n")), "no text of {name}");
+        }
+    }
+}
+
+#[test]
+fn the_versions_agree() {
+    let changelog = read("debian/changelog");
+    let expected = concat!("sockcap (", env!("CARGO_PKG_VERSION"), "-");
+    assert!(changelog.starts_with(expected), "{changelog}");
+}
+
+/// Options and variables in examples and packaging exist.
+#[test]
+fn the_examples_use_what_there_is() {
+    let command = Args::command();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("debian/examples")).expect("examples") {
+        let text = fs::read_to_string(entry.expect("an example").path()).expect("text");
+        for name in words(&text, "SOCKCAP_") {
+            assert!(command.get_opts().any(|option| option.get_env().is_some_and(|env| env == name)), "{name}");
+        }
+        for word in text.split_whitespace().filter_map(|word| word.strip_prefix("--")).filter(|w| !w.is_empty()) {
+            let systemctl_s = word == "now";
+            assert!(systemctl_s || command.get_opts().any(|option| option.get_long() == Some(word)), "--{word}");
+        }
+    }
+}
