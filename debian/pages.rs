@@ -50,7 +50,11 @@ pub fn manual(date: &str) -> String {
     }
     options += ".TP\n.BR \\-h \", \" \\-\\-help \", \" \\-V \", \" \\-\\-version\nPrint help, or the version.\n";
     for line in command.get_after_help().map(ToString::to_string).unwrap_or_default().lines() {
-        options += &format!(".PP\n{}", fill(line));
+        options += &match line.trim_start().split_once(' ').filter(|_| line.starts_with(' ')) {
+            Some((name, about)) => format!(".TP\n.B {}\n{}", escape(name), fill(about.trim_start())),
+            None if line.is_empty() => String::new(),
+            None => format!(".PP\n{}", fill(line)),
+        };
     }
 
     let (mut reasons, mut events) = (String::new(), String::new());
