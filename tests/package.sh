@@ -56,16 +56,20 @@ END
     cp "$deb" "$out/sockcap.deb"
     # In a control group of its own; else several machines would share one.
     status=0
-    sh -c 'name=sockcap-package-$$
-        for root in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
+    name=sockcap-package-$suite-$$
+    # shellcheck disable=SC2016  # for that shell
+    name=$name sh -c 'for root in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
             [ ! -e $root/cgroup.procs ] || { mkdir $root/$name && echo 0 >$root/$name/cgroup.procs; }
         done
         exec systemd-nspawn "$@"' sh \
         --register=no --keep-unit --quiet --boot --private-network --volatile=overlay --console=pipe \
-        --system-call-filter=bpf --link-journal=no --resolv-conf=off --timezone=off --machine="sockcap-package-$suite-$$" \
+        --system-call-filter=bpf --link-journal=no --resolv-conf=off --timezone=off --machine="$name" \
         --setenv=LC_ALL=C.UTF-8 --directory="$tree" --bind="$out:/out" --bind-ro="$PWD/debian:/debian" \
         --bind-ro="$out/life.service:/etc/systemd/system/life.service" systemd.unit=life.service \
         </dev/null >"$out/console" 2>&1 || status=$?
+    for root in /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup; do
+        [ ! -e "$root/$name" ] || find "$root/$name" -depth -type d -exec rmdir {} +
+    done
     sed "s/^/$suite: /" "$out/log"
     [ "$status" = 0 ] || { cat "$out/console"; exit 1; }
 done
