@@ -11,7 +11,9 @@ set -eu
 cd "$(dirname "$0")/../.."
 dir=${SOCKCAP_RIG_DIR:-target/rig}
 packages=systemd,systemd-sysv,dbus,rsync,netcat-openbsd,socat,iproute2,procps,util-linux
-wanted="1 $packages"
+# The services of units/, and what makes a login a session.
+packages=$packages,git,openssh-server,openssh-client,libpam-systemd
+wanted="2 $packages"
 
 [ $# -gt 0 ] || set -- bookworm trixie
 [ "$(id -u)" = 0 ] || { echo "roots.sh: must be root" >&2; exit 1; }
@@ -32,10 +34,11 @@ for suite; do
         "$suite" "$new/root.tar"
     mkdir "$new/tree"
     tar -C "$new/tree" --numeric-owner -xf "$new/root.tar"
-    # An empty machine id is filled in at boot, in memory; the timers would only wake things up during a test.
+    # An empty machine id is filled in at boot, in memory; the timers would only wake things up during a test, and the
+    # distribution's ssh would hold the port.
     : > "$new/tree/etc/machine-id"
     for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer fstrim.timer \
-        e2scrub_all.timer systemd-tmpfiles-clean.timer; do
+        e2scrub_all.timer systemd-tmpfiles-clean.timer ssh.service ssh.socket; do
         ln -sf /dev/null "$new/tree/etc/systemd/system/$unit"
     done
     printf '%s\n' "$wanted" > "$new/tree/.rig-stamp"
