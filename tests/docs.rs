@@ -130,3 +130,12 @@ fn every_reason_is_in_the_readme() {
         assert!(readme.contains(&row), "{row}");
     }
 }
+
+#[test]
+fn every_unit_is_in_the_readme() {
+    let readme = read("README.md");
+    for (file, _) in units() {
+        let name = file.split('.').next().unwrap();
+        assert!(readme.contains(&format!("\n| `{name}` | ")), "{file}");
+    }
+}

@@ -1,5 +1,5 @@
-//! The shipped units and the real binary under real systemd: version 252 (bookworm) and 257 (trixie), with journald, rsync
-//! and clients, each in a container of its own that all cases of that root share, one after the other.
+//! The shipped units and the real binary under real systemd: version 252 (bookworm) and 257 (trixie), with journald, the
+//! real services and clients, each in a container of its own that all cases of that root share, one after the other.
 //!
 //! Needs root, systemd-nspawn and the trees that `tests/system/roots.sh` builds. Without these each case says SKIPPED on
 //! stderr and passes; where CI=true it fails instead, so that a lane cannot stop testing unnoticed.
@@ -14,6 +14,7 @@ mod system {
     pub mod hand_over;
     pub mod life;
     pub mod limit;
+    pub mod services;
     pub mod units;
 }
 
@@ -37,8 +38,14 @@ macro_rules! in_each_root {
 
 in_each_root! {
     units::verify_finds_nothing_to_say,
-    units::the_exposure_stays_low,
+    units::the_exposure_is_as_the_readme_says,
     units::the_hardening_leaves_rsync_whole,
+    services::git_clones_wait_for_their_turn,
+    services::ssh_is_refused_at_once,
+    services::ssh_counts_logins_until_a_restart,
+    services::daytime_tells_the_time_from_a_tight_sandbox,
+    services::the_template_serves_any_command,
+    services::each_client_has_a_sandbox_of_its_own,
     limit::the_cap_is_exact_and_says_so,
     limit::the_journal_entry_has_every_field,
     limit::waiting_clients_are_served_in_turn,

@@ -62,6 +62,13 @@ fn rig_dir() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/rig"), PathBuf::from)
 }
 
+/// The names of the files in `units/`.
+pub fn shipped() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("units");
+    let files = fs::read_dir(folder).expect("units").map(|entry| entry.expect("an entry").file_name());
+    files.map(|name| name.into_string().expect("a name")).collect()
+}
+
 fn missing(tree: &Path) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("not root".to_owned());
@@ -125,7 +132,7 @@ impl Rig {
             .arg(format!("--directory={}", tree.display()))
             .arg(format!("--bind-ro={}:/usr/bin/sockcap", env!("CARGO_BIN_EXE_sockcap")))
             .args(
-                [SOCKET, SERVICE].map(|u| format!("--bind-ro={}:/usr/lib/systemd/system/{u}", units.join(u).display())),
+                shipped().iter().map(|u| format!("--bind-ro={}:/usr/lib/systemd/system/{u}", units.join(u).display())),
             )
             .env("NOTIFY_SOCKET", &notify)
             // The only layout that all systemd versions boot with; and several containers may share the tree.
@@ -186,21 +193,25 @@ impl Rig {
 
     /// The units as shipped: socket listening, service not started, no trace of the case before.
     fn reset(&self) {
-        self.sh(&format!(
-            "systemctl kill -s CONT systemd-journald; systemctl kill -s KILL --kill-whom=all {SERVICE} 'probe*.service'; \
-             systemctl stop {SERVICE} {SOCKET} 'probe*'"
-        ));
+        self.sh("systemctl kill -s CONT systemd-journald; \
+             systemctl kill -s KILL --kill-whom=all '*-capped*.service' 'sockcap@*.service' 'probe*.service'; \
+             systemctl stop '*-capped*.service' '*-capped.socket' 'sockcap@*' 'probe*'");
         self.ok(&format!(
-            "rm -rf /etc/systemd/system/{SERVICE}.d /etc/systemd/system/{SOCKET}.d /run/systemd/system/probe*; systemctl daemon-reload; \
-             systemctl reset-failed; systemctl start {SOCKET}; rm -rf /srv/attic/*"
+            "rm -rf /etc/systemd/system/*-capped.*.d /etc/systemd/system/sockcap@*.d /run/systemd/system/probe*; \
+             systemctl daemon-reload; systemctl reset-failed; systemctl start {SOCKET}; rm -rf /srv/attic/*"
         ));
     }
 
     /// What `systemctl edit rsync-capped.service` does.
     pub fn edit(&self, lines: &str) {
-        let dir = format!("/etc/systemd/system/{SERVICE}.d");
+        self.edit_unit(SERVICE, &format!("[Service]\n{lines}"));
+    }
+
+    /// What `systemctl edit UNIT` does.
+    pub fn edit_unit(&self, unit: &str, lines: &str) {
+        let dir = format!("/etc/systemd/system/{unit}.d");
         self.ok(&format!("mkdir -p {dir}"));
-        self.write(&format!("{dir}/override.conf"), &format!("[Service]\n{lines}\n"));
+        self.write(&format!("{dir}/override.conf"), &format!("{lines}\n"));
         self.ok("systemctl daemon-reload");
     }
 
@@ -284,7 +295,12 @@ impl Rig {
 
     /// Waits until STATUS= begins with this, e.g. `2/2 active,`.
     pub fn until_status(&self, wanted: &str) {
-        until(&format!("status {wanted}"), || self.show(SERVICE, "StatusText").starts_with(wanted).then_some(()));
+        self.until_status_of(SERVICE, wanted);
+    }
+
+    /// The same of another service.
+    pub fn until_status_of(&self, service: &str, wanted: &str) {
+        until(&format!("status {wanted}"), || self.show(service, "StatusText").starts_with(wanted).then_some(()));
     }
 
     /// Runs `f` on a thread whose network is the container's; sockets made there stay in it.

@@ -1,0 +1,281 @@
+//! The other shipped units, each with the real client of its service: served as shipped, and over the limit told, or kept
+//! waiting, as the unit's comments say.
+
+use super::client::Client;
+use super::rig::{FUSE, Rig, until};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::mem::take;
+use std::net::Ipv4Addr;
+use std::process::{Child, ChildStdin, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+
+/// A real client, to its end.
+fn run(rig: &Rig, command: &[&str]) -> Output {
+    rig.enter(&[&["timeout", "20"], command].concat()).output().expect("nsenter")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A real client that is still there: it is spoken to on its standard input, and killed at the end.
+struct Dialogue {
+    child: Child,
+    input: ChildStdin,
+    /// A pipe has no timeout of its own; a channel has one.
+    lines: Receiver<String>,
+}
+
+impl Dialogue {
+    fn begin(rig: &Rig, command: &[&str]) -> Dialogue {
+        let mut command = rig.enter_to_kill(command);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("run");
+        let input = child.stdin.take().expect("piped");
+        let mut output = BufReader::new(child.stdout.take().expect("piped"));
+        let (tx, lines) = channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            while output.read_line(&mut line).is_ok_and(|n| n > 0) && tx.send(take(&mut line)).is_ok() {}
+        });
+        Dialogue { child, input, lines }
+    }
+
+    fn say(&mut self, line: &str) {
+        self.input.write_all(line.as_bytes()).expect("a client that reads");
+    }
+
+    /// The next line, empty at the end.
+    fn line(&mut self) -> String {
+        match self.lines.recv_timeout(FUSE) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => String::new(),
+            Err(RecvTimeoutError::Timeout) => panic!("neither a line nor the end in {FUSE:?}"),
+        }
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn git_clones_wait_for_their_turn(rig: &Rig) {
+    let service = "git-capped.service";
+    // Owned by somebody else than the service, as repositories are.
+    rig.ok("rm -rf /srv/git /tmp/work && mkdir -p /srv/git && git init -q --bare /srv/git/a.git && git init -q /tmp/work && cd /tmp/work
+        echo text >file && git add file && git -c user.name=a -c user.email=a@example.org commit -qm one
+        git push -q /srv/git/a.git HEAD:refs/heads/master && touch /srv/git/a.git/git-daemon-export-ok && chown -R nobody /srv/git
+        git init -q --bare /srv/git/private.git");
+    rig.ok("systemctl start git-capped.socket");
+    let clone = |name: &str| {
+        rig.ok("rm -rf /tmp/clone");
+        rig.enter(&["timeout", "20", "git", "clone", "-q", &format!("git://127.0.0.1/{name}"), "/tmp/clone"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nsenter")
+    };
+    let out = clone("a.git").wait_with_output().expect("wait");
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(rig.ok("cat /tmp/clone/file"), "text");
+    let out = clone("private.git").wait_with_output().expect("wait");
+    assert_eq!(out.status.code(), Some(128), "{out:?}");
+
+    // As shipped, but for the number: it waits until the one before has gone.
+    rig.edit_unit(service, "[Service]\nEnvironment=SOCKCAP_MAX_CONNECTIONS=1");
+    rig.ok(&format!("systemctl restart {service}"));
+    let held = Client::to(rig, Ipv4Addr::LOCALHOST, 9418);
+    rig.until_status_of(service, "1/1 active, 0 waiting");
+    let waiting = clone("a.git");
+    rig.until_status_of(service, "1/1 active, 1 waiting");
+    drop(held);
+    let out = waiting.wait_with_output().expect("wait");
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(rig.ok("cat /tmp/clone/file"), "text");
+
+    rig.edit_unit(service, "[Service]\nEnvironment=SOCKCAP_MAX_CONNECTIONS=1\nEnvironment=SOCKCAP_MAX_WAIT=1s");
+    rig.ok(&format!("systemctl restart {service}"));
+    let _held = Client::to(rig, Ipv4Addr::LOCALHOST, 9418);
+    rig.until_status_of(service, "1/1 active, 0 waiting");
+    let out = clone("a.git").wait_with_output().expect("wait");
+    assert_eq!(out.status.code(), Some(128), "{out:?}");
+    let said = text(&out.stderr);
+    assert!(said.contains("fatal: remote error: server at capacity, try again later"), "{said}");
+}
+
+const SSH: [&str; 9] = [
+    "ssh",
+    "-oBatchMode=yes",
+    "-oStrictHostKeyChecking=no",
+    "-oUserKnownHostsFile=/dev/null",
+    "-oConnectTimeout=20",
+    "-i",
+    "/root/key",
+    "-v",
+    "127.0.0.1",
+];
+
+/// The unit with a limit of one, and root's key in place; `rest` is what the unit is changed by besides.
+fn ssh_with_one_place(rig: &Rig, rest: &str) {
+    rig.ok("[ -e /root/key ] || ssh-keygen -q -t ed25519 -N '' -f /root/key
+        mkdir -p -m 700 /root/.ssh && cp /root/key.pub /root/.ssh/authorized_keys");
+    rig.edit_unit("ssh-capped.service", &format!("[Service]\nEnvironment=SOCKCAP_MAX_CONNECTIONS=1\n{rest}"));
+    rig.ok("systemctl start ssh-capped.socket");
+}
+
+/// Somebody who has logged in, and stays.
+fn login(rig: &Rig) -> Dialogue {
+    let mut login = Dialogue::begin(rig, &[&SSH[..], &["echo in; cat"]].concat());
+    assert_eq!(login.line(), "in\n");
+    login
+}
+
+/// One over the limit: the words that ssh shows with -v, and its exit status.
+fn ssh_is_refused(rig: &Rig) {
+    let out = run(rig, &[&SSH[..], &["true"]].concat());
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(255), "{said}");
+    assert!(said.contains(": banner line 0: server at capacity, try again later"), "{said}");
+    assert!(said.contains("kex_exchange_identification: Connection closed by remote host"), "{said}");
+}
+
+pub fn ssh_is_refused_at_once(rig: &Rig) {
+    ssh_with_one_place(rig, "");
+    let mut held = login(rig);
+    ssh_is_refused(rig);
+    held.say("there?\n");
+    assert_eq!(held.line(), "there?\n");
+    drop(held);
+    rig.until_status_of("ssh-capped.service", "0/1 active");
+    let out = run(rig, &[&SSH[..], &["id -un; exit 7"]].concat());
+    assert_eq!((out.status.code(), text(&out.stdout)), (Some(7), "root\n".to_owned()), "{}", text(&out.stderr));
+}
+
+/// What the unit's comments say of restarts: a login that pam_systemd has made a session is left alone, but not counted any more;
+/// without PAM it is counted. A stop ends it.
+pub fn ssh_counts_logins_until_a_restart(rig: &Rig) {
+    let service = "ssh-capped.service";
+    ssh_with_one_place(rig, "");
+    let mut before = login(rig);
+    rig.ok(&format!("systemctl restart {service}"));
+    rig.until_status_of(service, "0/1 active");
+    let mut after = login(rig);
+    ssh_is_refused(rig);
+    for login in [&mut before, &mut after] {
+        login.say("there?\n");
+        assert_eq!(login.line(), "there?\n");
+    }
+    drop((before, after));
+
+    rig.ok(&format!("systemctl stop {service}"));
+    let without = "ExecStart=\nExecStart=/usr/bin/sockcap --busy-reply ssh -- /usr/sbin/sshd -i -o UsePAM=no";
+    ssh_with_one_place(rig, &format!("{without}\nEnvironment=SOCKCAP_DRAIN_TIMEOUT=100ms"));
+    let mut held = login(rig);
+    rig.ok(&format!("systemctl restart {service}"));
+    ssh_is_refused(rig);
+    rig.ok(&format!("systemctl stop {service}"));
+    assert_eq!(held.line(), "");
+}
+
+pub fn daytime_tells_the_time_from_a_tight_sandbox(rig: &Rig) {
+    let service = "daytime-capped.service";
+    rig.ok("systemctl start daytime-capped.socket");
+    let year = rig.ok("date +%Y");
+    let out = run(rig, &["nc", "-N", "127.0.0.1", "13"]);
+    assert!(out.status.success() && text(&out.stdout).contains(&year), "{out:?}");
+
+    // The same sandbox around a command that stays, so that a place can be held.
+    rig.edit_unit(
+        service,
+        "[Service]\nEnvironment=SOCKCAP_MAX_CONNECTIONS=1\nExecStart=\nExecStart=/usr/bin/sockcap --busy-reply text -- /usr/bin/cat",
+    );
+    rig.ok(&format!("systemctl restart {service}"));
+    let mut held = Client::to(rig, Ipv4Addr::LOCALHOST, 13);
+    held.send("ping\n");
+    assert_eq!(held.line(), "ping\n");
+    let out = run(rig, &["nc", "-N", "127.0.0.1", "13"]);
+    assert_eq!((out.status.code(), text(&out.stdout)), (Some(0), "server at capacity\n".to_owned()));
+
+    // The user is made for this service, and the only network is the connection.
+    let daemon = rig.show(service, "MainPID");
+    let cat = rig.ok(&format!("grep -vx {daemon} /sys/fs/cgroup/system.slice/{service}/cgroup.procs"));
+    let uid: u32 = rig.ok(&format!("stat -c %u /proc/{cat}")).parse().expect("a uid");
+    assert!((61184..=65519).contains(&uid), "{uid}");
+    let links = rig.ok(&format!("tail -n +3 /proc/{cat}/net/dev | cut -d: -f1"));
+    assert_eq!(links.trim(), "lo");
+    assert_ne!(rig.ok(&format!("readlink /proc/{cat}/ns/net")), rig.ok("readlink /proc/1/ns/net"));
+}
+
+pub fn the_template_serves_any_command(rig: &Rig) {
+    rig.ok("mkdir -p /etc/sockcap; rm -f /etc/sockcap/*");
+    rig.write("/etc/sockcap/hello", "#!/bin/sh\necho ready; read -r name; echo \"hello $name from $TOWN\"\n");
+    rig.write("/etc/sockcap/hello.conf", "SOCKCAP_MAX_CONNECTIONS=1\nTOWN=Ulm\n");
+    rig.ok("chmod 755 /etc/sockcap/hello; systemctl start sockcap@hello.socket");
+    let connect = ["nc", "-N", "-U", "/run/sockcap/hello.sock"];
+    let mut held = Dialogue::begin(rig, &connect);
+    assert_eq!(held.line(), "ready\n");
+    let out = run(rig, &connect);
+    assert_eq!((out.status.code(), text(&out.stdout)), (Some(0), "server at capacity\n".to_owned()));
+    held.say("Ann\n");
+    assert_eq!(held.line(), "hello Ann from Ulm\n");
+    assert!(rig.ok("journalctl -b -o cat -u sockcap@hello.service").contains("on 'hello'"));
+    let out = run(rig, &[&["setpriv", "--reuid=nobody", "--clear-groups"], &connect[..]].concat());
+    assert!(!out.status.success() && text(&out.stderr).contains("Permission denied"), "{out:?}");
+
+    // A link to a program, on a port, with no settings.
+    rig.ok("ln -s /usr/bin/cat /etc/sockcap/echo");
+    rig.edit_unit("sockcap@echo.socket", "[Socket]\nListenStream=\nListenStream=127.0.0.1:7070");
+    rig.ok("systemctl start sockcap@echo.socket");
+    let mut client = Dialogue::begin(rig, &["nc", "-N", "127.0.0.1", "7070"]);
+    client.say("ping\n");
+    assert_eq!(client.line(), "ping\n");
+    rig.until_status_of("sockcap@echo.service", "1/10 active");
+
+    // No command, no socket, and no failure.
+    rig.ok("systemctl start sockcap@none.socket");
+    assert_eq!(rig.show("sockcap@none.socket", "ActiveState"), "inactive");
+}
+
+pub fn each_client_has_a_sandbox_of_its_own(rig: &Rig) {
+    let service = "sandbox-capped.service";
+    let theirs = || rig.ok("systemctl list-units --plain --no-legend 'sandbox-capped-*.service' | cut -d' ' -f1");
+    rig.edit_unit(
+        service,
+        "[Service]\nEnvironment=SOCKCAP_MAX_CONNECTIONS=1\nEnvironment=SOCKCAP_DRAIN_TIMEOUT=100ms\n\
+         Environment=SOCKCAP_MAX_WAIT=20s",
+    );
+    rig.ok("systemctl start sandbox-capped.socket");
+    let connect = ["nc", "-N", "127.0.0.1", "7"];
+    let mut first = Dialogue::begin(rig, &connect);
+    first.say("ping\n");
+    assert_eq!(first.line(), "ping\n");
+    let own = theirs();
+    assert_eq!(own, "sandbox-capped-1.service");
+    assert_eq!(rig.show(&own, "DynamicUser"), "yes");
+
+    // The next waits, across a restart, until the service of the one before has gone.
+    let mut second = Dialogue::begin(rig, &connect);
+    second.say("pong\n");
+    rig.until_status_of(service, "1/1 active, 1 waiting");
+    rig.ok(&format!("systemctl restart {service}"));
+    rig.until_status_of(service, "1/1 active, 1 waiting");
+    first.say("still there\n");
+    assert_eq!(first.line(), "still there\n");
+    drop(first);
+    assert_eq!(second.line(), "pong\n");
+    assert_eq!(theirs(), "sandbox-capped-2.service");
+
+    // A crash leaves it alone, and counted.
+    rig.ok(&format!("kill -KILL $(systemctl show -P MainPID {service})"));
+    until("another daemon", || (rig.show(service, "NRestarts") == "1").then_some(()));
+    rig.until_status_of(service, "1/1 active");
+    second.say("still there\n");
+    assert_eq!(second.line(), "still there\n");
+
+    // nc itself would stay for as long as its input is open.
+    rig.ok(&format!("systemctl stop {service}"));
+    assert_eq!(theirs(), "");
+}
