@@ -11,6 +11,7 @@
 use super::environment::MARK;
 use crate::policy::source::Source;
 use crate::sys::process::pidfd;
+use nix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -94,7 +95,8 @@ pub fn strays(cgroup: &std::path::Path, known: impl Fn(i32) -> bool) -> io::Resu
 
 fn processes(cgroup: &std::path::Path, known: impl Fn(i32) -> bool) -> io::Result<Vec<(Found, Kind)>> {
     let own = std::process::id() as i32;
-    let uptime = first_number(&fs::read_to_string("/proc/uptime").unwrap_or_default());
+    // The clock of `Stat::started`; not /proc/uptime, which ProcSubset=pid hides.
+    let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from).as_secs_f64();
     let mut all = Vec::new();
     let list = fs::read_to_string(cgroup.join("cgroup.procs"))?;
     // A process of another pid namespace is listed as 0.
@@ -163,10 +165,6 @@ impl Stat {
             started: fields.get(19)?.parse::<f64>().ok()? / ticks,
         })
     }
-}
-
-fn first_number(text: &str) -> f64 {
-    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
 }
 
 #[cfg(test)]
