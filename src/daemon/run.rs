@@ -48,6 +48,8 @@ const REFUSALS_AT_ONCE: usize = 4;
 const SETTLED: Duration = Duration::from_millis(10);
 /// After so long without an event the pages of serving are given back, too; the next client pays a few page faults.
 const QUIET: Duration = Duration::from_secs(10);
+/// Commands that there is room for from the start, if the limit is that high.
+const MOST_ROOM: u32 = 1 << 14;
 /// First and longest pause when accept or clone run out of something.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// SIGCHLD coalesces, so an end may come without a signal of its own; it is found this much later,
@@ -196,7 +198,8 @@ impl Daemon {
             entries,
             spawner,
             reports,
-            children: Children::new(),
+            // Growing would leave the smaller tables behind in the heap; memory that is not touched costs nothing.
+            children: Children::with_capacity(settings.max_connections.min(MOST_ROOM) as usize),
             cgroup: living::own_cgroup(),
             adopted: HashMap::new(),
             times: Times::default(),
