@@ -108,6 +108,8 @@ impl Rig {
         let name = format!("sockcap-{}-{}", process::id(), tree.file_name().unwrap_or_default().to_string_lossy());
         let notify = env::temp_dir().join(format!("{name}.notify"));
         let console = env::temp_dir().join(format!("{name}.console"));
+        // Left by a run that was killed and had our number.
+        let _ = fs::remove_file(&notify);
         let socket = UnixDatagram::bind(&notify).expect("a socket for nspawn's messages");
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
 
