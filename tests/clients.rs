@@ -6,7 +6,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -124,16 +124,6 @@ impl House {
         let all = Totals { accepted: times + 1, served: 1, refused: times, gone: 0, failed: 0 };
         assert_eq!(self.daemon.stop(), all, "{:#?}", self.daemon.log());
     }
-}
-
-fn all_of(mut from: impl Read + Send + 'static) -> Receiver<String> {
-    let (send, text) = channel();
-    thread::spawn(move || {
-        let mut all = Vec::new();
-        let _ = from.read_to_end(&mut all);
-        let _ = send.send(String::from_utf8_lossy(&all).into_owned());
-    });
-    text
 }
 
 /// Waits for the end of a client, which must come by itself.

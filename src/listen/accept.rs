@@ -26,6 +26,14 @@ pub struct Connection {
 }
 
 impl Connection {
+    fn new(fd: OwnedFd, listener: ListenerId, address: Address) -> Connection {
+        let credentials = match address {
+            Address::Unix(_) => socket::peer_credentials(fd.as_fd()).ok(),
+            _ => None,
+        };
+        Connection { fd, listener, peer: Peer { address, credentials }, waited_usec: None }
+    }
+
     /// Since when it has waited: the end of the handshake, where TCP tells; elsewhere accept, which is `now`.
     pub fn since(&self, now: Instant) -> Instant {
         let waited = Duration::from_micros(self.waited_usec.unwrap_or(0));
@@ -52,10 +60,7 @@ impl Connection {
     /// If the client has left.
     pub fn restored(fd: OwnedFd, listener: ListenerId, waited_usec: u64) -> io::Result<Connection> {
         let address = socket::peer_address(fd.as_fd())?;
-        let mut connection = Connection { fd, listener, peer: Peer { address, credentials: None }, waited_usec: None };
-        if matches!(connection.peer.address, Address::Unix(_)) {
-            connection.peer.credentials = socket::peer_credentials(connection.fd.as_fd()).ok();
-        }
+        let mut connection = Connection::new(fd, listener, address);
         // TCP still knows it better: nothing has been sent since the handshake.
         if connection.read_wait().is_none() {
             connection.waited_usec = Some(waited_usec);
@@ -114,15 +119,10 @@ pub enum Accepted {
 
 /// Accepts the oldest waiting connection of `listener`.
 pub fn accept(listener: &Listener, id: ListenerId) -> Accepted {
-    let (fd, address) = match socket::accept(listener.fd.as_fd()) {
-        Ok(accepted) => accepted,
-        Err(error) => return classify(error),
-    };
-    let mut connection = Connection { fd, listener: id, peer: Peer { address, credentials: None }, waited_usec: None };
-    if matches!(connection.peer.address, Address::Unix(_)) {
-        connection.peer.credentials = socket::peer_credentials(connection.fd.as_fd()).ok();
+    match socket::accept(listener.fd.as_fd()) {
+        Ok((fd, address)) => Accepted::Connection(Connection::new(fd, id, address)),
+        Err(error) => classify(error),
     }
-    Accepted::Connection(connection)
 }
 
 /// A peer that closed both directions and left nothing to read. A mere half-close is a client that

@@ -43,18 +43,26 @@ enum State {
     Over,
 }
 
+/// Sends without waiting; how many bytes were taken, `None` if the client is gone.
+fn send_some(fd: &OwnedFd, bytes: &[u8]) -> Option<usize> {
+    match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+        Ok(sent) => Some(sent),
+        Err(nix::Error::EAGAIN | nix::Error::EINTR) => Some(0),
+        Err(_) => None,
+    }
+}
+
 impl Place {
     /// Sends what is unsent as far as it goes, and the end of file after it.
     fn send(&mut self) -> State {
-        let raw = self.fd.as_raw_fd();
         while !self.unsent.is_empty() {
-            match send(raw, &self.unsent, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
-                Ok(sent) => drop(self.unsent.drain(..sent)),
-                Err(nix::Error::EAGAIN | nix::Error::EINTR) => return State::Stays,
-                Err(_) => return State::Over, // the client is gone
+            match send_some(&self.fd, &self.unsent) {
+                Some(0) => return State::Stays,
+                Some(sent) => drop(self.unsent.drain(..sent)),
+                None => return State::Over,
             }
         }
-        if self.hearing.is_none() && shutdown(raw, Shutdown::Write).is_err() {
+        if self.hearing.is_none() && shutdown(self.fd.as_raw_fd(), Shutdown::Write).is_err() {
             return State::Over;
         }
         State::Stays
@@ -141,15 +149,9 @@ impl Lingering {
         let mut place = Place { fd, until: now + PATIENCE, read: 0, unsent: Vec::new(), ended: false, hearing };
         let opening = reply.opening();
         // A fresh socket's send buffer takes nearly any reply whole.
-        let sent = match opening.is_empty() {
-            true => Ok(0),
-            false => send(place.fd.as_raw_fd(), opening, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL),
-        };
-        match sent {
-            Ok(sent) => place.unsent.extend_from_slice(&opening[sent..]),
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => place.unsent.extend_from_slice(opening),
-            Err(_) => return, // the client is gone
-        }
+        let sent = if opening.is_empty() { Some(0) } else { send_some(&place.fd, opening) };
+        let Some(sent) = sent else { return };
+        place.unsent.extend_from_slice(&opening[sent..]);
         if place.send() == State::Over {
             return;
         }

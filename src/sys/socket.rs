@@ -85,15 +85,7 @@ pub fn accept(listener: BorrowedFd) -> io::Result<(OwnedFd, Address)> {
 /// # Errors
 /// `ENOTCONN` if the peer has reset the connection.
 pub fn peer_address(socket: BorrowedFd) -> io::Result<Address> {
-    let mut storage = MaybeUninit::<libc::sockaddr_storage>::uninit();
-    let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-    // SAFETY: storage and length describe one writable buffer.
-    unsafe {
-        if libc::getpeername(socket.as_raw_fd(), storage.as_mut_ptr().cast(), &mut length) == -1 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(decode(&storage, length))
-    }
+    address(socket, libc::getpeername)
 }
 
 /// The address this socket is bound to (getsockname(2)).
@@ -101,11 +93,18 @@ pub fn peer_address(socket: BorrowedFd) -> io::Result<Address> {
 /// # Errors
 /// getsockname(2)'s.
 pub fn local_address(socket: BorrowedFd) -> io::Result<Address> {
+    address(socket, libc::getsockname)
+}
+
+/// getsockname(2) and getpeername(2).
+type AskAddress = unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
+
+fn address(socket: BorrowedFd, ask: AskAddress) -> io::Result<Address> {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::uninit();
     let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
     // SAFETY: storage and length describe one writable buffer.
     unsafe {
-        if libc::getsockname(socket.as_raw_fd(), storage.as_mut_ptr().cast(), &mut length) == -1 {
+        if ask(socket.as_raw_fd(), storage.as_mut_ptr().cast(), &mut length) == -1 {
             return Err(io::Error::last_os_error());
         }
         Ok(decode(&storage, length))

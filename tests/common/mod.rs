@@ -4,7 +4,7 @@
 //! The one thing without an event is that nothing happens: `QUIET` is how long that is watched.
 //! Every daemon belongs to one test and is ended with it, by pid, together with the commands it started.
 
-#![allow(dead_code)] // each test file uses its own part of this
+#![allow(dead_code, reason = "each test file uses its own part of this")]
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -229,17 +229,8 @@ impl Start {
     /// Runs it to its end, which must come by itself.
     pub fn output(mut self) -> Ended {
         let mut child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start sockcap");
-        fn reader(mut from: impl Read + Send + 'static) -> Receiver<String> {
-            let (send, text) = channel();
-            thread::spawn(move || {
-                let mut all = Vec::new();
-                let _ = from.read_to_end(&mut all);
-                let _ = send.send(String::from_utf8_lossy(&all).into_owned());
-            });
-            text
-        }
-        let stdout = reader(child.stdout.take().expect("piped"));
-        let stderr = reader(child.stderr.take().expect("piped"));
+        let stdout = all_of(child.stdout.take().expect("piped"));
+        let stderr = all_of(child.stderr.take().expect("piped"));
         let (stdout, stderr) = (stdout.recv_timeout(FUSE), stderr.recv_timeout(FUSE));
         if stdout.is_err() || stderr.is_err() {
             let _ = child.kill();
@@ -330,6 +321,17 @@ impl Totals {
         }
         Some(t)
     }
+}
+
+/// All that a pipe says up to its end; a channel, since a pipe has no timeout.
+pub fn all_of(mut from: impl Read + Send + 'static) -> Receiver<String> {
+    let (send, text) = channel();
+    thread::spawn(move || {
+        let mut all = Vec::new();
+        let _ = from.read_to_end(&mut all);
+        let _ = send.send(String::from_utf8_lossy(&all).into_owned());
+    });
+    text
 }
 
 /// A running `sockcap`.
