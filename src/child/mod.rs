@@ -4,13 +4,13 @@
 pub mod environment;
 pub mod living;
 pub mod program;
+pub mod running;
 pub mod template;
 
 use crate::listen::accept::Peer;
 use crate::policy::limit::ListenerId;
 use crate::policy::source::Source;
 use crate::sys::socket::Address;
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -33,23 +33,6 @@ pub struct Facts<'a> {
     pub of_source: u32,
 }
 
-/// A command that runs.
-#[derive(Debug)]
-pub struct Child {
-    /// Number of its connection.
-    pub id: u64,
-    /// Which listener the connection came from.
-    pub listener: ListenerId,
-    /// Whom it is counted for.
-    pub source: Source,
-    /// When it was started.
-    pub since: Instant,
-    /// Milliseconds that its client had waited then; `None` if that is not known.
-    pub waited_ms: Option<u32>,
-    /// errno, if its exec failed.
-    pub exec_errno: Option<i32>,
-}
-
 /// A process that an earlier daemon started, or one of ours did.
 #[derive(Debug)]
 pub struct Adopted {
@@ -66,6 +49,3 @@ pub struct Adopted {
     /// When it was started.
     pub since: Instant,
 }
-
-/// The commands that run, by pid.
-pub type Children = HashMap<i32, Child>;

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::run::{Daemon, Episode, Held, KEY_HELD};
-use crate::child::{Child, Facts};
+use crate::child::Facts;
+use crate::child::running::Child;
 use crate::listen::accept::Connection;
 use crate::listen::linger;
 use crate::observe::event::{Event, How, Rejected, Severity};
@@ -172,7 +173,7 @@ impl Daemon {
         self.watch_time(pid, now);
         let waited_ms = connection.waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
         let listener = connection.listener;
-        self.children.insert(pid, Child { id, listener, source, since: now, waited_ms, exec_errno: None });
+        self.children.insert(Child { pid, id, listener, source, since: now, waited_ms, exec_errno: None });
         if self.log.tells(Severity::Info) {
             self.log.tell(Event::Serving {
                 id,
@@ -268,7 +269,7 @@ impl Daemon {
     /// Execs that failed: their clients are told. Their slots come back with the child's exit.
     pub(super) fn read_reports(&mut self, now: Instant) {
         while let Some(report) = spawn::receive(self.reports.as_fd()) {
-            if let Some(child) = self.children.get_mut(&report.pid) {
+            if let Some(child) = self.children.get_mut(report.pid) {
                 child.exec_errno = Some(report.errno);
             }
             self.counters.refused[Reason::StartFailed.index()] += 1;
@@ -312,7 +313,7 @@ impl Daemon {
             self.read_reports(now); // sent before the exit, so it is there by now
         }
         // A child that is not in the table was left to us by whoever was this process before its exec.
-        let Some(child) = self.children.remove(&pid) else { return };
+        let Some(child) = self.children.remove(pid) else { return };
         self.unwatch_time(pid, child.since);
         self.sources.leave(child.source);
         self.judge(now, gate::Event::Ended(child.listener));

@@ -262,8 +262,8 @@ impl Daemon {
         for door in &self.doors {
             let _ = writeln!(text, "listener {}", door.label);
         }
-        for (pid, child) in &self.children {
-            let _ = writeln!(text, "command {pid} {} {} {}", child.id, child.listener, child.source);
+        for child in self.children.iter() {
+            let _ = writeln!(text, "command {} {} {} {}", child.pid, child.id, child.listener, child.source);
         }
         for (pid, adopted) in self.adopted.iter().filter(|(_, adopted)| adopted.is_counted) {
             let (id, listener) = (or_dash(adopted.id), or_dash(adopted.listener));

@@ -8,8 +8,9 @@ use super::settings::Settings;
 use super::stop::Stop;
 use super::time::Times;
 use crate::child::environment::Entries;
+use crate::child::running::Children;
 use crate::child::template::Template;
-use crate::child::{Adopted, Children, living};
+use crate::child::{Adopted, living};
 use crate::listen::accept::{Accepted, Connection, accept};
 use crate::listen::linger::Lingering;
 use crate::listen::{Listener, Shown};
@@ -198,7 +199,6 @@ impl Daemon {
             entries,
             spawner,
             reports,
-            // Growing would leave the smaller tables behind in the heap; memory that is not touched costs nothing.
             children: Children::with_capacity(settings.max_connections.min(MOST_ROOM) as usize),
             cgroup: living::own_cgroup(),
             adopted: HashMap::new(),
@@ -428,8 +428,7 @@ impl Daemon {
             self.tell_summaries(now);
         }
         if self.settles.take_if(|at| *at <= now).is_some() {
-            self.settled = true;
-            memory::forget_code_pages();
+            self.settle();
         }
         self.end_overdue(now);
         self.idle_timer(now);
@@ -439,6 +438,14 @@ impl Daemon {
             let status = self.status(now);
             self.notify.status(now, status);
         }
+    }
+
+    /// Gives back memory that is not in use: what the start needed, or what serving needed when it is quiet.
+    fn settle(&mut self) {
+        self.settled = true;
+        memory::forget_past_calls();
+        memory::forget_code_pages();
+        self.spawner.rest();
     }
 
     fn status(&self, now: Instant) -> Status {

@@ -141,15 +141,15 @@ impl Daemon {
             return;
         }
         self.log.tell(Event::Killing { signal: signal.as_str(), active });
-        for pid in self.children.keys().chain(self.adopted.keys()) {
-            signal_command(*pid, signal);
+        for pid in self.children.iter().map(|child| child.pid).chain(self.adopted.keys().copied()) {
+            signal_command(pid, signal);
         }
     }
 
     /// Processes that outlived the command that started them: under `KillMode=process` nobody else ends them.
     fn end_strays(&mut self, now: Instant) {
         let Some(cgroup) = &self.cgroup else { return };
-        let known = |pid| self.children.contains_key(&pid) || self.adopted.contains_key(&pid);
+        let known = |pid| self.children.contains(pid) || self.adopted.contains_key(&pid);
         let strays = living::strays(cgroup, known).unwrap_or_default(); // a cgroup that is gone is empty
         if strays.is_empty() {
             return;

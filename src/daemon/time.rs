@@ -59,7 +59,7 @@ impl Daemon {
     pub(super) fn end_overdue(&mut self, now: Instant) {
         let Some(limit) = self.settings.time_limit else { return };
         while let Some(pid) = take_due(&mut self.times.limits, now) {
-            let known = self.children.get(&pid).map(|child| child.id);
+            let known = self.children.get(pid).map(|child| child.id);
             let id = known.or(self.adopted.get(&pid).and_then(|adopted| adopted.id)).unwrap_or(0);
             self.log.tell(Event::TimeLimit { id, pid, limit });
             signal_command(pid, Signal::SIGTERM);
@@ -69,7 +69,7 @@ impl Daemon {
         }
         while let Some(pid) = take_due(&mut self.times.graces, now) {
             self.times.grace_of.remove(&pid);
-            match self.children.contains_key(&pid) || self.adopted.contains_key(&pid) {
+            match self.children.contains(pid) || self.adopted.contains_key(&pid) {
                 true => signal_command(pid, Signal::SIGKILL),
                 // Only its group was left, if that; the bare number may be anybody's by now.
                 false => drop(signal_group(pid, Some(Signal::SIGKILL))),

@@ -12,6 +12,24 @@ pub fn share_one_heap() {
     }
 }
 
+/// Gives back what the deepest calls have left on the stack below this one (parsing options: some 60 KiB), and the heap's
+/// free pages, where the C library can (malloc_trim(3)). Call it from the main thread.
+pub fn forget_past_calls() {
+    /// Frames below this one that may be in use: this function's own callees.
+    const MARGIN: usize = 16 * 1024;
+    /// A main thread's stack begins with so much, and nothing else is mapped within its guard gap of 1 MiB.
+    const REACH: usize = 128 * 1024;
+    // SAFETY: below the stack pointer nothing is in use, MARGIN is far more than the frames of these calls, and pages that
+    // come back are zero, which is as good as what dead frames left. Where nothing is mapped the kernel goes on and says so.
+    unsafe {
+        let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
+        let end = ((&raw const page).addr() - MARGIN) & !(page - 1);
+        libc::madvise(std::ptr::without_provenance_mut(end - REACH), REACH, libc::MADV_DONTNEED);
+        #[cfg(target_env = "gnu")]
+        libc::malloc_trim(0);
+    }
+}
+
 /// Lets the kernel drop this program's own code and constants from our page tables: parsing options has
 /// touched nearly all of them, serving touches a part, and what is needed comes back from the page cache by itself.
 ///

@@ -177,6 +177,14 @@ impl Spawner {
         Ok(Words { slot, image: &self.image, async_exec: self.async_exec })
     }
 
+    /// Gives back the pages of stacks that no child uses, after a burst.
+    pub fn rest(&self) {
+        if self.slots.iter().all(|slot| slot.tid.load(Ordering::Acquire) == 0) {
+            // SAFETY: our own mapping, and no child is on it: what is there is of no use to the next.
+            unsafe { libc::madvise(self.stacks, SLOTS * (STACK + GUARD), libc::MADV_DONTNEED) };
+        }
+    }
+
     fn grow(&mut self) -> usize {
         let at = self.slots.len();
         // SAFETY: the end of piece `at` of the mapping, which is SLOTS pieces long and at < SLOTS.
