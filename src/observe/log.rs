@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::event::{Event, How, Severity};
+use super::spanless::Spanless;
 use crate::sys::process::Exit;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -47,7 +48,8 @@ impl std::fmt::Display for Target {
 /// The near end of the log.
 #[derive(Debug)]
 pub struct Log {
-    sender: SyncSender<Event>,
+    /// Boxes, since the channel has memory for as many as it may hold from the start.
+    sender: SyncSender<Box<Event>>,
     last_words: SyncSender<Vec<Event>>,
     finished: Receiver<()>,
     most: Severity,
@@ -85,10 +87,10 @@ impl Log {
         if !self.tells(event.severity()) {
             return true;
         }
-        if self.lost > 0 && self.sender.try_send(Event::Lost { count: self.lost }).is_ok() {
+        if self.lost > 0 && self.sender.try_send(Box::new(Event::Lost { count: self.lost })).is_ok() {
             self.lost = 0;
         }
-        let taken = self.sender.try_send(event).is_ok();
+        let taken = self.sender.try_send(Box::new(event)).is_ok();
         self.lost += u64::from(!taken);
         taken
     }
@@ -106,15 +108,15 @@ impl Log {
     }
 }
 
-fn write_all(wants_journal: bool, events: &Receiver<Event>, last: &Receiver<Vec<Event>>) {
+fn write_all(wants_journal: bool, events: &Receiver<Box<Event>>, last: &Receiver<Vec<Event>>) {
     let journal = if wants_journal { journal_layer() } else { None };
     let is_journal = journal.is_some();
     let stderr = (!is_journal).then(|| Lines { prefix: !io::stderr().is_terminal() });
-    let subscriber = tracing_subscriber::registry().with(journal).with(stderr);
+    let subscriber = Spanless.with(journal).with(stderr);
     tracing::subscriber::with_default(subscriber, || {
         let mut lost = 0;
         // `events` ends when the near end is dropped, which is after the last words were sent.
-        for event in events.iter().chain(std::iter::from_fn(|| last.try_recv().ok()).flatten()) {
+        for event in events.iter().chain(std::iter::from_fn(|| last.try_recv().ok()).flatten().map(Box::new)) {
             // The layer itself ignores errors, so whether somebody listens is asked before.
             if is_journal && !journal_listens() {
                 lost += 1;

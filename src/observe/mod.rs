@@ -5,3 +5,4 @@ pub mod event;
 pub mod log;
 pub mod notify;
 pub mod peer;
+pub mod spanless;
