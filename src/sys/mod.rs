@@ -8,6 +8,13 @@ mod raw;
 pub mod socket;
 pub mod spawn;
 
+// The unwinder, which only a panic's backtrace needs, from the archive: the shared libgcc_s is 100 KiB in every process that
+// nobody else shares it with, and one more library to load at each start.
+#[cfg(target_env = "gnu")]
+#[link(name = "gcc_eh", kind = "static", modifiers = "-bundle")]
+// SAFETY: nothing is declared.
+unsafe extern "C" {}
+
 /// An error in words, without Rust's "(os error 24)".
 pub fn plain(error: &std::io::Error) -> String {
     match error.raw_os_error() {
