@@ -123,6 +123,77 @@ fn options_in_units_exist() {
 }
 
 #[test]
+fn coming_from_names_options_that_exist() {
+    let readme = read("README.md");
+    let section = readme.split("\n## Coming from\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let command = Args::command();
+    let mut seen = 0;
+    for row in section.lines().filter(|line| line.starts_with("| ")) {
+        // The right-hand cell; the other is somebody else's. `sh -c` is not ours either.
+        let quoted = row.split('|').nth(2).unwrap().split('`').skip(1).step_by(2).filter(|code| code.starts_with('-'));
+        for word in quoted.flat_map(|code| code.split(' ')).filter(|word| word.starts_with('-')) {
+            let known = command.get_opts().any(|option| match word.strip_prefix("--") {
+                Some(long) => {
+                    option.get_long() == Some(long) || option.get_all_aliases().unwrap_or_default().contains(&long)
+                }
+                None => option.get_short().is_some_and(|short| word == format!("-{short}")),
+            });
+            assert!(known, "{word} in: {row}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
+/// What is filled in becomes `...`, as the README writes it.
+fn with_gaps(source: &str) -> String {
+    let mut text = String::new();
+    let mut rest = source;
+    while let Some((before, after)) = rest.split_once('{') {
+        text.push_str(before);
+        rest = match after.split_once('}') {
+            Some((name, rest)) if name.bytes().all(|c| c.is_ascii_alphanumeric() || b"_:.".contains(&c)) => {
+                text.push_str("...");
+                rest
+            }
+            _ => after,
+        };
+    }
+    text + rest
+}
+
+#[test]
+fn troubleshooting_quotes_what_is_said() {
+    let readme = read("README.md");
+    let section = readme.split("\n## Troubleshooting\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let said = with_gaps(&read("src/observe/event.rs"));
+    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    assert!(rows.len() > 10);
+    for row in rows {
+        let message = row.split('`').nth(1).unwrap();
+        assert!(said.contains(&format!("\"{message}")), "nobody says: {message}");
+    }
+}
+
+#[test]
+fn the_picture_is_the_readme_s() {
+    let (readme, svg) = (read("README.md"), read("benches/burst.svg"));
+    let about = svg.split("<desc id=\"about\">").nth(1).unwrap();
+    // "24 clients in 0.55 s for `sleep 0.3`: 16 served in order, 8 refused within ..."
+    let number = |what: &str| {
+        let before = about.split(what).next().unwrap().trim_end();
+        before.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    let [clients, served, refused] = ["clients", "served in order", "refused within"].map(number);
+    assert_eq!(clients, served + refused);
+    assert_eq!(svg.matches("<use class=\"refused\"").count(), refused);
+    let alt = readme.split("](benches/burst.svg)").next().unwrap().rsplit("![").next().unwrap();
+    for words in [format!("{clients} clients"), format!("{served} are served"), format!("and {refused}, who come")] {
+        assert!(alt.contains(&words), "{words} is not in: {alt}");
+    }
+}
+
+#[test]
 fn every_reason_is_in_the_readme() {
     let readme = read("README.md");
     for reason in Reason::ALL {
