@@ -1,5 +1,5 @@
 //! What the package adds to the program says what the program says: manual page, completions, message catalog, fail2ban
-//! filter, logcheck rules, copyright, examples. Each is read by the tool that it is written for.
+//! filter, logcheck rules, copyright, examples; and its units are those of units/. Each is read by the tool that it is written for.
 //!
 //! A tool that is not installed is a SKIPPED on stderr; where CI=true it fails instead (tests/run.sh installs them all).
 
@@ -412,6 +412,42 @@ fn the_versions_agree() {
     let changelog = read("debian/changelog");
     let expected = concat!("sockcap (", env!("CARGO_PKG_VERSION"), "-");
     assert!(changelog.starts_with(expected), "{changelog}");
+}
+
+/// All of units/, and nothing else: by links, and by what debian/rules makes of the directory's names.
+#[test]
+fn the_package_has_all_units_and_no_copies() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let names = |dir: &str| -> BTreeSet<String> {
+        let entries = fs::read_dir(root.join(dir)).unwrap_or_else(|e| panic!("{dir}: {e}"));
+        let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+        names.filter(|name| name.ends_with(".socket") || name.ends_with(".service")).collect()
+    };
+    let units = names("units");
+    // A template's links have no second name: dh_installsystemd, without --name.
+    let linked = |unit: &String| if unit.contains('@') { unit.clone() } else { format!("sockcap.{unit}") };
+    assert_eq!(names("debian"), units.iter().map(linked).collect());
+    for unit in &units {
+        let target = fs::read_link(root.join("debian").join(linked(unit))).expect("a link");
+        assert_eq!(target, Path::new("../units").join(unit));
+    }
+    if !has("make") {
+        return;
+    }
+    let made = |target| ok("make", &["-C", env!("CARGO_MANIFEST_DIR"), "-f", "debian/rules", "-n", target]);
+    let (installed, scripts) = (made("override_dh_installsystemd"), made("override_dh_installdeb"));
+    let (by_dh, preset) = installed.split_once("printf 'disable").expect("a preset");
+    let words = |text| BTreeSet::from_iter(str::split(text, [' ', ';', '\n']));
+    let (by_dh, preset, postrm) = (words(by_dh), words(preset), read("debian/sockcap.postrm"));
+    for unit in &units {
+        let name = unit.split('.').next().expect("a name");
+        let asked = if unit.contains('@') { format!("{name}.socket") } else { name.to_owned() };
+        assert!(by_dh.contains(asked.as_str()), "{unit} is not installed");
+        assert!(preset.contains(unit.as_str()), "{unit} is not in the preset");
+        let active = unit.replace('@', "@*");
+        assert!(scripts.contains(&format!("'{active}'")), "postinst and prerm know nothing of {active}");
+        assert!(!unit.ends_with("@.socket") || postrm.contains(&format!("/{active}")), "nor postrm of {active}");
+    }
 }
 
 /// Options and variables in examples and packaging exist.
