@@ -1,13 +1,74 @@
-//! System calls for a child that still shares its parent's memory.
+//! System calls for a child that still shares its parent's memory, and the one that makes it.
 //!
 //! Such a child may not use libc's wrappers: they store `errno` in thread-local storage, and the
 //! thread is the parent's, which runs on meanwhile. Where this file knows the machine's calling
-//! convention, the call is made in place and [`SHARES_SAFELY`] is true. Elsewhere libc's `syscall` is
-//! used, and `spawn` keeps the parent suspended until the exec (`CLONE_VFORK`), so that nobody looks.
+//! convention, the calls are made in place. Elsewhere libc's `syscall` is used, and the parent is
+//! suspended until the exec (`CLONE_VFORK`), so that nobody looks.
+//!
+//! clone(2) is made in place, too: musl's wrapper refuses `CLONE_CHILD_CLEARTID` with EINVAL since 1.2.5,
+//! and without it nobody could tell when the child has left our memory.
 
-/// Whether a child may run beside its parent in the same memory.
-pub(super) const SHARES_SAFELY: bool =
-    cfg!(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"));
+use std::ffi::c_void;
+use std::sync::atomic::AtomicI32;
+
+/// What a child does. It does not return: there is nothing on its stack to return to.
+pub(super) type Body = unsafe extern "C" fn(*mut c_void) -> !;
+
+/// A child in the same memory that runs `body(argument)`; the result is its pid, or `-errno`. `in_use` must not be zero,
+/// and is zero once the child is out of our memory, by exec or by death; its futex is woken then.
+///
+/// # Safety
+/// `stack_top` is the end of memory, aligned to 16 bytes, that is the child's alone until `in_use` is zero; `in_use` and
+/// what `body` reads stay where they are until then. `body` calls nothing of libc, and no signal handler exists.
+pub(super) unsafe fn clone(stack_top: *mut c_void, in_use: &AtomicI32, body: Body, argument: *mut c_void) -> isize {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
+    let (number, flags) =
+        (libc::SYS_clone as isize, (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD) as isize);
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: clone(2), "C library/kernel differences": flags, stack, parent's tid, child's tid, TLS. Both sides come back
+    // with the same registers but rax; the child, on a stack of its own, calls `body`, and leaves this code by that.
+    unsafe {
+        let result: isize;
+        std::arch::asm!("syscall", "test rax, rax", "jnz 2f",
+            "xor ebp, ebp", "mov rdi, r12", "call r13", "ud2", "2:",
+            inlateout("rax") number => result, in("rdi") flags, in("rsi") stack_top, in("rdx") 0isize, in("r10") in_use.as_ptr(),
+            in("r8") 0isize, in("r12") argument, in("r13") body, out("rcx") _, out("r11") _, options(nostack));
+        result
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above, but TLS comes before the child's tid, and the register is x0.
+    unsafe {
+        let result: isize;
+        std::arch::asm!("svc #0", "cbnz x0, 2f",
+            "mov x29, xzr", "mov x30, xzr", "mov x0, x6", "blr x5", "brk #1", "2:",
+            in("x8") number, inlateout("x0") flags => result, in("x1") stack_top, in("x2") 0isize, in("x3") 0isize,
+            in("x4") in_use.as_ptr(), in("x5") body, in("x6") argument, options(nostack));
+        result
+    }
+    #[cfg(target_arch = "riscv64")]
+    // SAFETY: as for arm64; the register is a0.
+    unsafe {
+        let result: isize;
+        std::arch::asm!("ecall", "bnez a0, 2f",
+            "mv fp, zero", "mv ra, zero", "mv a0, a6", "jalr a5", "ebreak", "2:",
+            in("a7") number, inlateout("a0") flags => result, in("a1") stack_top, in("a2") 0isize, in("a3") 0isize,
+            in("a4") in_use.as_ptr(), in("a5") body, in("a6") argument, options(nostack));
+        result
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+    // SAFETY: as the caller promises. The parent goes on when the child is out of its memory, so that the word can be
+    // zeroed here. A function that does not return may stand for one that does.
+    unsafe {
+        let body = std::mem::transmute::<Body, extern "C" fn(*mut c_void) -> libc::c_int>(body);
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let pid = libc::clone(body, stack_top, flags, argument);
+        in_use.store(0, std::sync::atomic::Ordering::Release);
+        match pid {
+            -1 => -(*libc::__errno_location() as isize),
+            pid => pid as isize,
+        }
+    }
+}
 
 /// One system call; a negative result is `-errno`.
 ///

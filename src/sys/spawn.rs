@@ -112,7 +112,6 @@ pub struct Spawner {
     slots: Vec<Box<Slot>>,
     stacks: *mut c_void,
     report: OwnedFd,
-    async_exec: bool,
 }
 
 impl Spawner {
@@ -153,7 +152,7 @@ impl Spawner {
             }
             stacks
         };
-        let spawner = Spawner { image, slots: Vec::new(), stacks, report, async_exec: raw::SHARES_SAFELY };
+        let spawner = Spawner { image, slots: Vec::new(), stacks, report };
         Ok((spawner, receiver))
     }
 
@@ -174,7 +173,7 @@ impl Spawner {
         slot.own_env.clear();
         slot.own_pid.clear();
         slot.envp.truncate(self.image.environment.len());
-        Ok(Words { slot, image: &self.image, async_exec: self.async_exec })
+        Ok(Words { slot, image: &self.image })
     }
 
     /// Gives back the pages of stacks that no child uses, after a burst.
@@ -262,7 +261,6 @@ impl std::fmt::Debug for Spawner {
 pub struct Words<'a> {
     slot: &'a mut Slot,
     image: &'a Image,
-    async_exec: bool,
 }
 
 impl std::fmt::Debug for Slot {
@@ -343,35 +341,30 @@ impl Words<'_> {
         (slot.argv_start, slot.envp_start) = (slot.argv.as_ptr(), slot.envp.as_ptr());
         slot.connection = connection.as_raw_fd();
         slot.tid.store(1, Ordering::Release);
-        let beside = if self.async_exec { 0 } else { libc::CLONE_VFORK };
-        let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | beside | libc::SIGCHLD;
-        let argument: *mut Slot = &mut *slot;
+        let argument = ptr::from_mut(slot);
         // SAFETY: the stack is this slot's alone and unused, since tid was zero; the slot is boxed and is
         // neither moved, changed nor freed until the kernel zeroes tid; the child keeps to the rules above.
-        let pid = unsafe {
-            let nothing = ptr::null_mut::<c_void>();
-            libc::clone(child, slot.stack_top, flags, argument.cast(), nothing, nothing, slot.tid.as_ptr())
-        };
-        if pid == -1 {
-            let error = io::Error::last_os_error();
+        let pid = unsafe { raw::clone(slot.stack_top, &slot.tid, child, argument.cast()) };
+        if pid < 0 {
             slot.tid.store(0, Ordering::Release);
-            return Err(error);
+            return Err(io::Error::from_raw_os_error(-pid as i32));
         }
-        Ok(pid)
+        Ok(pid as i32)
     }
 }
 
 /// Runs in the child, on the slot's stack, in the parent's memory.
-extern "C" fn child(slot: *mut c_void) -> c_int {
+unsafe extern "C" fn child(slot: *mut c_void) -> ! {
     // SAFETY: the parent passed its slot and leaves it alone until tid is zero. Only this child writes to it,
     // and only to the places in `bytes` meant for it. Everything reachable was made ready before the clone.
     unsafe {
         let slot = slot.cast::<Slot>();
         let errno = prepare_and_exec(slot);
         send_back(slot, errno);
-        raw::call(libc::SYS_exit_group, [127, 0, 0, 0, 0]);
+        loop {
+            raw::call(libc::SYS_exit_group, [127, 0, 0, 0, 0]);
+        }
     }
-    127
 }
 
 /// # Safety
