@@ -1,8 +1,10 @@
-//! The shipped units and the real binary under real systemd: version 252 (bookworm) and 257 (trixie), with journald, the
-//! real services and clients, each in a container of its own that all cases of that root share, one after the other.
+//! The shipped units and the real binary under real systemd: version 252 (bookworm), 257 (trixie) and the newest (forky,
+//! 262), with journald, the real services and clients, each in a container of its own that all cases of that root share,
+//! one after the other.
 //!
 //! Needs root, systemd-nspawn and the trees that `tests/system/roots.sh` builds. Without these each case says SKIPPED on
-//! stderr and passes; where CI=true it fails instead, so that a lane cannot stop testing unnoticed.
+//! stderr and passes; where CI=true it fails instead, so that a lane cannot stop testing unnoticed. Only forky's tree may
+//! be missing there.
 
 mod system {
     pub mod client;
@@ -19,11 +21,15 @@ mod system {
 }
 
 /// Each case is a module with a test for each root: `stop_lets_transfers_finish::v252`. Tests start in the order of their
-/// names, so that this way round both containers are busy from the start.
+/// names, so that this way round all containers are busy from the start.
 macro_rules! in_each_root {
     ($($room:ident :: $case:ident,)*) => { $(
         mod $case {
             use super::system::{rig, $room};
+            #[test]
+            fn newest() {
+                rig::with("forky", $room::$case);
+            }
             #[test]
             fn v252() {
                 rig::with("bookworm", $room::$case);
@@ -76,9 +82,13 @@ in_each_root! {
     chaos::a_lack_of_descriptors_is_in_the_journal,
 }
 
-/// Seeds take turns, so that both roots have as much to do.
+/// Seeds take turns, so that all roots have as much to do.
 mod chaos_adds_up {
     use super::system::{chaos, rig};
+    #[test]
+    fn newest() {
+        rig::with("forky", |rig| chaos::seeds(rig, 2));
+    }
     #[test]
     fn v252() {
         rig::with("bookworm", |rig| chaos::seeds(rig, 0));

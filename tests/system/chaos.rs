@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const SEEDS: std::ops::RangeInclusive<u64> = 1..=20;
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=30;
 /// Clients at once.
 const WORKERS: usize = 8;
 /// Clients of each worker, one after the other.
@@ -446,8 +446,8 @@ fn signal(rig: &Rig, signal: Signal) {
 // ---------------------------------------------------------------------------------------------------------------------
 // one seed
 
-/// Every second seed of `SOCKCAP_CHAOS_SEEDS`, or of the twenty that every run has; seeds with and without SIGKILL in each half.
-pub fn seeds(rig: &Rig, half: u64) {
+/// Every third seed of `SOCKCAP_CHAOS_SEEDS`, or of the thirty that every run has; seeds with and without SIGKILL in each third.
+pub fn seeds(rig: &Rig, third: u64) {
     let asked = std::env::var("SOCKCAP_CHAOS_SEEDS").ok();
     let number = |text: &str| text.parse().expect("SOCKCAP_CHAOS_SEEDS is a number or FROM..TO");
     let seeds = match asked.as_deref().map(|text| text.split_once("..").ok_or(text)) {
@@ -457,7 +457,7 @@ pub fn seeds(rig: &Rig, half: u64) {
     };
     prepare(rig);
     let (mut run, mut failed) = (0, Vec::new());
-    for seed in seeds.filter(|seed| seed / 2 % 2 == half) {
+    for seed in seeds.filter(|seed| seed / 2 % 3 == third) {
         let plan = Plan::of(seed);
         let start = Instant::now();
         run += 1;

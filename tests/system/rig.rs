@@ -35,6 +35,9 @@ gid = root
 read only = no
 ";
 
+/// Its tree may be missing in a lane, too: an unreleased suite cannot be built at any time.
+const UNRELEASED: &str = "forky";
+
 /// Runs a case in the container of `root`, alone, with the units as shipped; or says why it cannot.
 pub fn with(root: &str, case: fn(&Rig)) {
     static RIGS: OnceLock<Mutex<HashMap<String, Slot>>> = OnceLock::new();
@@ -42,7 +45,7 @@ pub fn with(root: &str, case: fn(&Rig)) {
 
     let tree = rig_dir().join(root);
     if let Some(why) = missing(&tree) {
-        assert!(env::var("CI").as_deref() != Ok("true"), "cannot test under systemd: {why}");
+        assert!(root == UNRELEASED || env::var("CI").as_deref() != Ok("true"), "cannot test under systemd: {why}");
         // Not eprintln!, which the test harness would swallow.
         let _ = writeln!(io::stderr(), "SKIPPED under systemd ({root}): {why}");
         return;
