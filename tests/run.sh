@@ -47,6 +47,7 @@ need fish fish
 need dpkg-buildpackage dpkg-dev
 need dh debhelper
 need lintian lintian
+need autopkgtest autopkgtest
 
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq
