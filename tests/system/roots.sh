@@ -35,8 +35,10 @@ for suite; do
     trap 'rm -rf -- "$new"' EXIT
     # An unreleased suite's index expires within days, and a mirror may be older. Signatures count all the same.
     expired=
+    # shellcheck disable=SC2089  # it is apt that reads the quotes
     [ "$suite" != forky ] || expired='Acquire::Check-Valid-Until "false"'
     # A tar first: mmdebstrap into a directory would leave its own mounts to clean up when it is interrupted.
+    # shellcheck disable=SC2090
     mmdebstrap --quiet --variant=minbase --include="$packages" ${expired:+--aptopt="$expired"} \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
