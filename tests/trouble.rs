@@ -162,7 +162,7 @@ fn out_of_descriptors() {
 fn out_of_processes() {
     // a user of its own: the limit counts all of a user's processes, and does not bind root
     let user = ["setpriv", "--reuid=61873", "--regid=61873", "--clear-groups"];
-    let usable = Command::new(user[0]).args(&user[1..]).arg(env!("CARGO_BIN_EXE_sockcap")).arg("--help").output();
+    let usable = Command::new(user[0]).args(&user[1..]).arg(binary()).arg("--help").output();
     if !usable.is_ok_and(|o| o.status.success()) {
         return skip("out_of_processes", "cannot run sockcap as another user");
     }

@@ -79,7 +79,7 @@ fn longest(daemon: &mut Daemon) -> f64 {
 /// As another user, whose processes can be limited; `None` where that cannot be done.
 fn user() -> Option<[&'static str; 4]> {
     let user = ["setpriv", "--reuid=61874", "--regid=61874", "--clear-groups"];
-    let done = Command::new(user[0]).args(&user[1..]).arg(env!("CARGO_BIN_EXE_sockcap")).arg("--help").output();
+    let done = Command::new(user[0]).args(&user[1..]).arg(binary()).arg("--help").output();
     done.is_ok_and(|o| o.status.success()).then_some(user)
 }
 

@@ -65,6 +65,11 @@ pub struct Start {
     stderr: Option<OwnedFd>,
 }
 
+/// The program under test: the one that cargo has built, or another build of it (`tests/static.sh`).
+pub fn binary() -> OsString {
+    std::env::var_os("SOCKCAP_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sockcap").into())
+}
+
 /// Starts with these options; the command is `/bin/cat` until told otherwise.
 pub fn sockcap<S: AsRef<str>>(args: &[S]) -> Start {
     Start {
@@ -146,7 +151,7 @@ impl Start {
             words.extend(["sh".into(), "-c".into(), format!("{script}exec \"$@\"").into(), "sh".into()]);
         }
         words.append(&mut self.wrap);
-        words.push(env!("CARGO_BIN_EXE_sockcap").into());
+        words.push(binary());
         words.append(&mut self.args);
         words.append(&mut self.command);
 

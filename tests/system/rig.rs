@@ -135,7 +135,11 @@ impl Rig {
             .args(["--resolv-conf=off", "--timezone=off"])
             .arg(format!("--machine={name}"))
             .arg(format!("--directory={}", tree.display()))
-            .arg(format!("--bind-ro={}:/usr/bin/sockcap", env!("CARGO_BIN_EXE_sockcap")))
+            // SOCKCAP_BIN: another build of it (`tests/static.sh`).
+            .arg(format!(
+                "--bind-ro={}:/usr/bin/sockcap",
+                env::var("SOCKCAP_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sockcap").into())
+            ))
             .args(
                 shipped().iter().map(|u| format!("--bind-ro={}:/usr/lib/systemd/system/{u}", units.join(u).display())),
             )

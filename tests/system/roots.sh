@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the root trees that tests/system.rs and tests/package.sh boot: bookworm (systemd 252), trixie (257), and forky, with
-# the newest systemd that Debian's next release has so far (262).
+# the newest systemd that Debian's next release has so far (262). And, if asked for, `musl`, which is not booted: a Rust of trixie
+# that tests/static.sh builds with.
 #
 # They land in ${SOCKCAP_RIG_DIR:-target/rig}/SUITE, from whatever mirror mmdebstrap takes by default (environment and
 # apt configuration of this machine). A tree whose stamp matches the package list is left alone, so this may run before
@@ -9,17 +10,18 @@
 # forky is not released: packages come and go, and a mirror may hold a moment at which they do not fit together. No tree of it
 # is no error, then: what would run there is skipped, and says so.
 #
-#   tests/system/roots.sh [SUITE...]
+#   tests/system/roots.sh [bookworm] [trixie] [forky] [musl]
 set -eu
 
 cd "$(dirname "$0")/../.."
 dir=${SOCKCAP_RIG_DIR:-target/rig}
-packages=systemd,systemd-sysv,dbus,rsync,netcat-openbsd,socat,iproute2,procps,util-linux
+booted=systemd,systemd-sysv,dbus,rsync,netcat-openbsd,socat,iproute2,procps,util-linux
 # The services of units/, and what makes a login a session.
-packages=$packages,git,openssh-server,openssh-client,libpam-systemd
+booted=$booted,git,openssh-server,openssh-client,libpam-systemd
 # What debian/tests/control asks for, and what autopkgtest itself does: the machine has no network to get it from.
-packages=$packages,apt-utils,fail2ban,python3-systemd
-wanted="3 $packages"
+booted=$booted,apt-utils,fail2ban,python3-systemd
+# The compiler, the source of its standard library, and the C library that goes into a static program.
+compiler=cargo,rustc,rust-src,musl-tools,ca-certificates
 
 [ $# -gt 0 ] || set -- bookworm trixie forky
 [ "$(id -u)" = 0 ] || { echo "roots.sh: must be root" >&2; exit 1; }
@@ -28,6 +30,9 @@ mkdir -p "$dir"
 
 for suite; do
     tree=$dir/$suite
+    packages=$booted
+    [ "$suite" != musl ] || { suite=trixie packages=$compiler; }
+    wanted="3 $packages"
     # The stamp is written last, and into the tree itself, so it can neither outlive nor outrun it.
     [ "$(cat "$tree/.rig-stamp" 2>/dev/null)" = "$wanted" ] && continue
 
@@ -41,7 +46,8 @@ for suite; do
     # shellcheck disable=SC2090
     mmdebstrap --quiet --variant=minbase --include="$packages" ${expired:+--aptopt="$expired"} \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/src/rustc-*' \
+        --dpkgopt='path-include=/usr/src/rustc-*/library/*' \
         "$suite" "$new/root.tar" || {
         [ "$suite" = forky ] || exit 1
         rm -rf -- "$new" "$tree"
@@ -51,6 +57,7 @@ for suite; do
     }
     mkdir "$new/tree"
     tar -C "$new/tree" --numeric-owner -xf "$new/root.tar"
+    mkdir -p "$new/tree/etc/systemd/system"
     # That list was for building the tree; what a test installs there is to be whole.
     rm -f "$new/tree/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
     # An empty machine id is filled in at boot, in memory; the timers would only wake things up during a test, and the

@@ -1,0 +1,73 @@
+#!/bin/sh
+# Builds sockcap as one static file, with musl for its C library, which runs on any Linux of this machine's kind; and has
+# the tests of the program judge it.
+#
+#   tests/static.sh [DIR]      the file is left in DIR, if one is named
+#
+# With rustup's target (`rustup target add x86_64-unknown-linux-musl`) that is one call of cargo. Without it the standard
+# library is built, too, from the source that comes with the compiler: by this machine's Rust if it has that and musl-gcc
+# (Debian 13: apt install cargo rust-src musl-tools), else by the Rust in a tree of Debian 13 (as root, with mmdebstrap).
+# In the tree the same commit makes the same bytes, wherever that is.
+set -eu
+cd "$(dirname "$0")/.."
+target=$(uname -m)-unknown-linux-musl
+
+# What cannot be had from a stable compiler is the standard library in our profile: no code that we do not use, and none
+# that unwinds. A program that ends at a panic has no use for it, but std wants to be able to print a stack.
+with_std() {
+    mkdir -p "$out/unwind"
+    printf 'int _Unwind_Backtrace(void *f, void *a) { return 5; } /* end of stack */\nunsigned long _Unwind_GetIP(void *c) { return 0; }\n' |
+        musl-gcc -O2 -c -x c -o "$out/unwind/none.o" -
+    ar rcsD "$out/unwind/libunwind.a" "$out/unwind/none.o"
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-C linker=musl-gcc -C link-self-contained=no -L $out/unwind" \
+        cargo build --release --locked --target "$target" -Zbuild-std=std,panic_abort -Zbuild-std-features=
+}
+
+# In the tree: called by the rest of this script.
+if [ "${1-}" = --in-tree ]; then
+    out=$CARGO_TARGET_DIR
+    with_std
+    exit
+fi
+
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+out=$CARGO_TARGET_DIR/static
+built=$CARGO_TARGET_DIR/$target/release/sockcap
+sysroot=$(rustc --print sysroot)
+if [ -d "$sysroot/lib/rustlib/$target/lib" ]; then
+    cargo build --release --locked --target "$target"
+elif [ -e "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] && command -v musl-gcc >/dev/null; then
+    with_std
+else
+    SOCKCAP_RIG_DIR=${SOCKCAP_RIG_DIR:-target/rig}
+    export SOCKCAP_RIG_DIR
+    tests/system/roots.sh musl
+    tree=$(cd "$SOCKCAP_RIG_DIR/musl" && pwd)
+    built=$out/target/$target/release/sockcap
+    mkdir -p "$out/target" "$out/cargo" "$tree/sockcap" "$tree/out"
+    # Mounts of a process of its own, which end with it. This machine's names and certificates: it knows its mirrors.
+    # shellcheck disable=SC2016  # for that shell
+    unshare --mount --propagation private sh -euc 'tree=$1
+        mount --bind "$PWD" "$tree/sockcap"
+        mount --bind "$2" "$tree/out"
+        mount --rbind /dev "$tree/dev"
+        mount -t proc proc "$tree/proc"
+        mount -t tmpfs tmpfs "$tree/tmp"
+        [ ! -e /etc/ssl/certs/ca-certificates.crt ] || mount --bind /etc/ssl/certs "$tree/etc/ssl/certs"
+        [ ! -e /etc/resolv.conf ] || mount --bind /etc/resolv.conf "$tree/etc/resolv.conf"
+        exec chroot "$tree" /usr/bin/env -i HOME=/out PATH=/usr/bin CARGO_HOME=/out/cargo CARGO_TARGET_DIR=/out/target \
+            /sockcap/tests/static.sh --in-tree' sh "$tree" "$out"
+fi
+
+# It asks for no loader and no library.
+if readelf --program-headers --dynamic "$built" | grep -E 'INTERP|NEEDED'; then
+    echo "static.sh: $built is not static" >&2
+    exit 1
+fi
+SOCKCAP_BIN=$built cargo test --locked --quiet --test command --test faults --test held_replies --test refusal --test sockets \
+    --test syscalls --test trouble --test usage --test waiting
+echo "static.sh: $("$built" --version), static, $(stat -c %s "$built") bytes, sha256 $(sha256sum "$built" | cut -d ' ' -f 1)"
+if [ $# -gt 0 ]; then
+    mkdir -p "$1"
+    install -m 755 "$built" "$1/sockcap-$("$built" --version | cut -d ' ' -f 2)-$(uname -m)-linux"
+fi
