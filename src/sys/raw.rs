@@ -5,7 +5,7 @@
 //! convention, the calls are made in place. Elsewhere libc's `syscall` is used, and the parent is
 //! suspended until the exec (`CLONE_VFORK`), so that nobody looks.
 //!
-//! clone(2) is made in place, too: musl's wrapper refuses `CLONE_CHILD_CLEARTID` with EINVAL since 1.2.5,
+//! clone(2) is made in place, too: musl's wrapper refuses `CLONE_CHILD_CLEARTID` with EINVAL (seen with 1.2.5),
 //! and without it nobody could tell when the child has left our memory.
 
 use std::ffi::c_void;
