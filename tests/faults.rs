@@ -64,6 +64,8 @@ struct Fault {
     closed: Closed,
     /// Each time it is hit counts a client as gone whom the kernel keeps, since a call that strace lets fail takes nobody.
     gone: bool,
+    /// A place becomes free only when the client over the limit is held.
+    held_first: bool,
     /// What the log must say.
     says: &'static [&'static str],
 }
@@ -79,6 +81,7 @@ impl Default for Fault {
             follow: false,
             closed: Closed::Never,
             gone: false,
+            held_first: false,
             says: &[],
         }
     }
@@ -185,8 +188,8 @@ fn answer(mut stream: TcpStream, tally: &mut Tally) -> Option<Session> {
     None
 }
 
-/// A full house, one client more, and everybody leaves.
-fn round(daemon: &Daemon, mode: Mode, tally: &mut Tally) {
+/// A full house, one client more, and everybody leaves; nobody before the one is held, which is a descriptor above so many.
+fn round(daemon: &Daemon, mode: Mode, held_above: Option<usize>, tally: &mut Tally) {
     let mut inside = Vec::new();
     for _ in 0..CAP {
         tally.connections += 1;
@@ -194,6 +197,9 @@ fn round(daemon: &Daemon, mode: Mode, tally: &mut Tally) {
     }
     tally.connections += 1;
     let over = daemon.connect();
+    if let Some(fds) = held_above {
+        until("a held client", || daemon.open_fds().len() > fds);
+    }
     if mode != Refuse && inside.len() == CAP {
         inside.remove(0).leave();
     }
@@ -222,16 +228,17 @@ fn hit(fault: &Fault, mode: Mode, injections: &[String]) {
         ["--listen", "127.0.0.1:0", "--max-connections", "2"].iter().chain(mode.options()).copied().collect();
     let mut daemon = sockcap(&options).run(PID_CAT).start();
     let mut tally = Tally::default();
-    round(&daemon, mode, &mut tally);
+    round(&daemon, mode, None, &mut tally);
     until("an idle daemon", || daemon.commands().is_empty());
     let (fds, ticks) = (daemon.open_fds(), daemon.cpu_ticks());
+    let held_above = fault.held_first.then_some(fds.len());
     let healthy = Tally { connections: 3, served: if mode == Refuse { 2 } else { 3 }, ..Tally::default() };
     assert_eq!(tally, Tally { busy: 3 - healthy.served, ..healthy });
 
     let tracer =
         Tracer::attach(daemon.pid(), fault.follow, injections).unwrap_or_else(|| panic!("cannot trace {what}"));
     for _ in 0..ROUNDS {
-        round(&daemon, mode, &mut tally);
+        round(&daemon, mode, held_above, &mut tally);
     }
     let hits = tracer.detach(fault.call) as u64;
     assert!(hits > 0, "it never failed, so this tests nothing: {what}");
@@ -242,7 +249,7 @@ fn hit(fault: &Fault, mode: Mode, injections: &[String]) {
     let used = daemon.cpu_ticks() - ticks;
     assert!(used < 50, "{used} ticks of processor time: {what}");
     let before = tally;
-    round(&daemon, mode, &mut tally);
+    round(&daemon, mode, held_above, &mut tally);
     assert_eq!(
         (tally.served - before.served, tally.busy - before.busy),
         (healthy.served, 3 - healthy.served),
@@ -422,8 +429,8 @@ fn ends_cannot_be_read() {
 fn the_poll_set_does_not_take_it() {
     let fault = Fault { call: "epoll_ctl", errors: &["ENOMEM", "ENOSPC"], ..Fault::default() };
     walk(&Fault { at: &[1, 2, 3, 4], modes: &[Refuse, Queue], ..fault });
-    // Whoever comes while a place is being given back need not be held, so that there may be few calls.
-    walk(&Fault { at: &[1, 2], modes: &[Hold], ..fault });
+    // Whoever comes while a place is being given back need not be held, and then there is no call.
+    walk(&Fault { at: &[1, 2], modes: &[Hold], held_first: true, ..fault });
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
