@@ -8,10 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::UnixStream;
 
-/// One `name=value` per line. `$$` is the command itself, which the shell looks at through its children.
+/// One `name=value` per line. `$$` is the command itself, which the shell looks at through its children; its descriptors not
+/// through a pipe, of which it may still hold both ends then.
 const PROBE: &str = r#"#!/bin/sh
 env | sed 's/^/env /'
-echo "fds=$(cd /proc/$$/fd && echo *)"
+printf fds=; (cd /proc/$$/fd && echo *)
 [ "$(readlink /proc/$$/fd/0)" = "$(readlink /proc/$$/fd/1)" ] && echo "stdio=one $(readlink /proc/$$/fd/0 | tr -d '0-9[]')"
 echo "flags=$(sed -n 's/^flags:[[:space:]]*//p' /proc/$$/fdinfo/0)"
 set -- $(cat /proc/$$/stat); [ "$1" = "$5" ] && echo group=own; [ "$1" = "$6" ] && echo session=own; echo "tty=$7"
