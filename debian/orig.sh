@@ -20,6 +20,11 @@ stamp=$(git log -1 --format=%ct "$commit")
 name=sockcap-$version
 tree=$dir/$name
 [ ! -e "$tree" ] || { echo "orig.sh: $tree is there already" >&2; exit 1; }
+for tool in cargo git xz; do
+    command -v "$tool" >/dev/null || { echo "orig.sh: $tool is not installed" >&2; exit 1; }
+done
+# Half a tree would only be in the way of the next try.
+trap 'rm -rf -- "$tree" "$dir/tree.tar"' EXIT
 
 git archive --format=tar --prefix="$name/" "$commit" >"$dir/tree.tar"
 tar -C "$dir" -xf "$dir/tree.tar"
@@ -56,3 +61,4 @@ rm needed
 
 tar --create --sort=name --mtime="@$stamp" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --format=gnu vendor |
     xz -T1 -6 >"$dir/sockcap_$version.orig-vendor.tar.xz"
+trap - EXIT
