@@ -6,6 +6,8 @@
 //! stderr and passes; where CI=true it fails instead, so that a lane cannot stop testing unnoticed. Only forky's tree may
 //! be missing there.
 
+mod common;
+
 mod system {
     pub mod client;
     pub mod journal;

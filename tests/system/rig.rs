@@ -3,6 +3,7 @@
 //! The tree is never written to (an overlay in memory takes the changes), the container lives in a cgroup of its own, and
 //! it is gone a moment after this process is, however that ended.
 
+use crate::common::binary;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -135,11 +136,7 @@ impl Rig {
             .args(["--resolv-conf=off", "--timezone=off"])
             .arg(format!("--machine={name}"))
             .arg(format!("--directory={}", tree.display()))
-            // SOCKCAP_BIN: another build of it (`tests/static.sh`).
-            .arg(format!(
-                "--bind-ro={}:/usr/bin/sockcap",
-                env::var("SOCKCAP_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sockcap").into())
-            ))
+            .arg(format!("--bind-ro={}:/usr/bin/sockcap", Path::new(&binary()).display()))
             .args(
                 shipped().iter().map(|u| format!("--bind-ro={}:/usr/lib/systemd/system/{u}", units.join(u).display())),
             )
