@@ -49,6 +49,8 @@ const REFUSALS_AT_ONCE: usize = 4;
 const SETTLED: Duration = Duration::from_millis(10);
 /// After so long without an event the pages of serving are given back, too; the next client pays a few page faults.
 const QUIET: Duration = Duration::from_secs(10);
+/// What epoll_wait(2) is asked for at most: its milliseconds are an int.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// Commands that there is room for from the start, if the limit is that high.
 const MOST_ROOM: u32 = 1 << 14;
 /// First and longest pause when accept or clone run out of something.
@@ -248,14 +250,15 @@ impl Daemon {
         self.notify.ready();
         self.settles = Some(Instant::now() + SETTLED);
         let mut events = [EpollEvent::empty(); EVENTS];
+        let mut now = Instant::now();
         loop {
-            let timeout = self.timeout(Instant::now());
+            let timeout = self.timeout(now);
             let ready = match self.epoll.wait(&mut events, timeout) {
                 Ok(ready) => ready,
                 Err(nix::Error::EINTR) => 0,
                 Err(error) => return Err(format!("cannot wait for events: {}", error.desc())),
             };
-            let now = Instant::now();
+            now = Instant::now();
             if ready > 0 && self.settled {
                 self.settles = Some(now + QUIET);
             }
@@ -273,7 +276,8 @@ impl Daemon {
             for event in events[..ready].iter().filter(|event| event.data() < KEY_LINGER) {
                 self.accept_some(now, event.data() as ListenerId);
             }
-            if self.is_finished() {
+            now = Instant::now();
+            if self.is_finished(now) {
                 break;
             }
         }
@@ -495,8 +499,9 @@ impl Daemon {
             None => EpollTimeout::NONE,
             // Rounded up: a wait that ends a little early would turn the loop for nothing.
             Some(at) => {
-                let ms = at.saturating_duration_since(now).as_micros().div_ceil(1000);
-                EpollTimeout::try_from(ms.min(3_600_000) as u64).unwrap_or(EpollTimeout::NONE)
+                let left = at.saturating_duration_since(now).min(LONGEST_WAIT);
+                let ms = left.as_secs() * 1000 + u64::from(left.subsec_nanos().div_ceil(1_000_000));
+                EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::NONE)
             }
         }
     }

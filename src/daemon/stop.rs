@@ -178,11 +178,10 @@ impl Daemon {
     }
 
     /// Whether nothing is left to wait for.
-    pub(super) fn is_finished(&mut self) -> bool {
+    pub(super) fn is_finished(&mut self, now: Instant) -> bool {
         if self.doors.iter().all(|door| door.broken) && self.stop.is_running() {
-            self.stop(Instant::now(), "the loss of all listeners");
+            self.stop(now, "the loss of all listeners");
         }
-        let now = Instant::now();
         match self.stop {
             Stop::Running => false,
             Stop::HandingOver { until } => self.lingering.is_empty() || until <= now,
