@@ -276,6 +276,7 @@ impl Daemon {
             for event in events[..ready].iter().filter(|event| event.data() < KEY_LINGER) {
                 self.accept_some(now, event.data() as ListenerId);
             }
+            self.tell_status(now);
             now = Instant::now();
             if self.is_finished(now) {
                 break;
@@ -438,6 +439,10 @@ impl Daemon {
         self.idle_timer(now);
         self.stop_timer(now);
         self.notify.watchdog(now);
+    }
+
+    /// Who has just come is in service by now, and not shown as waiting until the next status may be sent.
+    fn tell_status(&mut self, now: Instant) {
         if self.notify.status_is_due(now) {
             let status = self.status(now);
             self.notify.status(now, status);
