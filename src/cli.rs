@@ -13,7 +13,7 @@ use crate::reply::{Choice, LONGEST_FILE, Message, PRESETS};
 use crate::sys::plain;
 use crate::sys::spawn::Pass;
 use clap::builder::BoolishValueParser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use std::ffi::OsString;
@@ -228,6 +228,9 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Task::Print(error.to_string()));
         }
+        Err(error) if is_bare_word(&error) => {
+            return Err(format!("{}; the command comes after --", one_line(&error.to_string())));
+        }
         Err(error) => return Err(one_line(&error.to_string())),
     };
     let args = Args::from_arg_matches(&matches).map_err(|error| one_line(&error.to_string()))?;
@@ -258,6 +261,15 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     let check = args.check;
     let settings = Box::new(args.settings(places, limits));
     Ok(if check { Task::Check(settings) } else { Task::Run(settings) })
+}
+
+/// Whether a word that is no option stands before "--": a command, most likely.
+fn is_bare_word(error: &clap::Error) -> bool {
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) => word,
+        _ => return false,
+    };
+    error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-')
 }
 
 /// clap explains in paragraphs; the first says what is wrong, and for missing values the next lines name them.

@@ -110,6 +110,10 @@ fn no_command() {
     let line = with(&["--"]).no_command().output().mistake();
     assert!(line.starts_with("sockcap: no command was given"), "{line}");
     with(&[]).run(&[""]).output().mistake();
+    let line = with(&["/bin/cat"]).no_command().output().mistake();
+    assert_eq!(line, "sockcap: unexpected argument '/bin/cat' found; the command comes after --");
+    let line = with(&["--no-such-option"]).no_command().output().mistake();
+    assert_eq!(line, "sockcap: unexpected argument '--no-such-option' found");
 }
 
 #[test]
