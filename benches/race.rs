@@ -9,7 +9,7 @@
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use sockcap::sys::process::default_signal_actions;
-use sockcap::sys::spawn::{Image, Pass, Spawner};
+use sockcap::sys::spawn::{Image, Pass, Session, Spawner};
 use std::ffi::CString;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -75,6 +75,7 @@ fn limit(port: u16, command: &str) -> ! {
         environment: environment.collect(),
         entries: Vec::new(),
         pass: Pass::Stdio,
+        session: Session::Own,
         nofile: None,
     };
     let (mut spawner, _reports) = Spawner::new(image).expect("memory for stacks");

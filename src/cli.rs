@@ -11,11 +11,11 @@ use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
 use crate::reply::{Choice, LONGEST_FILE, Message, PRESETS};
 use crate::sys::plain;
-use crate::sys::spawn::Pass;
+use crate::sys::spawn::{Pass, Session};
 use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
@@ -56,8 +56,8 @@ pub struct Args {
     load_average: Option<f64>,
 
     /// What a connection over a limit gets: a refusal, or a place in the queue
-    #[arg(long, value_name = "WHAT", env = "SOCKCAP_WHEN_FULL", default_value = "refuse")]
-    when_full: Full,
+    #[arg(long, value_name = "WHAT", env = "SOCKCAP_WHEN_FULL", default_value = "refuse", value_parser = ["refuse", "wait"])]
+    when_full: String,
 
     /// With wait: refuse who has waited so long, counted from the end of the handshake; 0 is no limit
     #[arg(long, value_name = "DURATION", env = "SOCKCAP_MAX_WAIT", value_parser = duration)]
@@ -77,8 +77,12 @@ pub struct Args {
     busy_message: Message,
 
     /// How the command gets its connection: as descriptors 0 and 1, or as 3 with LISTEN_FDS=1
-    #[arg(long, value_name = "HOW", env = "SOCKCAP_PASS", default_value = "stdio")]
-    pass: How,
+    #[arg(long, value_name = "HOW", env = "SOCKCAP_PASS", default_value = "stdio", value_parser = ["stdio", "listen-fds"])]
+    pass: String,
+
+    /// The session of a command: its own, which costs more the more processors there are, or the daemon's
+    #[arg(long, value_name = "WHOSE", env = "SOCKCAP_SESSION", default_value = "own", value_parser = ["own", "shared"])]
+    session: String,
 
     /// Send SIGTERM to a command's process group after so long, and SIGKILL after --kill-grace; 0 is no limit
     #[arg(long, value_name = "DURATION", env = "SOCKCAP_TIME_LIMIT", value_parser = duration)]
@@ -105,12 +109,12 @@ pub struct Args {
     quiet: bool,
 
     /// Where log entries go; auto is the journal if stderr is connected to it
-    #[arg(long, value_name = "WHERE", env = "SOCKCAP_LOG_TARGET", default_value = "auto")]
-    log_target: Where,
+    #[arg(long, value_name = "WHERE", env = "SOCKCAP_LOG_TARGET", default_value = "auto", value_parser = ["auto", "journal", "stderr"])]
+    log_target: String,
 
     /// How much of a client's address is told; prefix is the first 24 bits of IPv4, 48 of IPv6, and no port
-    #[arg(long, value_name = "HOW", env = "SOCKCAP_LOG_PEER", default_value = "full")]
-    log_peer: Much,
+    #[arg(long, value_name = "HOW", env = "SOCKCAP_LOG_PEER", default_value = "full", value_parser = ["full", "prefix", "none"])]
+    log_peer: String,
 
     /// Read everything, print the settings that would hold, and exit with 0 or 2
     #[arg(long, env = "SOCKCAP_CHECK", value_parser = BoolishValueParser::new())]
@@ -129,32 +133,6 @@ const AFTER_HELP: &str = "\
 Each option is also read from the environment (SOCKCAP_MAX_CONNECTIONS=8); the command line wins.
 DURATION: 30s, 5min 20s, 500ms, or a bare number of seconds.
 Exit status: 0, 1 if the system failed us, 2 for a mistake in options or sockets.";
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Full {
-    Refuse,
-    Wait,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum How {
-    Stdio,
-    ListenFds,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Much {
-    Full,
-    Prefix,
-    None,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Where {
-    Auto,
-    Journal,
-    Stderr,
-}
 
 fn after_help() -> String {
     let presets: String = PRESETS.iter().map(|preset| format!("  {:<12} {}\n", preset.name, preset.about)).collect();
@@ -280,6 +258,7 @@ fn one_line(text: &str) -> String {
 }
 
 impl Args {
+    /// clap has judged the words: each is one of those listed with its option.
     fn settings(self, listen: Vec<(String, Place)>, max_per_listener: Vec<(Option<String>, u32)>) -> Settings {
         Settings {
             listen,
@@ -292,18 +271,13 @@ impl Args {
             max_connections: self.max_connections,
             max_per_listener,
             load_average: self.load_average,
-            when_full: match self.when_full {
-                Full::Refuse => WhenFull::Refuse,
-                Full::Wait => WhenFull::Wait,
-            },
+            when_full: if self.when_full == "wait" { WhenFull::Wait } else { WhenFull::Refuse },
             max_wait: self.max_wait.filter(|most| !most.is_zero()),
             max_waiting: self.max_waiting,
             busy_reply: self.busy_reply,
             busy_message: self.busy_message,
-            pass: match self.pass {
-                How::Stdio => Pass::Stdio,
-                How::ListenFds => Pass::ListenFds,
-            },
+            pass: if self.pass == "listen-fds" { Pass::ListenFds } else { Pass::Stdio },
+            session: if self.session == "shared" { Session::Shared } else { Session::Own },
             time_limit: self.time_limit.filter(|limit| !limit.is_zero()),
             idle_exit: self.idle_exit.filter(|idle| !idle.is_zero()),
             drain_timeout: self.drain_timeout,
@@ -313,15 +287,15 @@ impl Args {
                 (_, true) => Severity::Warning,
                 _ => Severity::Notice,
             },
-            log_target: match self.log_target {
-                Where::Auto => Target::Auto,
-                Where::Journal => Target::Journal,
-                Where::Stderr => Target::Stderr,
+            log_target: match self.log_target.as_str() {
+                "journal" => Target::Journal,
+                "stderr" => Target::Stderr,
+                _ => Target::Auto,
             },
-            log_peer: match self.log_peer {
-                Much::Full => LogPeer::Full,
-                Much::Prefix => LogPeer::Prefix,
-                Much::None => LogPeer::None,
+            log_peer: match self.log_peer.as_str() {
+                "prefix" => LogPeer::Prefix,
+                "none" => LogPeer::None,
+                _ => LogPeer::Full,
             },
             command: self.command,
         }

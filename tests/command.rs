@@ -90,12 +90,19 @@ fn stderr_is_the_daemons() {
 }
 
 #[test]
-fn a_session_of_its_own() {
-    let stat = output_of(&["/bin/cat", "/proc/self/stat"], |s| s);
-    let pid = stat.split(' ').next().expect("pid");
-    let rest: Vec<&str> = stat[stat.rfind(')').expect("name") + 2..].split(' ').collect();
-    assert_eq!(rest[2], pid, "process group: {stat}");
-    assert_eq!(rest[3], pid, "session: {stat}");
+fn a_group_of_its_own_and_a_session_of_its_own_unless_it_is_shared() {
+    // The daemon is in the test's.
+    let ours = nix::unistd::getsid(None).expect("getsid").to_string();
+    for (whose, is_own) in [(None, true), (Some("own"), true), (Some("shared"), false)] {
+        let stat = output_of(&["/bin/cat", "/proc/self/stat"], |s| match whose {
+            Some(whose) => s.env("SOCKCAP_SESSION", whose),
+            None => s,
+        });
+        let pid = stat.split(' ').next().expect("pid");
+        let rest: Vec<&str> = stat[stat.rfind(')').expect("name") + 2..].split(' ').collect();
+        assert_eq!(rest[2], pid, "process group: {stat}");
+        assert_eq!(rest[3], if is_own { pid } else { &ours }, "session, {whose:?}: {stat}");
+    }
 }
 
 /// However many descriptors the daemon allows itself, the command gets what sockcap was started with.

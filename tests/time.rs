@@ -77,9 +77,9 @@ fn a_command_is_told_at_its_limit_and_gives_its_slot_back() {
 /// A command that ignores SIGTERM is killed after the grace; so is a member of its group that does, when the command itself heeds it.
 #[test]
 fn the_whole_group_is_killed_after_the_grace() {
-    for (leader, is_heeded) in [("", false), ("exit 0", true)] {
+    for (leader, is_heeded, session) in [("", false, "own"), ("exit 0", true, "own"), ("exit 0", true, "shared")] {
         let words = pair(leader, "");
-        let mut daemon = limited(&[]).run(&words).start();
+        let mut daemon = limited(&["--session", session]).run(&words).start();
         let began = Instant::now();
         let mut client = daemon.connect();
         let [leader, member] = both(&mut client);

@@ -1,8 +1,8 @@
 //! Finding the commands of an earlier daemon: those that still run in our own cgroup.
 //!
-//! Each command leads a session of its own, which anybody may see (proc_pid_stat(5)), and carries [`MARK`] in its
-//! environment, which only its own user and root with CAP_SYS_PTRACE may read. So a command that has become another user is
-//! still counted, without being recognized. Its exit code is lost: PID 1 is its parent now.
+//! Each command leads a session of its own, or with `--session shared` a process group, which anybody may see (proc_pid_stat(5)),
+//! and carries [`MARK`] in its environment, which only its own user and root with CAP_SYS_PTRACE may read. So a command that has
+//! become another user is still counted, without being recognized. Its exit code is lost: PID 1 is its parent now.
 //!
 //! The other ways were a pidfd for each command in the manager's store, which costs a message to PID 1 and a descriptor
 //! for each connection, and asking the manager, which does not know which of a service's processes were given one.
@@ -11,6 +11,7 @@
 use super::environment::MARK;
 use crate::policy::source::Source;
 use crate::sys::process::pidfd;
+use crate::sys::spawn::Session;
 use nix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::io;
@@ -21,7 +22,7 @@ use std::time::Duration;
 /// A process in our cgroup that we did not start.
 #[derive(Debug)]
 pub struct Found {
-    /// Its number, which is its session's too if it is a command.
+    /// Its number, which is its process group's too if it is a command.
     pub pid: i32,
     /// Readable once it has ended.
     pub pidfd: OwnedFd,
@@ -43,6 +44,7 @@ pub struct Mark {
 }
 
 /// The kinds of process in a cgroup.
+#[derive(Debug, PartialEq)]
 enum Kind {
     Command(Option<Mark>),
     /// What a command has started.
@@ -71,9 +73,13 @@ pub fn own_cgroup() -> Option<PathBuf> {
 ///
 /// # Errors
 /// If the cgroup's processes cannot be listed.
-pub fn commands(cgroup: &std::path::Path, left: impl Fn(i32) -> Option<bool>) -> io::Result<Vec<Found>> {
+pub fn commands(
+    cgroup: &std::path::Path,
+    session: Session,
+    left: impl Fn(i32) -> Option<bool>,
+) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
-    for (process, kind) in processes(cgroup, |_| false)? {
+    for (process, kind) in processes(cgroup, session, |_| false)? {
         let (mark, looks_like_one) = match kind {
             Kind::Command(mark) => (mark, true),
             Kind::Descendant => (None, false),
@@ -90,10 +96,14 @@ pub fn commands(cgroup: &std::path::Path, left: impl Fn(i32) -> Option<bool>) ->
 /// # Errors
 /// If the cgroup's processes cannot be listed.
 pub fn strays(cgroup: &std::path::Path, known: impl Fn(i32) -> bool) -> io::Result<Vec<Found>> {
-    Ok(processes(cgroup, known)?.into_iter().map(|(process, _)| process).collect())
+    Ok(processes(cgroup, Session::Own, known)?.into_iter().map(|(process, _)| process).collect())
 }
 
-fn processes(cgroup: &std::path::Path, known: impl Fn(i32) -> bool) -> io::Result<Vec<(Found, Kind)>> {
+fn processes(
+    cgroup: &std::path::Path,
+    session: Session,
+    known: impl Fn(i32) -> bool,
+) -> io::Result<Vec<(Found, Kind)>> {
     let own = std::process::id() as i32;
     // The clock of `Stat::started`; not /proc/uptime, which ProcSubset=pid hides.
     let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from).as_secs_f64();
@@ -108,7 +118,8 @@ fn processes(cgroup: &std::path::Path, known: impl Fn(i32) -> bool) -> io::Resul
             Ok(Some(stat)) if stat.is_dead => continue,
             Ok(Some(stat)) => {
                 let age = Duration::from_secs_f64((uptime - stat.started).max(0.0));
-                (age, if stat.session == pid { command(pid) } else { Kind::Descendant })
+                let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                (age, stat.kind(pid, session, &environ))
             }
             // hidepid= of proc(5): all that is known is that it is there.
             _ => (Duration::ZERO, Kind::Command(None)),
@@ -118,16 +129,6 @@ fn processes(cgroup: &std::path::Path, known: impl Fn(i32) -> bool) -> io::Resul
         }
     }
     Ok(all)
-}
-
-/// A leader of a session. One whose mark names another process is a daemon that a command has started.
-fn command(pid: i32) -> Kind {
-    let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    match marked(&environ) {
-        Some((mark, leader)) if leader == pid => Kind::Command(Some(mark)),
-        Some(_) => Kind::Descendant,
-        None => Kind::Command(None),
-    }
 }
 
 /// The mark and the pid in it.
@@ -149,6 +150,7 @@ fn marked(environ: &[u8]) -> Option<(Mark, i32)> {
 #[derive(Debug, PartialEq)]
 struct Stat {
     is_dead: bool,
+    group: i32,
     session: i32,
     /// Seconds after the system's start.
     started: f64,
@@ -161,9 +163,21 @@ impl Stat {
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()?? as f64;
         Some(Stat {
             is_dead: matches!(*fields.first()?, "Z" | "X"),
+            group: fields.get(2)?.parse().ok()?,
             session: fields.get(3)?.parse().ok()?,
             started: fields.get(19)?.parse::<f64>().ok()? / ticks,
         })
+    }
+
+    /// What the process `pid` is where commands are in such a session. The mark decides if it can be read: a leader that it does not
+    /// name was started by a command, as a daemon or as a job of a shell. The daemon before us may have had the other setting.
+    fn kind(&self, pid: i32, session: Session, environ: &[u8]) -> Kind {
+        let is_leader = self.session == pid || (session == Session::Shared && self.group == pid);
+        match marked(environ) {
+            Some((mark, leader)) if leader == pid => Kind::Command(Some(mark)),
+            None if is_leader => Kind::Command(None),
+            _ => Kind::Descendant,
+        }
     }
 }
 
@@ -192,7 +206,24 @@ mod tests {
         assert!(!own.is_dead && own.started > 0.0);
         let text = format!("12 (a) Z (b) S 1 12 13 0 -1 {} 500 0", "0 ".repeat(13));
         let stat = Stat::parse(&text).unwrap();
-        assert_eq!((stat.is_dead, stat.session), (false, 13));
+        assert_eq!((stat.is_dead, stat.group, stat.session), (false, 12, 13));
         assert_eq!(Stat::parse("12 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_command_is_a_leader_whose_mark_does_not_name_another() {
+        let stat = |group, session| Stat { is_dead: false, group, session, started: 0.0 };
+        let mark = |pid: i32| format!("SOCKCAP_CONNECTION=3 web {pid}\0").into_bytes();
+        let marked = || Kind::Command(Some(Mark { id: 3, listener: "web".into(), source: Source::Unknown }));
+        for session in [Session::Own, Session::Shared] {
+            for (group, of) in [(7, 7), (7, 1), (6, 1)] {
+                assert_eq!(stat(group, of).kind(7, session, &mark(7)), marked());
+                assert_eq!(stat(group, of).kind(7, session, &mark(8)), Kind::Descendant);
+            }
+            assert_eq!(stat(7, 7).kind(7, session, b""), Kind::Command(None));
+            assert_eq!(stat(6, 1).kind(7, session, b""), Kind::Descendant);
+        }
+        assert_eq!(stat(7, 1).kind(7, Session::Own, b""), Kind::Descendant, "a job of somebody's shell");
+        assert_eq!(stat(7, 1).kind(7, Session::Shared, b""), Kind::Command(None));
     }
 }

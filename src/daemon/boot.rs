@@ -60,6 +60,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         arguments: template.fixed.clone(),
         environment: environment::cleaned(std::env::vars_os(), settings.pass),
         pass: settings.pass,
+        session: settings.session,
         nofile: raise_descriptor_limit(),
     };
     let hold = hold(&settings, listeners.len(), image.nofile);
@@ -182,6 +183,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     line("busy-reply", &settings.busy_reply);
     line("busy-message", &settings.busy_message);
     line("pass", &settings.pass);
+    line("session", &settings.session);
     for (name, span) in [("time-limit", settings.time_limit), ("idle-exit", settings.idle_exit)] {
         match span {
             Some(span) => line(name, &humantime::format_duration(span)),

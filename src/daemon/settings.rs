@@ -7,7 +7,7 @@ use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
 use crate::reply::{Choice, Message};
-use crate::sys::spawn::Pass;
+use crate::sys::spawn::{Pass, Session};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct Settings {
     pub busy_message: Message,
     /// `--pass`.
     pub pass: Pass,
+    /// `--session`.
+    pub session: Session,
     /// `--time-limit`; `None` is off.
     pub time_limit: Option<Duration>,
     /// `--idle-exit`; `None` is off.

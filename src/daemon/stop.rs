@@ -222,10 +222,9 @@ pub(super) fn signal_group(leader: i32, signal: Option<Signal>) -> bool {
     kill(Pid::from_raw(-leader), signal).is_ok()
 }
 
-/// Sends a signal to a command that is not reaped yet, and to its process group: each command leads a session and so a
-/// group of its own.
+/// Sends a signal to a command that is not reaped yet, and to its process group: each command leads one.
 pub(super) fn signal_command(pid: i32, signal: Signal) {
-    // A child that has not yet called setsid has no group, and what a command started may lead none: then it alone is meant.
+    // A child that has not yet made its group has none, and what a command started may lead none: then it alone is meant.
     if !signal_group(pid, Some(signal)) {
         let _ = kill(Pid::from_raw(pid), signal); // it ended just now: its exit is on the way
     }

@@ -55,6 +55,25 @@ impl std::fmt::Display for Pass {
     }
 }
 
+/// Whose session (setsid(2)) a command is in. It leads a process group of its own in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// Its own. For each the kernel makes a scheduling group with a part for every processor that the machine may have, and
+    /// frees it at the end (sched_autogroup_create_attach, Linux 2.6.38).
+    Own,
+    /// The daemon's.
+    Shared,
+}
+
+impl std::fmt::Display for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Session::Own => "own",
+            Session::Shared => "shared",
+        })
+    }
+}
+
 /// What is the same for every connection.
 #[derive(Debug)]
 pub struct Image {
@@ -68,6 +87,8 @@ pub struct Image {
     pub entries: Vec<CString>,
     /// Where the connection goes.
     pub pass: Pass,
+    /// Its session.
+    pub session: Session,
     /// RLIMIT_NOFILE (soft, hard) to give back to the command, if the daemon raised its own.
     pub nofile: Option<(u64, u64)>,
 }
@@ -92,6 +113,7 @@ struct Slot {
     connection: c_int,
     report: c_int,
     pass: Pass,
+    session: Session,
     nofile: Option<libc::rlimit64>,
     bytes: Vec<u8>,
     bytes_start: *mut u8,
@@ -197,6 +219,7 @@ impl Spawner {
             connection: -1,
             report: self.report.as_raw_fd(),
             pass: self.image.pass,
+            session: self.image.session,
             nofile: self.image.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
             bytes: Vec::with_capacity(512),
             bytes_start: ptr::null_mut(),
@@ -374,8 +397,14 @@ unsafe extern "C" fn child(slot: *mut c_void) -> ! {
 unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
     // SAFETY: see `child`; every pointer given to the kernel is into the slot, the image or this stack.
     unsafe {
-        // A child leads no group yet, so this cannot fail; the session's number is its leader's pid.
-        let pid = raw::call(libc::SYS_setsid, [0; 5]);
+        // A child leads neither yet, so these cannot fail; a session's number is its leader's pid.
+        let pid = match (*slot).session {
+            Session::Own => raw::call(libc::SYS_setsid, [0; 5]),
+            Session::Shared => {
+                raw::call(libc::SYS_setpgid, [0; 5]);
+                raw::call(libc::SYS_getpid, [0; 5])
+            }
+        };
         let places: &[usize] = &(*slot).own_pid;
         for at in places {
             write_decimal((*slot).bytes_start.add(*at), pid as u32);

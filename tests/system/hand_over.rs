@@ -327,8 +327,8 @@ pub fn each_listener_keeps_its_own_count(rig: &Rig) {
 
 /// N-1, N and N+1 after a crash: real rsync, one that has become another user and one that has not yet.
 pub fn the_cap_is_exact_after_a_crash(rig: &Rig) {
-    for signal in ["KILL", "ABRT"] {
-        rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=2\nRestartSec=50ms");
+    for (signal, session) in [("KILL", "own"), ("ABRT", "own"), ("KILL", "shared")] {
+        rig.edit(&format!("Environment=SOCKCAP_MAX_CONNECTIONS=2 SOCKCAP_SESSION={session}\nRestartSec=50ms"));
         let transfer = Transfer::begin(rig);
         let bare = Client::served(rig);
         rig.until_status("2/2 active, 0 waiting");
