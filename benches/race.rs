@@ -8,6 +8,7 @@
 //! and no look at anything. What lies between it and sockcap is the price of everything else that sockcap does.
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
+use sockcap::child::environment::cleaned;
 use sockcap::sys::process::default_signal_actions;
 use sockcap::sys::spawn::{Image, Pass, Session, Spawner};
 use std::ffi::CString;
@@ -68,11 +69,10 @@ fn limit(port: u16, command: &str) -> ! {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port that was free a moment ago");
     sockcap::sys::socket::listen(listener.as_fd(), BACKLOG).expect("listen");
     let program = CString::new(command).expect("no NUL in an argument");
-    let environment = std::env::vars().map(|(name, value)| CString::new(format!("{name}={value}")).expect("no NUL"));
     let image = Image {
         arguments: vec![program.clone()],
         program,
-        environment: environment.collect(),
+        environment: cleaned(std::env::vars_os(), Pass::Stdio),
         entries: Vec::new(),
         pass: Pass::Stdio,
         session: Session::Own,

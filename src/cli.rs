@@ -206,10 +206,10 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Task::Print(error.to_string()));
         }
-        Err(error) if is_bare_word(&error) => {
-            return Err(format!("{}; the command comes after --", one_line(&error.to_string())));
+        Err(error) => {
+            let hint = if is_bare_word(&error) { "; the command comes after --" } else { "" };
+            return Err(one_line(&error.to_string()) + hint);
         }
-        Err(error) => return Err(one_line(&error.to_string())),
     };
     let args = Args::from_arg_matches(&matches).map_err(|error| one_line(&error.to_string()))?;
     let all = |id: &str, given: &[String]| -> Vec<String> {
@@ -243,11 +243,9 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
 
 /// Whether a word that is no option stands before "--": a command, most likely.
 fn is_bare_word(error: &clap::Error) -> bool {
-    let word = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(word)) => word,
-        _ => return false,
-    };
-    error.kind() == ErrorKind::UnknownArgument && !word.starts_with('-')
+    let word = error.get(ContextKind::InvalidArg);
+    error.kind() == ErrorKind::UnknownArgument
+        && matches!(word, Some(ContextValue::String(word)) if !word.starts_with('-'))
 }
 
 /// clap explains in paragraphs; the first says what is wrong, and for missing values the next lines name them.

@@ -78,8 +78,13 @@ pub fn commands(
     session: Session,
     left: impl Fn(i32) -> Option<bool>,
 ) -> io::Result<Vec<Found>> {
+    let kind = |pid, stat: Option<&Stat>| match stat {
+        Some(stat) => stat.kind(pid, session, &fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()),
+        // hidepid= of proc(5): all that is known is that it is there.
+        None => Kind::Command(None),
+    };
     let mut found = Vec::new();
-    for (process, kind) in processes(cgroup, session, |_| false)? {
+    for (process, kind) in processes(cgroup, |_| false, kind)? {
         let (mark, looks_like_one) = match kind {
             Kind::Command(mark) => (mark, true),
             Kind::Descendant => (None, false),
@@ -96,14 +101,15 @@ pub fn commands(
 /// # Errors
 /// If the cgroup's processes cannot be listed.
 pub fn strays(cgroup: &std::path::Path, known: impl Fn(i32) -> bool) -> io::Result<Vec<Found>> {
-    Ok(processes(cgroup, Session::Own, known)?.into_iter().map(|(process, _)| process).collect())
+    Ok(processes(cgroup, known, |_, _| ())?.into_iter().map(|(process, ())| process).collect())
 }
 
-fn processes(
+/// Each with what `look` sees in it, which gets its number and its stat, where that can be read.
+fn processes<T>(
     cgroup: &std::path::Path,
-    session: Session,
     known: impl Fn(i32) -> bool,
-) -> io::Result<Vec<(Found, Kind)>> {
+    look: impl Fn(i32, Option<&Stat>) -> T,
+) -> io::Result<Vec<(Found, T)>> {
     let own = std::process::id() as i32;
     // The clock of `Stat::started`; not /proc/uptime, which ProcSubset=pid hides.
     let uptime = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from).as_secs_f64();
@@ -113,19 +119,14 @@ fn processes(
     for pid in list.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0 && *pid != own && !known(*pid)) {
         // Taken before anything is read of it: what is read is of this process if it lives afterwards.
         let Ok(pidfd) = pidfd(pid) else { continue };
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
-        let (age, kind) = match stat.as_deref().map(Stat::parse) {
-            Ok(Some(stat)) if stat.is_dead => continue,
-            Ok(Some(stat)) => {
-                let age = Duration::from_secs_f64((uptime - stat.started).max(0.0));
-                let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-                (age, stat.kind(pid, session, &environ))
-            }
-            // hidepid= of proc(5): all that is known is that it is there.
-            _ => (Duration::ZERO, Kind::Command(None)),
-        };
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|text| Stat::parse(&text));
+        if stat.as_ref().is_some_and(|stat| stat.is_dead) {
+            continue;
+        }
+        let age = stat.as_ref().map_or(0.0, |stat| (uptime - stat.started).max(0.0));
+        let seen = look(pid, stat.as_ref());
         if !crate::sys::process::has_ended(&pidfd) {
-            all.push((Found { pid, pidfd, age, mark: None }, kind));
+            all.push((Found { pid, pidfd, age: Duration::from_secs_f64(age), mark: None }, seen));
         }
     }
     Ok(all)

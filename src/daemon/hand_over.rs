@@ -132,15 +132,15 @@ impl Daemon {
             (self.next_id, self.next_ticket, self.counters) = (past.next_id, past.next_ticket, past.counters);
         }
         let is_command = |pid| past.as_ref().map(|past| past.commands.contains_key(&pid));
-        let found =
-            match self.cgroup.as_deref().map(|cgroup| living::commands(cgroup, self.settings.session, is_command)) {
-                None => Vec::new(),
-                Some(Ok(found)) => found,
-                Some(Err(error)) => {
-                    self.log.tell(Event::NotFound { error: crate::sys::plain(&error) });
-                    Vec::new()
-                }
-            };
+        let session = self.settings.session;
+        let found = match self.cgroup.as_deref().map(|cgroup| living::commands(cgroup, session, is_command)) {
+            None => Vec::new(),
+            Some(Ok(found)) => found,
+            Some(Err(error)) => {
+                self.log.tell(Event::NotFound { error: crate::sys::plain(&error) });
+                Vec::new()
+            }
+        };
         let (running, waiting) = (found.len(), held.len());
         if let Some(past) = &past {
             // They ended, or left, while there was no daemon to see it; the manager closes a connection whose client has left.
