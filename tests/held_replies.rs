@@ -399,6 +399,8 @@ fn a_crowd_makes_room_oldest_first() {
             echoes(&mut holder);
         }
     }
+    // The last one's end is sent before the oldest makes room for it.
+    until("room for the last one", || daemon.open_fds().len() - before <= MOST);
     // It is stopped, so that its patience cannot run out while we look.
     daemon.signal(Signal::SIGSTOP);
     let stat = format!("/proc/{}/stat", daemon.pid());
