@@ -17,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const CAP: usize = 2;
+/// A call that is made once in a round fails in the third at the latest: that of the last may come after its client's end.
 const ROUNDS: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -428,7 +429,7 @@ fn ends_cannot_be_read() {
 #[test]
 fn the_poll_set_does_not_take_it() {
     let fault = Fault { call: "epoll_ctl", errors: &["ENOMEM", "ENOSPC"], ..Fault::default() };
-    walk(&Fault { at: &[1, 2, 3, 4], modes: &[Refuse, Queue], ..fault });
+    walk(&Fault { at: &[1, 2, 3], modes: &[Refuse, Queue], ..fault });
     // Whoever comes while a place is being given back need not be held, and then there is no call.
     walk(&Fault { at: &[1, 2], modes: &[Hold], held_first: true, ..fault });
 }
@@ -438,7 +439,7 @@ fn the_poll_set_does_not_take_it() {
 
 #[test]
 fn the_reply_has_to_wait() {
-    walk(&Fault { call: "sendto", errors: &["EAGAIN", "EINTR"], at: &[1, 2, 4], modes: &[Refuse], ..Fault::default() });
+    walk(&Fault { call: "sendto", errors: &["EAGAIN", "EINTR"], at: &[1, 2, 3], modes: &[Refuse], ..Fault::default() });
 }
 
 #[test]
@@ -446,7 +447,7 @@ fn the_reply_cannot_be_sent() {
     walk(&Fault {
         call: "sendto",
         errors: &["EPIPE", "ENOBUFS"],
-        at: &[1, 2, 4],
+        at: &[1, 2, 3],
         modes: &[Refuse],
         closed: Closed::Refused,
         ..Fault::default()
@@ -455,7 +456,7 @@ fn the_reply_cannot_be_sent() {
 
 #[test]
 fn the_reply_cannot_be_ended_in_order() {
-    walk(&Fault { call: "shutdown", errors: &["ENOTCONN"], at: &[1, 2, 4], modes: &[Refuse], ..Fault::default() });
+    walk(&Fault { call: "shutdown", errors: &["ENOTCONN"], at: &[1, 2, 3], modes: &[Refuse], ..Fault::default() });
 }
 
 /// Not even reading what a refused client sends.
@@ -464,7 +465,7 @@ fn the_lingering_cannot_be_read() {
     walk(&Fault {
         call: "recvfrom",
         errors: &["EAGAIN", "ECONNRESET"],
-        at: &[1, 2, 4],
+        at: &[1, 2, 3],
         modes: &[Refuse],
         ..Fault::default()
     });
@@ -488,12 +489,13 @@ fn a_lasting_fault_is_no_reason_to_spin() {
         let options: Vec<&str> =
             ["--listen", "127.0.0.1:0", "--max-connections", "1"].iter().chain(mode.options()).copied().collect();
         let mut daemon = sockcap(&options).run(PID_CAT).start();
+        let fds = daemon.open_fds().len();
         let first = Session::open(daemon.addr(0));
+        until("the first one's connection is its command's alone", || daemon.open_fds().len() == fds);
         let next = (mode != Refuse).then(|| daemon.connect());
         if mode == Hold {
             // Held, and not only in the kernel's queue, when the fault begins.
-            let fds = daemon.open_fds().len();
-            until("the second is held", || daemon.open_fds().len() >= fds);
+            until("the second is held", || daemon.open_fds().len() > fds);
         }
         let tracer = Tracer::attach(daemon.pid(), false, &[format!("{call}:error={error}:when=1+")]).expect("strace");
         let since = Instant::now();
