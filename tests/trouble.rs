@@ -5,7 +5,6 @@ mod common;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::*;
@@ -160,12 +159,7 @@ fn out_of_descriptors() {
 /// No new process allowed: the client is told, the slot is given back, and it heals.
 #[test]
 fn out_of_processes() {
-    // a user of its own: the limit counts all of a user's processes, and does not bind root
-    let user = ["setpriv", "--reuid=61873", "--regid=61873", "--clear-groups"];
-    let usable = Command::new(user[0]).args(&user[1..]).arg(binary()).arg("--help").output();
-    if !usable.is_ok_and(|o| o.status.success()) {
-        return skip("out_of_processes", "cannot run sockcap as another user");
-    }
+    let Some(user) = another_user("out_of_processes") else { return };
     let mut daemon = sockcap(&["--listen", "127.0.0.1:0", "--max-connections", "1"]).wrap(&user).run(PID_CAT).start();
     Session::open(daemon.addr(0)).leave();
     let mut refused = 0;

@@ -76,13 +76,6 @@ fn longest(daemon: &mut Daemon) -> f64 {
     last.strip_suffix(" s").expect("seconds").parse().expect("a number")
 }
 
-/// As another user, whose processes can be limited; `None` where that cannot be done.
-fn user() -> Option<[&'static str; 4]> {
-    let user = ["setpriv", "--reuid=61874", "--regid=61874", "--clear-groups"];
-    let done = Command::new(user[0]).args(&user[1..]).arg(binary()).arg("--help").output();
-    done.is_ok_and(|o| o.status.success()).then_some(user)
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // how many
 
@@ -708,9 +701,7 @@ fn a_stop_tells_who_is_held() {
 /// No new process allowed: everybody waits, and is served in order when there is one again. Nobody is told anything.
 #[test]
 fn without_processes_everybody_waits() {
-    let Some(user) = user() else {
-        return skip("without_processes_everybody_waits", "cannot run sockcap as another user");
-    };
+    let Some(user) = another_user("without_processes_everybody_waits") else { return };
     for options in [&[][..], &["--max-waiting", "10"], &["--max-wait", "1h"]] {
         let queue = tcp_listener("127.0.0.1:0", 64);
         let to = queue.local_addr().expect("address");
@@ -742,9 +733,7 @@ fn without_processes_everybody_waits() {
 /// The same with one at a time, where the order is exact; some of them leave, one's time is over, and a stop tells the rest.
 #[test]
 fn without_processes_the_queue_is_as_ever() {
-    let Some(user) = user() else {
-        return skip("without_processes_the_queue_is_as_ever", "cannot run sockcap as another user");
-    };
+    let Some(user) = another_user("without_processes_the_queue_is_as_ever") else { return };
     let (start, queue) = one_at_a_time(&["--max-wait", "1h"]);
     let mut daemon = start.wrap(&user).start();
     prlimit(&user, daemon.pid(), "--nproc=1:");
@@ -774,9 +763,7 @@ fn without_processes_the_queue_is_as_ever() {
 /// Room and time are bounded while no process can be started, too, for each of them and not only for the first.
 #[test]
 fn without_processes_room_and_time_end_as_ever() {
-    let Some(user) = user() else {
-        return skip("without_processes_room_and_time_end_as_ever", "cannot run sockcap as another user");
-    };
+    let Some(user) = another_user("without_processes_room_and_time_end_as_ever") else { return };
     let most = Duration::from_millis(700);
     let (start, _) = one_at_a_time(&["--max-wait", "700ms", "--max-waiting", "4"]);
     let mut daemon = start.wrap(&user).start();

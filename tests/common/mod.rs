@@ -807,6 +807,18 @@ impl Notify {
     }
 }
 
+/// Words that make the rest of a command line run as a user of the tests' own: RLIMIT_NPROC counts all of a user's processes,
+/// and does not bind root. `None`, and said so, where that cannot be done.
+pub fn another_user(what: &str) -> Option<[&'static str; 4]> {
+    let user = ["setpriv", "--reuid=61874", "--regid=61874", "--clear-groups"];
+    let done = Command::new(user[0]).args(&user[1..]).arg(binary()).arg("--help").output();
+    if !done.is_ok_and(|o| o.status.success()) {
+        skip(what, "cannot run sockcap as another user");
+        return None;
+    }
+    Some(user)
+}
+
 /// Changes a limit of a running process from outside, as an administrator would. Values as prlimit(1) takes them.
 /// Done as `user`, whose process it is, since root in a container may lack CAP_SYS_RESOURCE.
 pub fn prlimit(user: &[&str], pid: Pid, limit: &str) {
