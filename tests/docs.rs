@@ -166,7 +166,7 @@ fn with_gaps(source: &str) -> String {
 fn troubleshooting_quotes_what_is_said() {
     let readme = read("README.md");
     let section = readme.split("\n## Troubleshooting\n").nth(1).unwrap().split("\n## ").next().unwrap();
-    let said = with_gaps(&read("src/observe/event.rs"));
+    let said = with_gaps(&read("src/observe/words.rs"));
     let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
     assert!(rows.len() > 10);
     for row in rows {

@@ -8,7 +8,7 @@ use crate::child::template::Template;
 use crate::child::{environment, program};
 use crate::listen::linger;
 use crate::listen::{Listener, Shown, adopt, open};
-use crate::observe::event::limit;
+use crate::observe::words::limit;
 use crate::policy::gate::{Hold, WhenFull};
 use crate::policy::limit::Rules;
 use crate::sys::spawn::Image;

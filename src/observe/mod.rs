@@ -1,4 +1,4 @@
-//! What is told: the journal, stderr, and systemd's manager. Each event is worded once, in `event`.
+//! What is told: the journal, stderr, and systemd's manager. Each event is worded once, in `words`.
 #![forbid(unsafe_code)]
 
 pub mod event;
@@ -6,3 +6,4 @@ pub mod log;
 pub mod notify;
 pub mod peer;
 pub mod spanless;
+pub mod words;

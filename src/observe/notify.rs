@@ -36,7 +36,7 @@ pub struct Status {
 impl Status {
     fn text(&self) -> String {
         let Status { active, max, waiting, longest, refused, stopping } = *self;
-        let max = super::event::limit(max);
+        let max = super::words::limit(max);
         let longest = longest.map_or(String::new(), |seconds| format!(" (longest {seconds} s)"));
         match stopping {
             None => format!("{active}/{max} active, {waiting} waiting{longest}, {refused} refused"),
