@@ -17,7 +17,7 @@ need strace strace
 need systemd-nspawn systemd-container
 need systemd-analyze systemd
 need mmdebstrap mmdebstrap
-# The clients of tests/clients.rs. None of these packages starts a daemon, and their names are those of Debian 12 and 13.
+# The clients of tests/serve/clients.rs. None of these packages starts a daemon, and their names are those of Debian 12 and 13.
 need curl curl
 need git git
 need ii ii

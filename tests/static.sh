@@ -64,8 +64,7 @@ if readelf --program-headers --dynamic "$built" | grep -E 'INTERP|NEEDED'; then
     echo "static.sh: $built is not static" >&2
     exit 1
 fi
-SOCKCAP_BIN=$built cargo test --locked --quiet --test command --test faults --test held_replies --test refusal --test sockets \
-    --test syscalls --test trouble --test usage --test waiting
+SOCKCAP_BIN=$built cargo test --locked --quiet --test kernel --test limits --test serve --test trouble
 echo "static.sh: $("$built" --version), static, $(stat -c %s "$built") bytes, sha256 $(sha256sum "$built" | cut -d ' ' -f 1)"
 if [ $# -gt 0 ]; then
     mkdir -p "$1"

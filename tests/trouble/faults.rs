@@ -4,9 +4,7 @@
 //! slot, a descriptor or a count, and no other client notices. close(2) is left out: a call that strace lets fail is
 //! not made at all, so the descriptor would stay open, which no real close does.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -1,7 +1,5 @@
 //! Every way a listening socket comes to sockcap: passed by a service manager or opened by itself, and what it will not take.
 
-mod common;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream, UdpSocket};
@@ -10,7 +8,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixDatagram, UnixListener, UnixStream};
 
-use common::*;
+use crate::common::*;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, UnixAddr, VsockAddr};
 
 /// Says through which listener and from where it was called, then ends.

@@ -1,8 +1,6 @@
 //! A refusal takes a bounded time, a bounded number of descriptors and nobody else's turn, and ends with the whole reply:
 //! also where the client has to speak first and does not, where it hardly reads, and where the reply is a long file.
 
-mod common;
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};

@@ -4,15 +4,13 @@
 //! one slot is taken. They run with an empty home and nothing but loopback. A client that is not installed is a named
 //! skip, and a failure where CI=true, so that a lane cannot stop testing unnoticed.
 
-mod common;
-
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::{env, fs, thread};
 
-use common::*;
+use crate::common::*;
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
 

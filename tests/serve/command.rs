@@ -1,7 +1,5 @@
 //! What the command finds when it starts: a clean process, a connection, and the words that describe it.
 
-mod common;
-
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
@@ -9,7 +7,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use common::*;
+use crate::common::*;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 /// Runs a command for one client of a daemon that `prepare` may spoil, and returns what the command wrote.

@@ -1,7 +1,5 @@
 //! Who waits: served in the order of coming, told when the time or the room is over, and never forgotten or counted twice.
 
-mod common;
-
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
@@ -9,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 

@@ -1,13 +1,11 @@
 //! When something runs out, stops or comes all at once: no spin, no flood, no lost client, no lost count.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;

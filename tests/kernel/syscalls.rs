@@ -2,9 +2,7 @@
 //!
 //! Counted by strace over 1,000 connections of which each is over before the next begins: the case in which nothing can be shared.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;

@@ -3,15 +3,13 @@
 //! The six kinds of client are those under which other servers were found to lose their message; the control at the
 //! end shows that they still do when a server closes plainly, so that this suite can fail.
 
-mod common;
-
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use nix::poll::PollFlags;
 
 /// How many clients of one kind come at once.

@@ -3,11 +3,9 @@
 //!
 //! Takes minutes and both processors, so it runs only when asked for; `SOCKCAP_SOAK=30000` makes it smaller:
 //!
-//!     cargo test --release --test soak -- --ignored --nocapture --test-threads=1
+//!     cargo test --release --test trouble soak -- --ignored --nocapture --test-threads=1
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::fs;
 use std::io::Read;
 use std::net::SocketAddr;

@@ -1,13 +1,11 @@
 //! What the design takes from the kernel on trust: if one of these fails, the design is wrong on that kernel, not the code.
 
-mod common;
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use common::*;
+use crate::common::*;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
 

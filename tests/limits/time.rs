@@ -1,13 +1,11 @@
 //! What ends by the clock and by signals: a command's time, a stop without systemd, an idle daemon. Where systemd starts the daemon
 //! again, the test does, and keeps the listening socket meanwhile.
 
-mod common;
-
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::signal::{Signal, kill};
@@ -273,7 +271,7 @@ fn nobody_is_lost_between_an_idle_daemon_and_the_next() {
     assert!(starts > done / 20 && starts < done, "{starts} starts in {done} rounds");
 }
 
-/// By hand: `cargo test --release --test time -- --ignored --nocapture`.
+/// By hand: `cargo test --release --test limits time -- --ignored --nocapture`.
 #[test]
 #[ignore = "minutes; the one above is the same in short"]
 fn nobody_is_lost_in_ten_thousand_rounds() {

@@ -1,10 +1,8 @@
 //! What the words of the command line and the environment mean, and what a mistake in them looks like: one line, exit 2.
 
-mod common;
-
 use std::fs;
 
-use common::*;
+use crate::common::*;
 
 /// Complete but for what a test adds.
 fn with(args: &[&str]) -> Start {

@@ -1,0 +1,150 @@
+//! Surroundings: files, load, a service manager, other users.
+
+use super::*;
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+/// A directory that goes with the test.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new() -> TempDir {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("sockcap-{}-{n}", std::process::id()));
+        fs::create_dir(&path).expect("temporary directory");
+        TempDir(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn join(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("a plain path").to_owned()
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A load average of our choice for one daemon: a file over /proc/loadavg in a mount namespace of its own.
+pub struct Load(TempDir);
+
+impl Load {
+    pub fn new(load: f32) -> Load {
+        let it = Load(TempDir::new());
+        fs::write(it.path(), Load::text(load)).expect("write");
+        it
+    }
+
+    fn path(&self) -> String {
+        self.0.join("loadavg")
+    }
+
+    fn text(load: f32) -> String {
+        format!("{load:.2} {load:.2} {load:.2} 1/100 12345\n")
+    }
+
+    /// In one write of the same length, so that nobody reads half of it.
+    pub fn set(&self, load: f32) {
+        let mut file = fs::OpenOptions::new().write(true).open(self.path()).expect("open");
+        file.write_all(Load::text(load).as_bytes()).expect("write");
+    }
+
+    /// At most four at once, and a second only while the load is below 2.
+    pub fn start(&self, options: &[&str]) -> Daemon {
+        let args = [&["--listen", "127.0.0.1:0", "--processes", "4", "--load-average", "2"], options].concat();
+        sockcap(&args)
+            .wrap(&["unshare", "-m", "sh", "-c", "mount --bind \"$0\" /proc/loadavg && exec \"$@\"", &self.path()])
+            .run(PID_CAT)
+            .start()
+    }
+}
+
+/// A service manager's end of NOTIFY_SOCKET.
+pub struct Notify {
+    socket: UnixDatagram,
+    dir: TempDir,
+    seen: Vec<String>,
+}
+
+impl Notify {
+    pub fn new() -> Notify {
+        let dir = TempDir::new();
+        let socket = UnixDatagram::bind(dir.join("notify")).expect("bind");
+        Notify { socket, dir, seen: Vec::new() }
+    }
+
+    pub fn path(&self) -> String {
+        self.dir.join("notify")
+    }
+
+    /// Waits for the next `NAME=VALUE` that fits.
+    #[track_caller]
+    pub fn wait_for(&mut self, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + FUSE;
+        loop {
+            match self.next(end.saturating_duration_since(Instant::now())) {
+                Some(message) => {
+                    if let Some(found) = message.lines().find(|l| fits(l)) {
+                        return found.to_owned();
+                    }
+                }
+                None => panic!("no message for '{what}'; there came: {:#?}", self.seen),
+            }
+        }
+    }
+
+    /// Waits for exactly this.
+    #[track_caller]
+    pub fn wait(&mut self, message: &str) {
+        self.wait_for(message, |m| m == message);
+    }
+
+    /// The next datagram, if one comes in time.
+    pub fn next(&mut self, within: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(within.max(Duration::from_millis(1)))).expect("timeout");
+        let mut buffer = [0; 4096];
+        let n = loop {
+            match self.socket.recv(&mut buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                got => break got.ok()?,
+            }
+        };
+        let message = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        self.seen.push(message.clone());
+        Some(message)
+    }
+}
+
+/// Words that make the rest of a command line run as a user of the tests' own: RLIMIT_NPROC counts all of a user's processes,
+/// and does not bind root. `None`, and said so, where that cannot be done.
+pub fn another_user(what: &str) -> Option<[&'static str; 4]> {
+    let user = ["setpriv", "--reuid=61874", "--regid=61874", "--clear-groups"];
+    let done = Command::new(user[0]).args(&user[1..]).arg(binary()).arg("--help").output();
+    if !done.is_ok_and(|o| o.status.success()) {
+        skip(what, "cannot run sockcap as another user");
+        return None;
+    }
+    Some(user)
+}
+
+/// Changes a limit of a running process from outside, as an administrator would. Values as prlimit(1) takes them.
+/// Done as `user`, whose process it is, since root in a container may lack CAP_SYS_RESOURCE.
+pub fn prlimit(user: &[&str], pid: Pid, limit: &str) {
+    let pid = format!("--pid={pid}");
+    let words: Vec<&str> = user.iter().copied().chain(["prlimit", &pid, limit]).collect();
+    let done = Command::new(words[0]).args(&words[1..]).status().expect("prlimit");
+    assert!(done.success(), "prlimit {limit}: {done}");
+}

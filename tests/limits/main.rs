@@ -1,0 +1,7 @@
+//! Who waits, for how long and in which order; what ends by the clock.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod time;
+mod waiting;

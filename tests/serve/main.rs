@@ -1,0 +1,11 @@
+//! Serving and refusing: what comes in, what a command finds, what may be typed, and what a refused client is told.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod clients;
+mod command;
+mod held_replies;
+mod refusal;
+mod sockets;
+mod usage;

@@ -1,0 +1,8 @@
+//! Exhaustion, crashes, failing system calls, and a million connections.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod exhaustion;
+mod faults;
+mod soak;
