@@ -9,8 +9,8 @@
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use sockcap::child::environment::cleaned;
+use sockcap::sys::launch::{Image, Pass, Session, Spawner};
 use sockcap::sys::process::default_signal_actions;
-use sockcap::sys::spawn::{Image, Pass, Session, Spawner};
 use std::ffi::CString;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -7,8 +7,8 @@
 
 use super::Facts;
 use crate::policy::limit::ListenerId;
+use crate::sys::launch::{Pass, Words};
 use crate::sys::socket::Address;
-use crate::sys::spawn::{Pass, Words};
 use std::ffi::{CString, OsString};
 use std::io::Write;
 use std::net::IpAddr;
@@ -69,7 +69,7 @@ pub fn cleaned(vars: impl Iterator<Item = (OsString, OsString)>, pass: Pass) -> 
 /// Entries that are the same for all connections of a kind, or of a listener; made once.
 #[derive(Debug)]
 pub struct Entries {
-    /// All of them, for `sys::spawn::Image`.
+    /// All of them, for `sys::launch::Image`.
     pub all: Vec<CString>,
     pass: Pass,
     /// By listener: where its own `TCPLOCALIP` and `TCPLOCALPORT` are, unless each connection has others.

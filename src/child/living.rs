@@ -10,8 +10,8 @@
 
 use super::environment::MARK;
 use crate::policy::source::Source;
+use crate::sys::launch::Session;
 use crate::sys::process::pidfd;
-use crate::sys::spawn::Session;
 use nix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::io;

@@ -1,8 +1,8 @@
 //! Finding the program once, at start, so that a command that is not there is refused then.
 #![forbid(unsafe_code)]
 
+use crate::sys::exec::executable;
 use crate::sys::plain;
-use crate::sys::spawn::executable;
 use std::env;
 use std::ffi::{CString, OsStr};
 use std::io;

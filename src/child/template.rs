@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::Facts;
+use crate::sys::launch::Words;
 use crate::sys::socket::Address;
-use crate::sys::spawn::Words;
 use std::ffi::CString;
 use std::io::Write;
 
@@ -51,7 +51,7 @@ enum Argument {
 #[derive(Debug)]
 pub struct Template {
     arguments: Vec<Argument>,
-    /// Arguments without a placeholder, for `sys::spawn::Image`.
+    /// Arguments without a placeholder, for `sys::launch::Image`.
     pub fixed: Vec<CString>,
 }
 

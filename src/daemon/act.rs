@@ -12,7 +12,7 @@ use crate::policy::gate::{self, Action, WhenFull};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
 use crate::sys::process::{Exit, Usage, reap};
-use crate::sys::{plain, socket, spawn};
+use crate::sys::{exec, plain, socket};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -268,7 +268,7 @@ impl Daemon {
 
     /// Execs that failed: their clients are told. Their slots come back with the child's exit.
     pub(super) fn read_reports(&mut self, now: Instant) {
-        while let Some(report) = spawn::receive(self.reports.as_fd()) {
+        while let Some(report) = exec::receive(self.reports.as_fd()) {
             if let Some(child) = self.children.get_mut(report.pid) {
                 child.exec_errno = Some(report.errno);
             }

@@ -11,7 +11,7 @@ use crate::listen::{Listener, Shown, adopt, open};
 use crate::observe::words::limit;
 use crate::policy::gate::{Hold, WhenFull};
 use crate::policy::limit::Rules;
-use crate::sys::spawn::Image;
+use crate::sys::launch::Image;
 use crate::sys::{plain, socket};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Write;

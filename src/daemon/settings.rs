@@ -7,7 +7,7 @@ use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
 use crate::reply::{Choice, Message};
-use crate::sys::spawn::{Pass, Session};
+use crate::sys::launch::{Pass, Session};
 use std::ffi::OsString;
 use std::time::Duration;
 

@@ -2,11 +2,12 @@
 //!
 //! Every block says why it is sound. Nothing here decides anything.
 
+pub mod exec;
+pub mod launch;
 pub mod memory;
 pub mod process;
 mod raw;
 pub mod socket;
-pub mod spawn;
 
 // The unwinder, which only a panic's backtrace needs, from the archive: the shared libgcc_s is 100 KiB in every process that
 // nobody else shares it with, and one more library to load at each start.

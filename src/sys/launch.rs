@@ -3,22 +3,19 @@
 //! The parent goes on accepting while the child is still in execve(2): 1.3 times the rate of vfork on
 //! two processors. What makes that sound:
 //!
-//! * the child makes only raw system calls, on memory that was made ready before (`Slot`) and that
-//!   nobody touches until the kernel zeroes `tid` (CLONE_CHILD_CLEARTID: at exec or death);
-//! * it has its own stack; it allocates nothing, takes no lock, uses no thread-local storage;
+//! * the child keeps to the rules of `exec.rs`, and has its own stack;
 //! * no signal handler exists in this process (`process::default_signal_actions`), and all signals are
 //!   blocked until the last call before the exec;
 //! * its descriptor table is its own (no CLONE_FILES): our closing the connection does not race with it.
 //!
-//! An exec that fails sends errno and the connection itself back through a socket pair, so that the
-//! client can still be told. A legacy clone is used, not clone3, because seccomp filters
+//! A legacy clone is used, not clone3, because seccomp filters
 //! (`RestrictNamespaces=`) refuse clone3; nothing that only clone3 has is needed.
 
+use super::exec::{PID_DIGITS, Slot, child};
 use super::raw;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::io;
-use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -32,10 +29,6 @@ const STACK: usize = 32 * 1024;
 const GUARD: usize = 64 * 1024;
 /// How long to wait for a slot when all children hang in exec (a dead network file system).
 const SLOT_PATIENCE: Duration = Duration::from_secs(1);
-/// First descriptor that socket activation passes (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).
-const LISTEN_FDS_START: usize = 3;
-/// Digits of the largest pid (2^22, proc_sys_kernel(5)) and more, and the NUL.
-const PID_DIGITS: usize = 11;
 
 /// How the command finds its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,42 +84,6 @@ pub struct Image {
     pub session: Session,
     /// RLIMIT_NOFILE (soft, hard) to give back to the command, if the daemon raised its own.
     pub nofile: Option<(u64, u64)>,
-}
-
-/// An exec that failed.
-#[derive(Debug)]
-pub struct Report {
-    /// The child that tried; it exits with 127.
-    pub pid: i32,
-    /// Why, as errno.
-    pub errno: i32,
-    /// The connection, so that the client can be told.
-    pub connection: Option<OwnedFd>,
-}
-
-/// What one child works from. It reads all of it, and writes its own pid to the places meant for that in `bytes`.
-struct Slot {
-    /// Not zero while a child may still use this slot; the kernel zeroes it and wakes its futex.
-    tid: AtomicI32,
-    stack_top: *mut c_void,
-    program: *const c_char,
-    connection: c_int,
-    report: c_int,
-    pass: Pass,
-    session: Session,
-    nofile: Option<libc::rlimit64>,
-    bytes: Vec<u8>,
-    bytes_start: *mut u8,
-    /// Positions in `bytes` that wait for the child's pid, each with room for [`PID_DIGITS`].
-    own_pid: Vec<usize>,
-    argv: Vec<*const c_char>,
-    /// Positions in `argv` whose words are in `bytes`.
-    own: Vec<usize>,
-    envp: Vec<*const c_char>,
-    /// The same for `envp`.
-    own_env: Vec<usize>,
-    argv_start: *const *const c_char,
-    envp_start: *const *const c_char,
 }
 
 /// The pool of slots and what all commands share. Not `Send`: pointers into itself.
@@ -288,12 +245,6 @@ pub struct Words<'a> {
     image: &'a Image,
 }
 
-impl std::fmt::Debug for Slot {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.debug_struct("Slot").field("tid", &self.tid).finish()
-    }
-}
-
 /// Stands in `argv` and `envp` for "at this offset of `bytes`" until `bytes` no longer moves.
 fn offset(bytes: &[u8]) -> *const c_char {
     ptr::without_provenance(bytes.len())
@@ -375,152 +326,5 @@ impl Words<'_> {
             return Err(io::Error::from_raw_os_error(-pid as i32));
         }
         Ok(pid as i32)
-    }
-}
-
-/// Runs in the child, on the slot's stack, in the parent's memory.
-unsafe extern "C" fn child(slot: *mut c_void) -> ! {
-    // SAFETY: the parent passed its slot and leaves it alone until tid is zero. Only this child writes to it,
-    // and only to the places in `bytes` meant for it. Everything reachable was made ready before the clone.
-    unsafe {
-        let slot = slot.cast::<Slot>();
-        let errno = prepare_and_exec(slot);
-        send_back(slot, errno);
-        loop {
-            raw::call(libc::SYS_exit_group, [127, 0, 0, 0, 0]);
-        }
-    }
-}
-
-/// # Safety
-/// As for [`child`]. Returns errno if no new program took over.
-unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
-    // SAFETY: see `child`; every pointer given to the kernel is into the slot, the image or this stack.
-    unsafe {
-        // A child leads neither yet, so these cannot fail; a session's number is its leader's pid.
-        let pid = match (*slot).session {
-            Session::Own => raw::call(libc::SYS_setsid, [0; 5]),
-            Session::Shared => {
-                raw::call(libc::SYS_setpgid, [0; 5]);
-                raw::call(libc::SYS_getpid, [0; 5])
-            }
-        };
-        let places: &[usize] = &(*slot).own_pid;
-        for at in places {
-            write_decimal((*slot).bytes_start.add(*at), pid as u32);
-        }
-        let connection = (*slot).connection as usize;
-        let failed = match (*slot).pass {
-            Pass::Stdio => {
-                let (input, output) = (
-                    raw::call(libc::SYS_dup3, [connection, 0, 0, 0, 0]),
-                    raw::call(libc::SYS_dup3, [connection, 1, 0, 0, 0]),
-                );
-                input.min(output)
-            }
-            Pass::ListenFds => {
-                if connection == LISTEN_FDS_START {
-                    raw::call(libc::SYS_fcntl, [connection, libc::F_SETFD as usize, 0, 0, 0])
-                } else {
-                    raw::call(libc::SYS_dup3, [connection, LISTEN_FDS_START, 0, 0, 0])
-                }
-            }
-        };
-        if failed < 0 {
-            return -failed as i32;
-        }
-        if let Some(limit) = &(*slot).nofile {
-            let limit: *const libc::rlimit64 = limit;
-            raw::call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit.addr(), 0, 0]);
-        }
-        let none = 0u64;
-        raw::call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, (&raw const none).addr(), 0, 8, 0]);
-        let (argv, envp) = ((*slot).argv_start, (*slot).envp_start);
-        -raw::call(libc::SYS_execve, [(*slot).program.addr(), argv.addr(), envp.addr(), 0, 0]) as i32
-    }
-}
-
-/// Sends pid, errno and the connection to the parent. If that fails the client sees a plain close.
-///
-/// # Safety
-/// As for [`child`].
-unsafe fn send_back(slot: *mut Slot, errno: i32) {
-    // SAFETY: all buffers are on this stack; CMSG_* only compute places within `control`.
-    unsafe {
-        let mut words = [raw::call(libc::SYS_getpid, [0; 5]) as i32, errno];
-        let mut part = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of::<[i32; 2]>() };
-        let mut control = [0u64; 4];
-        let mut message: libc::msghdr = MaybeUninit::zeroed().assume_init();
-        message.msg_iov = &mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = libc::CMSG_SPACE(size_of::<c_int>() as u32) as _;
-        let header = libc::CMSG_FIRSTHDR(&message);
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as u32) as _;
-        libc::CMSG_DATA(header).cast::<c_int>().write_unaligned((*slot).connection);
-        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as usize;
-        raw::call(libc::SYS_sendmsg, [(*slot).report as usize, (&raw const message).addr(), flags, 0, 0]);
-    }
-}
-
-/// # Safety
-/// `at` has room for [`PID_DIGITS`] bytes.
-unsafe fn write_decimal(at: *mut u8, number: u32) {
-    let (mut digits, mut rest) = (1, number);
-    while rest > 9 {
-        digits += 1;
-        rest /= 10;
-    }
-    // SAFETY: at most 10 digits and the NUL.
-    unsafe {
-        at.add(digits).write(0);
-        rest = number;
-        while digits > 0 {
-            digits -= 1;
-            at.add(digits).write(b'0' + (rest % 10) as u8);
-            rest /= 10;
-        }
-    }
-}
-
-/// The next failed exec that was sent to this receiver; `None` when there is none.
-pub fn receive(receiver: BorrowedFd) -> Option<Report> {
-    let mut words = [0i32; 2];
-    let mut control = [0u64; 4];
-    // SAFETY: all buffers live across the call; a descriptor that arrives is new, and ours alone.
-    unsafe {
-        let mut part = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of::<[i32; 2]>() };
-        let mut message: libc::msghdr = MaybeUninit::zeroed().assume_init();
-        message.msg_iov = &mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of::<[u64; 4]>() as _;
-        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-        if libc::recvmsg(receiver.as_raw_fd(), &mut message, flags) != size_of::<[i32; 2]>() as isize {
-            return None;
-        }
-        let header = libc::CMSG_FIRSTHDR(&message);
-        let has_fd = !header.is_null() && (*header).cmsg_type == libc::SCM_RIGHTS;
-        let connection = has_fd.then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned()));
-        Some(Report { pid: words[0], errno: words[1], connection })
-    }
-}
-
-/// Whether this process may execute `program`: a regular file with a permission bit for us.
-///
-/// # Errors
-/// stat(2)'s and access(2)'s; `EACCES` if it is no regular file.
-pub fn executable(program: &CStr) -> io::Result<()> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(program.to_bytes()));
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::from_raw_os_error(libc::EACCES));
-    }
-    // SAFETY: a NUL-terminated path that lives across the call.
-    match unsafe { libc::access(program.as_ptr(), libc::X_OK) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
     }
 }
