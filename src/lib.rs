@@ -7,7 +7,7 @@
 //!  floor 3   main.rs  cli                            words in, exit code out
 //!  floor 2   daemon                                  the loop: events in, actions carried out
 //!  floor 1   listen (sockets)   child (processes)   observe (journal, notify)
-//!  floor 0   policy (pure: decides)   reply (pure: busy bytes)   sys (the only unsafe code)
+//!  floor 0   policy (pure: decides)   reply (pure: busy bytes)   poll (what is watched)   sys (the only unsafe code)
 //! ```
 
 #![deny(missing_docs)]
@@ -21,5 +21,6 @@ pub mod daemon;
 pub mod listen;
 pub mod observe;
 pub mod policy;
+pub mod poll;
 pub mod reply;
 pub mod sys;

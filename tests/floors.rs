@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms and their floors. `listen::accept::Peer` is plain data that `child` and `observe` need: the one
 /// sideways import, named here so that a second one is a decision.
-const FLOORS: [(&str, u8); 9] = [
+const FLOORS: [(&str, u8); 10] = [
     ("main", 3),
     ("cli", 3),
     ("daemon", 2),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, u8); 9] = [
     ("child", 1),
     ("observe", 1),
     ("policy", 0),
+    ("poll", 0),
     ("reply", 0),
     ("sys", 0),
 ];

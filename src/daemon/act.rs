@@ -1,7 +1,7 @@
 //! What happens to one connection: start, refusal, end. One function per step.
 #![forbid(unsafe_code)]
 
-use super::run::{Daemon, Episode, Held, KEY_HELD};
+use super::run::{Daemon, Episode, Held};
 use crate::child::Facts;
 use crate::child::running::Child;
 use crate::listen::accept::Connection;
@@ -11,9 +11,10 @@ use crate::observe::peer::ToldPeer;
 use crate::policy::gate::{self, Action, WhenFull};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
+use crate::poll::Watch;
 use crate::sys::process::{Exit, Usage, reap};
 use crate::sys::{exec, plain, socket};
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::epoll::EpollFlags;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -84,16 +85,15 @@ impl Daemon {
         }
         let Held { mut connection, since } = self.held.remove(&ticket)?;
         // The command will have this socket, too, so that closing ours would not end the watch.
-        let _ = self.epoll.delete(&connection.fd);
+        let _ = self.poll.delete(&connection.fd);
         connection.waited_usec = Some(now.saturating_duration_since(since).as_micros() as u64);
         Some(connection)
     }
 
     /// Keeps a client. Only its leaving is an event, and only once: what it says is for its command.
     fn hold(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
-        let watch = EpollEvent::new(EpollFlags::EPOLLET, KEY_HELD + ticket);
         // Unwatched, its leaving is seen when its turn comes.
-        let _ = self.epoll.add(&connection.fd, watch);
+        let _ = self.poll.add(&connection.fd, Watch::Held(ticket), EpollFlags::EPOLLET);
         let since = connection.since(now);
         self.held.insert(ticket, Held { connection, since });
     }
@@ -197,7 +197,7 @@ impl Daemon {
     fn refuse(&mut self, now: Instant, mut connection: Connection, refusal: Refusal) {
         self.reject(now, &mut connection, refusal);
         let reply = self.replies.busy(refusal.active, refusal.max);
-        self.lingering.refuse(now, connection.fd, reply, &self.epoll);
+        self.lingering.refuse(now, connection.fd, reply, &self.poll);
     }
 
     fn note_wait(&mut self, connection: &Connection) {
@@ -252,7 +252,7 @@ impl Daemon {
 
     fn tell_unavailable(&mut self, now: Instant, fd: OwnedFd) {
         let reply = self.replies.unavailable();
-        self.lingering.refuse(now, fd, reply, &self.epoll);
+        self.lingering.refuse(now, fd, reply, &self.poll);
     }
 
     fn start_failed(&mut self, now: Instant, error: &io::Error, clients: &'static str) {

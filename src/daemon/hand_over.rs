@@ -5,7 +5,7 @@
 //! (sd_notify(3), FDSTORE=1), so nothing is sent to the manager while connections are served.
 #![forbid(unsafe_code)]
 
-use super::run::{Daemon, KEY_ADOPTED};
+use super::run::Daemon;
 use crate::child::Adopted;
 use crate::child::living::{self, Found};
 use crate::listen::accept::Connection;
@@ -15,7 +15,8 @@ use crate::policy::gate;
 use crate::policy::limit::ListenerId;
 use crate::policy::reason::Reason;
 use crate::policy::source::Source;
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use crate::poll::Watch;
+use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -198,7 +199,7 @@ impl Daemon {
     /// Watches a process that is not our child.
     pub(super) fn adopt(&mut self, pid: i32, adopted: Adopted) {
         // Unwatched it would keep its place until the next daemon; there is no memory for anything then.
-        let _ = self.epoll.add(&adopted.pidfd, EpollEvent::new(EpollFlags::EPOLLIN, KEY_ADOPTED + pid as u64));
+        let _ = self.poll.add(&adopted.pidfd, Watch::Adopted(pid), EpollFlags::EPOLLIN);
         if adopted.is_counted {
             self.watch_time(pid, adopted.since);
         }
@@ -208,7 +209,7 @@ impl Daemon {
     /// An adopted process has ended.
     pub(super) fn adopted_ended(&mut self, now: Instant, pid: i32) {
         let Some(adopted) = self.adopted.remove(&pid) else { return };
-        let _ = self.epoll.delete(&adopted.pidfd);
+        let _ = self.poll.delete(&adopted.pidfd);
         self.unwatch_time(pid, adopted.since);
         if !adopted.is_counted {
             return;

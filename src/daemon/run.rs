@@ -22,11 +22,12 @@ use crate::policy::limit::{ListenerId, Rules};
 use crate::policy::queue::Ticket;
 use crate::policy::source::Sources;
 use crate::policy::throttle::Throttle;
+use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;
 use crate::sys::launch::{Image, Spawner};
 use crate::sys::process::awaited_signals;
 use crate::sys::{memory, plain};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::EpollFlags;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -35,13 +36,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const KEY_SIGNALS: u64 = u64::MAX;
-const KEY_REPORTS: u64 = u64::MAX - 1;
-/// Listeners have keys from 0, lingering refusals from here...
-const KEY_LINGER: u64 = 1 << 32;
-/// ...and clients that are held from here, by ticket.
-pub(super) const KEY_HELD: u64 = 1 << 48;
-const EVENTS: usize = 64;
 /// Connections turned away in one turn, by listener. One that is served ends the turn: its child is at work
 /// on another processor, and looking at exits in between serves sooner.
 const REFUSALS_AT_ONCE: usize = 4;
@@ -49,8 +43,6 @@ const REFUSALS_AT_ONCE: usize = 4;
 const SETTLED: Duration = Duration::from_millis(10);
 /// After so long without an event the pages of serving are given back, too; the next client pays a few page faults.
 const QUIET: Duration = Duration::from_secs(10);
-/// What epoll_wait(2) is asked for at most: its milliseconds are an int.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// Commands that there is room for from the start, if the limit is that high.
 const MOST_ROOM: u32 = 1 << 14;
 /// First and longest pause when accept or clone run out of something.
@@ -68,9 +60,6 @@ pub(super) struct Door {
     pub(super) in_poll_set: bool,
     pub(super) broken: bool,
 }
-
-/// Processes that are not our children have keys from here, by pid.
-pub(super) const KEY_ADOPTED: u64 = 1 << 56;
 
 /// A client that was accepted and waits for its turn.
 pub(super) struct Held {
@@ -127,7 +116,7 @@ pub(super) struct Daemon {
     pub(super) next_id: u64,
     pub(super) replies: Replies,
     pub(super) lingering: Lingering,
-    pub(super) epoll: Epoll,
+    pub(super) poll: Poll,
     pub(super) signals: SignalFd,
     pub(super) log: Log,
     pub(super) notify: Notify,
@@ -180,10 +169,10 @@ impl Daemon {
         let now = Instant::now();
         let command = image.program.to_string_lossy().into_owned();
         let (spawner, reports) = Spawner::new(image)?;
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let poll = Poll::new()?;
         let signals = SignalFd::with_flags(&awaited_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, KEY_SIGNALS))?;
-        epoll.add(&reports, EpollEvent::new(EpollFlags::EPOLLIN, KEY_REPORTS))?;
+        poll.add(&signals, Watch::Signals, EpollFlags::EPOLLIN)?;
+        poll.add(&reports, Watch::FailedExecs, EpollFlags::EPOLLIN)?;
         let labels = labels(&listeners);
         let door = |(listener, label): (Listener, String)| {
             let name: Arc<str> = listener.name.as_str().into();
@@ -209,8 +198,8 @@ impl Daemon {
             sources: Sources::default(),
             next_id: 1,
             replies: Replies::new(settings.busy_reply.clone(), settings.busy_message.clone(), &host_name()),
-            lingering: Lingering::new(KEY_LINGER),
-            epoll,
+            lingering: Lingering::new(),
+            poll,
             signals,
             log: Log::start(settings.log_target, settings.most)?,
             notify: Notify::from_environment(now),
@@ -249,33 +238,18 @@ impl Daemon {
         self.take_over(Instant::now(), inheritance);
         self.notify.ready();
         self.settles = Some(Instant::now() + SETTLED);
-        let mut events = [EpollEvent::empty(); EVENTS];
+        let mut ready = Ready::new();
         let mut now = Instant::now();
         loop {
-            let timeout = self.timeout(now);
-            let ready = match self.epoll.wait(&mut events, timeout) {
-                Ok(ready) => ready,
-                Err(nix::Error::EINTR) => 0,
-                Err(error) => return Err(format!("cannot wait for events: {}", error.desc())),
-            };
+            let waited = self.poll.wait(&mut ready, self.deadline(), now);
+            waited.map_err(|error| format!("cannot wait for events: {}", plain(&error)))?;
             now = Instant::now();
-            if ready > 0 && self.settled {
+            if !ready.is_empty() && self.settled {
                 self.settles = Some(now + QUIET);
             }
-            for event in &events[..ready] {
-                match event.data() {
-                    KEY_SIGNALS => self.read_signal(now),
-                    KEY_REPORTS => self.read_reports(now),
-                    key if key >= KEY_ADOPTED => self.adopted_ended(now, (key - KEY_ADOPTED) as i32),
-                    key if key >= KEY_HELD => self.held_changed(now, key - KEY_HELD),
-                    key if key >= KEY_LINGER => self.lingering.ready(now, key, &self.epoll),
-                    _ => {}
-                }
-            }
+            ready.iter().for_each(|watch| self.on_event(now, watch));
             self.timers(now);
-            for event in events[..ready].iter().filter(|event| event.data() < KEY_LINGER) {
-                self.accept_some(now, event.data() as ListenerId);
-            }
+            ready.listeners().for_each(|id| self.accept_some(now, id));
             self.tell_status(now);
             now = Instant::now();
             if self.is_finished(now) {
@@ -285,6 +259,17 @@ impl Daemon {
         let lost = self.doors.iter().all(|door| door.broken);
         self.finish();
         if lost { Err("all listening sockets were lost".into()) } else { Ok(()) }
+    }
+
+    fn on_event(&mut self, now: Instant, watch: Watch) {
+        match watch {
+            Watch::Signals => self.read_signal(now),
+            Watch::FailedExecs => self.read_reports(now),
+            Watch::Adopted(pid) => self.adopted_ended(now, pid),
+            Watch::Held(ticket) => self.held_changed(now, ticket),
+            Watch::Lingering(at) => self.lingering.ready(now, at, &self.poll),
+            Watch::Listener(_) => {} // after the timers
+        }
     }
 
     /// One connection, or a few that are refused: in a flood that saves a turn of the loop for each.
@@ -404,8 +389,8 @@ impl Daemon {
             return Ok(());
         }
         match wanted {
-            true => self.epoll.add(&door.listener.fd, EpollEvent::new(EpollFlags::EPOLLIN, id as u64))?,
-            false => self.epoll.delete(&door.listener.fd)?,
+            true => self.poll.add(&door.listener.fd, Watch::Listener(id), EpollFlags::EPOLLIN)?,
+            false => self.poll.delete(&door.listener.fd)?,
         }
         door.in_poll_set = wanted;
         Ok(())
@@ -413,7 +398,7 @@ impl Daemon {
 
     /// Everything that is due by the clock.
     fn timers(&mut self, now: Instant) {
-        self.lingering.expire(now, &self.epoll);
+        self.lingering.expire(now, &self.poll);
         if self.unhealed.is_some_and(|since| since + HEAL <= now) {
             self.reap_all(now);
         }
@@ -485,7 +470,7 @@ impl Daemon {
         self.judge(now, gate::Event::Load(load));
     }
 
-    fn timeout(&self, now: Instant) -> EpollTimeout {
+    fn deadline(&self) -> Option<Instant> {
         let deadlines = [
             self.lingering.deadline(),
             self.unhealed.map(|since| since + HEAL),
@@ -500,14 +485,6 @@ impl Daemon {
             self.notify.watchdog_deadline(),
             self.notify.status_deadline().filter(|_| self.status_may_change()),
         ];
-        match deadlines.into_iter().flatten().min() {
-            None => EpollTimeout::NONE,
-            // Rounded up: a wait that ends a little early would turn the loop for nothing.
-            Some(at) => {
-                let left = at.saturating_duration_since(now).min(LONGEST_WAIT);
-                let ms = left.as_secs() * 1000 + u64::from(left.subsec_nanos().div_ceil(1_000_000));
-                EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::NONE)
-            }
-        }
+        deadlines.into_iter().flatten().min()
     }
 }

@@ -7,8 +7,9 @@
 //! for that, and is answered then whatever it said. Nothing here waits, so no client delays another.
 #![forbid(unsafe_code)]
 
+use crate::poll::{Poll, Watch};
 use crate::reply::{Heard, MOST_HEARD, Reply, Step};
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
@@ -130,21 +131,26 @@ pub struct Lingering {
     places: Vec<Option<Place>>,
     free: Vec<usize>,
     next: Option<Instant>,
-    key_base: u64,
     buffer: Box<[u8]>,
     /// Refusals that were closed before their time, since too many others came after them.
     pub cut_short: u64,
 }
 
+impl Default for Lingering {
+    fn default() -> Self {
+        Lingering::new()
+    }
+}
+
 impl Lingering {
-    /// An empty table whose epoll keys begin at `key_base`.
-    pub fn new(key_base: u64) -> Self {
+    /// An empty table.
+    pub fn new() -> Self {
         let buffer = vec![0; 16 << 10].into();
-        Lingering { places: Vec::new(), free: Vec::new(), next: None, key_base, buffer, cut_short: 0 }
+        Lingering { places: Vec::new(), free: Vec::new(), next: None, buffer, cut_short: 0 }
     }
 
     /// Tells the client `reply` without ever waiting, and lets the socket linger until it has read that.
-    pub fn refuse(&mut self, now: Instant, fd: OwnedFd, reply: Rc<Reply>, epoll: &Epoll) {
+    pub fn refuse(&mut self, now: Instant, fd: OwnedFd, reply: Rc<Reply>, poll: &Poll) {
         let hearing = reply.hears().then(|| (reply.clone(), Vec::new()));
         let mut place = Place { fd, until: now + PATIENCE, read: 0, unsent: Vec::new(), ended: false, hearing };
         let opening = reply.opening();
@@ -156,7 +162,7 @@ impl Lingering {
             return;
         }
         let at = self.place(now);
-        if epoll.add(&place.fd, EpollEvent::new(place.interest(), self.key_base + at as u64)).is_err() {
+        if poll.add(&place.fd, Watch::Lingering(at as u32), place.interest()).is_err() {
             self.free.push(at);
             self.cut_short += 1;
             return;
@@ -183,9 +189,9 @@ impl Lingering {
         oldest
     }
 
-    /// Something has happened to the socket with this epoll key.
-    pub fn ready(&mut self, now: Instant, key: u64, epoll: &Epoll) {
-        let at = (key - self.key_base) as usize;
+    /// Something has happened to the socket that is watched as [`Watch::Lingering`] of this number.
+    pub fn ready(&mut self, now: Instant, number: u32, poll: &Poll) {
+        let at = number as usize;
         // Another one may have its place since the event was read.
         let Some(mut place) = self.places[at].take() else { return };
         let mut state = if place.unsent.is_empty() { State::Stays } else { place.send() };
@@ -196,7 +202,7 @@ impl Lingering {
             state = State::Over;
         }
         if state == State::Stays {
-            let changed = epoll.modify(&place.fd, &mut EpollEvent::new(place.interest(), key));
+            let changed = poll.modify(&place.fd, Watch::Lingering(number), place.interest());
             state = if changed.is_ok() { State::Stays } else { State::Over };
         }
         match state {
@@ -207,15 +213,14 @@ impl Lingering {
 
     /// Lets go of those whose time is over; who was still being heard is told now. It looks at the table only
     /// when the first that it knows of may be due.
-    pub fn expire(&mut self, now: Instant, epoll: &Epoll) {
+    pub fn expire(&mut self, now: Instant, poll: &Poll) {
         if self.next.is_none_or(|next| next > now) {
             return;
         }
         for at in 0..self.places.len() {
             let Some(mut place) = self.places[at].take_if(|place| place.until <= now) else { continue };
-            let key = self.key_base + at as u64;
             let told = place.hearing.is_some() && place.answer(now, true) == State::Stays;
-            if told && epoll.modify(&place.fd, &mut EpollEvent::new(place.interest(), key)).is_ok() {
+            if told && poll.modify(&place.fd, Watch::Lingering(at as u32), place.interest()).is_ok() {
                 self.places[at] = Some(place);
             } else {
                 self.free.push(at);
