@@ -1,13 +1,14 @@
 //! What happens to one connection: start, refusal, end. One function per step.
 #![forbid(unsafe_code)]
 
-use super::run::{Daemon, Episode, Held};
+use super::run::{Daemon, Held};
 use crate::child::Facts;
 use crate::child::running::Child;
 use crate::listen::accept::Connection;
 use crate::listen::linger;
 use crate::observe::event::{Event, How, Rejected, Severity};
 use crate::observe::peer::ToldPeer;
+use crate::policy::back_off::Over;
 use crate::policy::gate::{self, Action, WhenFull};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
@@ -122,7 +123,7 @@ impl Daemon {
     }
 
     fn start(&mut self, now: Instant, ticket: Ticket, mut connection: Connection) {
-        if self.is_start_paused() {
+        if self.starting.is_pausing() {
             // Who came before it could not be started in this turn: it must not overtake.
             return self.postpone(now, ticket, connection);
         }
@@ -152,7 +153,8 @@ impl Daemon {
                 self.sources.leave(source);
                 if self.settings.when_full == WhenFull::Wait {
                     self.start_failed(now, &error, "wait");
-                    self.pause_starting(now);
+                    // Clients are still accepted as far as there is room for them, so that each is told in time.
+                    self.starting.pause(now);
                     self.postpone(now, ticket, connection);
                 } else {
                     let listener = connection.listener;
@@ -168,7 +170,7 @@ impl Daemon {
         };
         let id = self.next_id;
         self.next_id += 1;
-        self.starting_recovered();
+        self.starting.succeeded();
         self.note_wait(&connection);
         self.watch_time(pid, now);
         let waited_ms = connection.waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
@@ -256,13 +258,9 @@ impl Daemon {
     }
 
     fn start_failed(&mut self, now: Instant, error: &io::Error, clients: &'static str) {
-        match &mut self.start_trouble {
-            Some(episode) => episode.failures += 1,
-            None => {
-                self.start_trouble = Some(Episode { began: now, failures: 1 });
-                let (command, error) = (self.command.clone(), plain(error));
-                self.log.tell(Event::StartFailed { command, error, clients });
-            }
+        if self.start_trouble.failed(now) {
+            let (command, error) = (self.command.clone(), plain(error));
+            self.log.tell(Event::StartFailed { command, error, clients });
         }
     }
 
@@ -319,10 +317,8 @@ impl Daemon {
         self.judge(now, gate::Event::Ended(child.listener));
         if child.exec_errno.is_none() {
             self.counters.served += 1;
-            if let Some(Episode { began, failures }) =
-                self.start_trouble.take_if(|episode| episode.began <= child.since)
-            {
-                self.log.tell(Event::StartRecovered { failures, over: now - began });
+            if let Some(Over { failures, lasted: over }) = self.start_trouble.succeeded(child.since, now) {
+                self.log.tell(Event::StartRecovered { failures, over });
             }
         }
         if self.log.tells(Severity::Info) {

@@ -17,6 +17,7 @@ use crate::listen::{Listener, Shown};
 use crate::observe::event::{Counters, Event};
 use crate::observe::log::Log;
 use crate::observe::notify::{Notify, Status};
+use crate::policy::back_off::{BackOff, Over, Trouble};
 use crate::policy::gate::{self, Action, Gate, Hold};
 use crate::policy::limit::{ListenerId, Rules};
 use crate::policy::queue::Ticket;
@@ -45,8 +46,6 @@ const SETTLED: Duration = Duration::from_millis(10);
 const QUIET: Duration = Duration::from_secs(10);
 /// Commands that there is room for from the start, if the limit is that high.
 const MOST_ROOM: u32 = 1 << 14;
-/// First and longest pause when accept or clone run out of something.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// SIGCHLD coalesces, so an end may come without a signal of its own; it is found this much later,
 /// or at once when a limit is about to say no.
 const HEAL: Duration = Duration::from_secs(1);
@@ -65,27 +64,6 @@ pub(super) struct Door {
 pub(super) struct Held {
     pub(super) connection: Connection,
     pub(super) since: Instant,
-}
-
-/// A run of failures of one kind: told once when it begins and once when it is over.
-pub(super) struct Episode {
-    pub(super) began: Instant,
-    pub(super) failures: u64,
-}
-
-/// A pause in accepting or in starting commands, after something ran out.
-struct Pause {
-    /// `None` between two pauses of one episode: it is being tried.
-    until: Option<Instant>,
-    step: Duration,
-}
-
-impl Pause {
-    /// The next of its episode, longer than the last.
-    fn after(last: Option<&Pause>, now: Instant) -> Pause {
-        let step = last.map_or(PAUSE.0, |pause| (pause.step * 2).min(PAUSE.1));
-        Pause { until: Some(now + step), step }
-    }
 }
 
 /// Everything the loop works on.
@@ -126,11 +104,12 @@ pub(super) struct Daemon {
     /// A SIGCHLD has come since the last walk over all children, so another may have been lost.
     pub(super) unhealed: Option<Instant>,
     pub(super) signals_since_walk: usize,
-    pause: Option<Pause>,
-    /// A pause in starting commands, while their clients wait.
-    start_pause: Option<Pause>,
-    accept_trouble: Option<Episode>,
-    pub(super) start_trouble: Option<Episode>,
+    /// Pauses in accepting, after accept(2) or, with `refuse`, a start has failed.
+    accepting: BackOff,
+    accept_trouble: Trouble,
+    /// Pauses in starting commands, while their clients wait.
+    pub(super) starting: BackOff,
+    pub(super) start_trouble: Trouble,
     pub(super) stop: Stop,
     /// When the program's own pages are given back: once the start is over, and then whenever it is quiet.
     settles: Option<Instant>,
@@ -208,10 +187,10 @@ impl Daemon {
             command,
             unhealed: None,
             signals_since_walk: 0,
-            pause: None,
-            start_pause: None,
-            accept_trouble: None,
-            start_trouble: None,
+            accepting: BackOff::default(),
+            accept_trouble: Trouble::default(),
+            starting: BackOff::default(),
+            start_trouble: Trouble::default(),
             stop: Stop::Running,
             settles: None,
             settled: false,
@@ -317,53 +296,32 @@ impl Daemon {
     /// Something has run out that passes.
     fn accept_failed(&mut self, now: Instant, id: ListenerId, error: &io::Error) {
         let pause = self.pause_accepting(now);
-        match &mut self.accept_trouble {
-            Some(episode) => episode.failures += 1,
-            None => {
-                self.accept_trouble = Some(Episode { began: now, failures: 1 });
-                let (listener, error) = (self.doors[id].name.clone(), plain(error));
-                self.log.tell(Event::AcceptPaused { listener, error, pause });
-            }
+        if self.accept_trouble.failed(now) {
+            let (listener, error) = (self.doors[id].name.clone(), plain(error));
+            self.log.tell(Event::AcceptPaused { listener, error, pause });
         }
     }
 
     fn accept_recovered(&mut self, now: Instant) {
-        if let Some(Episode { began, failures }) = self.accept_trouble.take() {
-            self.log.tell(Event::AcceptResumed { failures, over: now - began });
+        if let Some(Over { failures, lasted: over }) = self.accept_trouble.succeeded(now, now) {
+            self.log.tell(Event::AcceptResumed { failures, over });
         }
-        // Within a pause only a listener that could not be taken out of the poll set gives a client: not for all.
-        if self.start_trouble.is_none() && self.pause.as_ref().is_some_and(|pause| pause.until.is_none()) {
-            self.pause = None;
+        if !self.start_trouble.is_on() {
+            // Within a pause only a listener that could not be taken out of the poll set gives a client: not for all.
+            self.accepting.succeeded();
         }
     }
 
     /// Takes all listeners out of the poll set for a while: clients wait in the kernel's queue.
     pub(super) fn pause_accepting(&mut self, now: Instant) -> Duration {
-        let pause = Pause::after(self.pause.as_ref(), now);
-        let step = pause.step;
-        self.pause = Some(pause);
+        let pause = self.accepting.pause(now);
         for id in 0..self.doors.len() {
             match self.set_interest(id) {
                 Err(error) if !runs_out(&error) => self.give_up(id, &error),
                 _ => {} // what has run out is tried again after the pause
             }
         }
-        step
-    }
-
-    /// Starts nothing for a while. Clients are still accepted as far as the gate has places, so that each is told in time.
-    pub(super) fn pause_starting(&mut self, now: Instant) {
-        self.start_pause = Some(Pause::after(self.start_pause.as_ref(), now));
-    }
-
-    /// Whether commands are not even tried to be started now.
-    pub(super) fn is_start_paused(&self) -> bool {
-        self.start_pause.as_ref().is_some_and(|pause| pause.until.is_some())
-    }
-
-    /// A command was started.
-    pub(super) fn starting_recovered(&mut self) {
-        self.start_pause.take_if(|pause| pause.until.is_none());
+        pause
     }
 
     /// Makes the poll set agree with gate, pause and stop.
@@ -382,7 +340,7 @@ impl Daemon {
     }
 
     fn set_interest(&mut self, id: ListenerId) -> io::Result<()> {
-        let pausing = self.pause.as_ref().is_some_and(|pause| pause.until.is_some());
+        let pausing = self.accepting.is_pausing();
         let door = &mut self.doors[id];
         let wanted = !self.gate.is_paused(id) && !pausing && !door.broken && self.stop.is_running();
         if wanted == door.in_poll_set {
@@ -408,10 +366,10 @@ impl Daemon {
                 false => self.judge(now, gate::Event::Tick),
             }
         }
-        if self.pause.as_mut().is_some_and(|pause| pause.until.take_if(|until| *until <= now).is_some()) {
+        if self.accepting.try_again(now) {
             (0..self.doors.len()).for_each(|id| self.keep_interest(id));
         }
-        if self.start_pause.as_mut().is_some_and(|pause| pause.until.take_if(|until| *until <= now).is_some()) {
+        if self.starting.try_again(now) {
             self.judge(now, gate::Event::Retry);
         }
         if self.throttle.deadline().is_some_and(|at| at <= now) {
@@ -475,8 +433,8 @@ impl Daemon {
             self.lingering.deadline(),
             self.unhealed.map(|since| since + HEAL),
             self.gate.deadline(),
-            self.pause.as_ref().and_then(|pause| pause.until),
-            self.start_pause.as_ref().and_then(|pause| pause.until),
+            self.accepting.deadline(),
+            self.starting.deadline(),
             self.throttle.deadline(),
             self.stop.deadline(),
             self.times.deadline(),

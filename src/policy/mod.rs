@@ -3,6 +3,7 @@
 //! Time is an argument everywhere; `daemon` carries out what is decided here.
 #![forbid(unsafe_code)]
 
+pub mod back_off;
 pub mod gate;
 pub mod limit;
 pub mod queue;
