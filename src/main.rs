@@ -3,7 +3,7 @@
 
 use sockcap::cli::{self, Task};
 use sockcap::daemon::{self, Failure};
-use sockcap::sys::{memory, process};
+use sockcap::sys::{errno_words, memory, plain, process};
 use std::io::Write;
 
 fn main() {
@@ -12,7 +12,7 @@ fn main() {
     process::close_all_on_exec();
     memory::share_one_heap();
     let result = match process::awaited_signals().thread_set_mask() {
-        Err(error) => Err(Failure::System(format!("cannot block signals: {}", error.desc()))),
+        Err(error) => Err(Failure::System(format!("cannot block signals: {}", errno_words(error as i32)))),
         Ok(()) => run(),
     };
     let (line, code) = match result {
@@ -28,7 +28,7 @@ fn main() {
 fn run() -> Result<(), Failure> {
     let print = |text: &str| {
         let written = std::io::stdout().write_all(text.as_bytes());
-        written.map_err(|error| Failure::System(format!("cannot write to stdout: {error}")))
+        written.map_err(|error| Failure::System(format!("cannot write to stdout: {}", plain(&error))))
     };
     match cli::parse(std::env::args_os()).map_err(Failure::Usage)? {
         Task::Print(text) => print(&format!("{}\n", text.trim_end())),

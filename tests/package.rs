@@ -372,7 +372,7 @@ fn logcheck_is_told_what_is_routine() {
         assert!(out.stderr.is_empty(), "{out:?}");
         String::from_utf8_lossy(&out.stdout).into_owned()
     };
-    for kind in ["listening", "ready", "serving", "connection", "SIGTERM", "stopped", "left to"] {
+    for kind in ["listening", "ready", "serving", "connection", "SIGTERM", "stopped", "handed over"] {
         assert!(routine.iter().any(|line| line.starts_with(kind)), "no {kind} in {routine:#?}");
     }
     assert_eq!(left(&routine), "");

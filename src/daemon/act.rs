@@ -158,7 +158,7 @@ impl Daemon {
                     self.postpone(now, ticket, connection);
                 } else {
                     let listener = connection.listener;
-                    self.start_failed(now, &error, "are told to come back");
+                    self.start_failed(now, &error, "are refused");
                     let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active - 1, 0);
                     self.reject(now, &mut connection, refusal);
                     self.tell_unavailable(now, connection.fd);
@@ -271,7 +271,7 @@ impl Daemon {
                 child.exec_errno = Some(report.errno);
             }
             self.counters.refused[Reason::StartFailed.index()] += 1;
-            self.start_failed(now, &io::Error::from_raw_os_error(report.errno), "are told to come back");
+            self.start_failed(now, &io::Error::from_raw_os_error(report.errno), "are refused");
             if let Some(fd) = report.connection {
                 self.tell_unavailable(now, fd);
             }

@@ -40,7 +40,7 @@ impl Status {
         let longest = longest.map_or(String::new(), |seconds| format!(" (longest {seconds} s)"));
         match stopping {
             None => format!("{active}/{max} active, {waiting} waiting{longest}, {refused} refused"),
-            Some(seconds) => format!("stopping: {active} active, ended in {seconds} s at the latest"),
+            Some(seconds) => format!("stopping: {active} active, killed in at most {seconds} s"),
         }
     }
 }

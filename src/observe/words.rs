@@ -3,6 +3,7 @@
 
 use super::event::{Counters, Event, How, Rejected, Severity};
 use crate::policy::reason::{Reason, Refusal};
+use crate::sys::errno_words;
 use crate::sys::process::{Exit, Usage};
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +11,14 @@ use std::time::Duration;
 /// 0 is no limit.
 pub fn limit(max: u32) -> String {
     if max == 0 { "unlimited".into() } else { max.to_string() }
+}
+
+/// `1 command`, `2 commands`. The noun is one that takes an `s`.
+pub fn many(count: impl Into<u64>, noun: &str) -> String {
+    match count.into() {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
 }
 
 fn seconds(span: &Duration) -> String {
@@ -32,8 +41,8 @@ impl fmt::Display for How {
         match self {
             How::Exit(Exit::Code(code)) => write!(f, "exited with status {code}"),
             How::Exit(Exit::Signal(signal)) => write!(f, "was killed by signal {signal}"),
-            How::NotStarted(errno) => write!(f, "did not start ({})", nix::Error::from_raw(*errno).desc()),
-            How::Unknown => f.write_str("ended, its status went to PID 1"),
+            How::NotStarted(errno) => write!(f, "did not start ({})", errno_words(*errno)),
+            How::Unknown => f.write_str("ended with unknown status (reaped by PID 1)"),
         }
     }
 }
@@ -43,42 +52,43 @@ impl fmt::Display for Event {
         match self {
             Event::Listening { local, listener } => write!(f, "listening on {local} as '{listener}'"),
             Event::Ready { max, when_full, command } => {
-                write!(
-                    f,
-                    "ready: at most {} connections at once ({when_full} when full), command {command}",
-                    limit(*max)
-                )
+                let most = match max {
+                    0 => "unlimited connections".into(),
+                    max => format!("at most {} at once", many(*max, "connection")),
+                };
+                write!(f, "ready: {most} ({when_full} when full), command {command}")
             }
             Event::Rejected(rejected) => write_rejected(rejected, f),
             Event::RejectedMore(summary) => {
-                let (count, over, why) = (summary.count, seconds(&summary.over), summary.reason.summary());
-                write!(f, "rejected {count} more connections in the last {over}: {why}")
+                let (over, why) = (seconds(&summary.over), summary.reason.summary());
+                write!(f, "refused {} in the last {over}: {why}", many(summary.count, "more connection"))
             }
             Event::CutShort { count, most } => {
                 write!(
                     f,
-                    "closed {count} refused clients early: more than {most} had not yet closed, and some may have lost the reply"
+                    "closed {} early: more than {most} were still open, so some may not have received the reply",
+                    many(*count, "refused connection")
                 )
             }
             Event::FewPlaces { wanted, places } => write!(
                 f,
-                "--max-waiting {wanted} is more than LimitNOFILE= or FileDescriptorStoreMax= allow: {places} clients are held, the rest waits in the kernel's queue"
+                "LimitNOFILE= or FileDescriptorStoreMax= allows only {places} of --max-waiting {wanted} clients to be held; the rest wait in the kernel's queue"
             ),
             Event::AcceptPaused { listener, error, pause } => {
                 let ms = pause.as_millis();
                 write!(f, "cannot accept on '{listener}': {error}; clients wait, trying again in {ms} ms")
             }
             Event::AcceptResumed { failures, over } => {
-                write!(f, "accepting again after {failures} failures in {}", seconds(over))
+                write!(f, "accepting again after {} in {}", many(*failures, "failure"), seconds(over))
             }
             Event::ListenerBroken { listener, error } => {
-                write!(f, "cannot accept on '{listener}': {error}; this listener is given up")
+                write!(f, "cannot accept on '{listener}': {error}; giving up on this listener")
             }
             Event::StartFailed { command, error, clients } => {
                 write!(f, "cannot start {command}: {error}; its clients {clients}")
             }
             Event::StartRecovered { failures, over } => {
-                write!(f, "commands start again after {failures} failures in {}", seconds(over))
+                write!(f, "commands start again after {} in {}", many(*failures, "failure"), seconds(over))
             }
             Event::Serving { id, pid, listener, peer, waited_usec, active, max } => {
                 write!(
@@ -94,56 +104,70 @@ impl fmt::Display for Event {
             Event::Ended { id, pid, how, after, waited, usage } => {
                 write!(f, "connection {id} ended: pid {pid} {how} after {}", seconds(after))?;
                 if let Some(waited) = waited {
-                    write!(f, " (and {} of waiting)", seconds(waited))?;
+                    write!(f, " (waited {})", seconds(waited))?;
                 }
                 match usage {
                     Some(Usage { cpu_usec, peak_memory }) => {
                         let (cpu, peak) = (Duration::from_micros(*cpu_usec).as_secs_f64(), peak_memory >> 10);
-                        write!(f, ", {cpu:.3} s of CPU, at most {peak} KiB of memory")
+                        write!(f, ", {cpu:.3} s CPU, {peak} KiB peak memory")
                     }
                     None => Ok(()),
                 }
             }
             Event::Draining { signal, active, patience } => {
-                write!(f, "{signal}: no more connections; {active} running may take {}", seconds(patience))
+                let (over, commands) = (seconds(patience), many(*active as u64, "command"));
+                write!(f, "{signal}: accepting no more connections, waiting up to {over} for {commands}")
             }
-            Event::Killing { signal, active } => write!(f, "sending {signal} to {active} commands that still run"),
+            Event::Killing { signal, active } => {
+                write!(f, "sending {signal} to {} still running", many(*active as u64, "command"))
+            }
             Event::NotFound { error } => {
-                write!(f, "cannot look for commands that still run: {error}; if there are any, they are not counted")
+                write!(
+                    f,
+                    "cannot search for commands of an earlier daemon: {error}; any that still run are not counted"
+                )
             }
             Event::TakenOver { running, unknown, waiting } => {
-                write!(f, "taken over from the daemon before: {running} commands still run, {waiting} clients wait")?;
+                write!(f, "took over from the previous daemon: {}", running_and_waiting(*running, *waiting))?;
                 match unknown {
                     0 => Ok(()),
                     _ => write!(
                         f,
-                        "; {unknown} of the commands cannot be recognized, and count towards a listener only if there is just one"
+                        "; the listener of {unknown} of them is unknown: counted towards a listener only if there is just one"
                     ),
                 }
             }
             Event::HandedOver { running, waiting, counters } => {
-                write!(f, "left to the next daemon: {running} commands run on, {waiting} clients wait; so far ")?;
+                write!(f, "handed over to the next daemon: {}; totals: ", running_and_waiting(*running, *waiting))?;
                 write_counters(counters, f)
             }
             Event::NotStored { waiting, error } => {
-                write!(f, "cannot leave everything to the next daemon: {error}; {waiting} waiting clients are closed")
+                let clients = many(*waiting as u64, "waiting client");
+                write!(f, "could not hand everything over to the next daemon: {error}; closed {clients}")
             }
             Event::TimeLimit { id, pid, limit } => {
-                write!(
-                    f,
-                    "connection {id} has reached the time limit of {}: sending SIGTERM to pid {pid}",
-                    seconds(limit)
-                )
+                write!(f, "connection {id} reached the time limit of {}: sending SIGTERM to pid {pid}", seconds(limit))
             }
-            Event::Idle { over } => write!(f, "nothing ran or waited for {}", seconds(over)),
+            Event::Idle { over } => write!(f, "idle for {}, exiting", seconds(over)),
             Event::SignalIgnored { signal } => write!(f, "{signal} ignored: restart to change settings"),
-            Event::Lost { count } => write!(f, "{count} log entries were lost: the log did not take them in time"),
+            Event::Lost { count } => write!(
+                f,
+                "lost {}: the log did not accept them in time",
+                match count {
+                    1 => "1 log entry".into(),
+                    count => format!("{count} log entries"),
+                }
+            ),
             Event::Stopped(counters) => {
                 f.write_str("stopped: ")?;
                 write_counters(counters, f)
             }
         }
     }
+}
+
+fn running_and_waiting(running: usize, waiting: usize) -> String {
+    format!("{} running, {} waiting", many(running as u64, "command"), many(waiting as u64, "client"))
 }
 
 fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
@@ -174,4 +198,34 @@ fn write_rejected(rejected: &Rejected, f: &mut fmt::Formatter) -> fmt::Result {
         Reason::Stopping => f.write_str("the service is stopping")?,
     }
     write!(f, ": {} on '{}'", rejected.peer, rejected.listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::gate::WhenFull;
+
+    /// One is no "1 commands", and no number makes nonsense.
+    #[test]
+    fn numbers_read_as_they_are_spoken() {
+        let killing = |active| Event::Killing { signal: "SIGTERM", active }.to_string();
+        assert_eq!(killing(1), "sending SIGTERM to 1 command still running");
+        assert_eq!(killing(2), "sending SIGTERM to 2 commands still running");
+        let taken = |running, unknown, waiting| Event::TakenOver { running, unknown, waiting }.to_string();
+        assert_eq!(taken(1, 0, 1), "took over from the previous daemon: 1 command running, 1 client waiting");
+        assert_eq!(taken(0, 0, 2), "took over from the previous daemon: 0 commands running, 2 clients waiting");
+        let again = |failures| Event::AcceptResumed { failures, over: Duration::from_secs(2) }.to_string();
+        assert_eq!(again(1), "accepting again after 1 failure in 2.0 s");
+        assert_eq!(again(3), "accepting again after 3 failures in 2.0 s");
+        assert_eq!(Event::Lost { count: 1 }.to_string(), "lost 1 log entry: the log did not accept them in time");
+        let ready = |max| Event::Ready { max, when_full: WhenFull::Refuse, command: "/bin/cat".into() }.to_string();
+        assert_eq!(ready(0), "ready: unlimited connections (refuse when full), command /bin/cat");
+        assert_eq!(ready(1), "ready: at most 1 connection at once (refuse when full), command /bin/cat");
+    }
+
+    #[test]
+    fn an_errno_has_its_name() {
+        let said = How::NotStarted(11).to_string();
+        assert_eq!(said, "did not start (Resource temporarily unavailable (EAGAIN))");
+    }
 }

@@ -16,10 +16,34 @@ pub mod socket;
 // SAFETY: nothing is declared.
 unsafe extern "C" {}
 
-/// An error in words, without Rust's "(os error 24)".
+/// An error in strerror(3)'s words, and with its name where it has one: `Too many open files (EMFILE)`. Both are what people
+/// search for. Without Rust's "(os error 24)".
 pub fn plain(error: &std::io::Error) -> String {
     match error.raw_os_error() {
-        Some(errno) => nix::Error::from_raw(errno).desc().to_string(),
+        Some(errno) => errno_words(errno),
         None => error.to_string(),
+    }
+}
+
+/// The same of an errno.
+pub fn errno_words(errno: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(errno).to_string();
+    let words = text.split(" (os error").next().unwrap_or(&text);
+    match nix::Error::from_raw(errno) {
+        nix::Error::UnknownErrno => format!("{words} (errno {errno})"),
+        name => format!("{words} ({name:?})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_words_and_a_name() {
+        assert_eq!(errno_words(nix::libc::EAGAIN), "Resource temporarily unavailable (EAGAIN)");
+        assert_eq!(plain(&std::io::Error::from_raw_os_error(nix::libc::ENOENT)), "No such file or directory (ENOENT)");
+        assert!(errno_words(524).ends_with(" (errno 524)"), "{}", errno_words(524));
+        assert_eq!(plain(&std::io::Error::other("no errno")), "no errno");
     }
 }

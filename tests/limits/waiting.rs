@@ -129,7 +129,7 @@ fn more_than_there_are_descriptors_for() {
         let mut daemon = start.prelude("ulimit -n 400").start();
         let places = 400 - SPARE;
         let warned = daemon.count(&format!(
-            "--max-waiting 300 is more than LimitNOFILE= or FileDescriptorStoreMax= allow: {places} clients are held, the rest waits in the kernel's queue"
+            "LimitNOFILE= or FileDescriptorStoreMax= allows only {places} of --max-waiting 300 clients to be held; the rest wait in the kernel's queue"
         ));
         assert_eq!(warned, usize::from(options[0] == "--max-waiting"), "{options:?}: {:#?}", daemon.log());
         let idle = daemon.open_fds().len();

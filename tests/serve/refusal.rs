@@ -270,7 +270,7 @@ fn a_crowd_that_never_closes_is_bounded() {
     drop((crowd, next));
     assert_eq!(daemon.stop(), Totals { accepted: 602, served: 2, refused: 600, gone: 0, failed: 0 });
     // At most 256 linger; that others were closed plainly, and how many, is told.
-    assert_eq!(daemon.count(" refused clients early: more than 256 "), 1, "{:?}", daemon.log());
+    assert_eq!(daemon.count(" refused connections early: more than 256 "), 1, "{:?}", daemon.log());
 }
 
 /// A stop does not wait for refused clients that stay.

@@ -92,7 +92,7 @@ fn taken_over(rig: &Rig, service: &str) -> String {
     let pid = main_pid(rig, service);
     until("a word about the daemon before", || {
         let said = rig.ok(&format!("journalctl -q -b -o cat _PID={pid} _SYSTEMD_UNIT={service}"));
-        said.lines().find_map(|l| l.strip_prefix("taken over from the daemon before: ").map(str::to_owned))
+        said.lines().find_map(|l| l.strip_prefix("took over from the previous daemon: ").map(str::to_owned))
     })
 }
 
@@ -170,14 +170,14 @@ pub fn restart_cuts_nobody_and_refuses_nobody(rig: &Rig) {
     rig.edit(&format!("Environment=SOCKCAP_MAX_CONNECTIONS=2\n{places}"));
     restart(rig, SERVICE);
     rig.until_status("3/2 active, 6 waiting");
-    assert_eq!(taken_over(rig, SERVICE), "3 commands still run, 3 clients wait");
+    assert_eq!(taken_over(rig, SERVICE), "3 commands running, 3 clients waiting");
 
     rig.ok("cp /usr/bin/sockcap /run/sockcap-new");
     let new = "ExecStart=\nExecStart=/run/sockcap-new --busy-reply rsync -- /usr/bin/rsync --daemon";
     rig.edit(&format!("Environment=SOCKCAP_MAX_CONNECTIONS=1\n{places}\n{new}"));
     restart(rig, SERVICE);
     rig.until_status("3/1 active, 6 waiting");
-    assert_eq!(taken_over(rig, SERVICE), "3 commands still run, 3 clients wait");
+    assert_eq!(taken_over(rig, SERVICE), "3 commands running, 3 clients waiting");
     assert_eq!(rig.ok(&format!("readlink /proc/{}/exe", main_pid(rig, SERVICE))), "/run/sockcap-new");
 
     // Room again only when all three have gone; then each in its turn.
@@ -284,7 +284,7 @@ pub fn each_listener_keeps_its_own_count(rig: &Rig) {
         for _ in 0..2 {
             restart(rig, service);
             says("3/100 active, 2 waiting");
-            assert_eq!(taken_over(rig, service), "3 commands still run, 2 clients wait");
+            assert_eq!(taken_over(rig, service), "3 commands running, 2 clients waiting");
         }
         // The second port has a place, and the fourth of this source is the fourth.
         ends(talks(rig, 7102, 4));
@@ -305,7 +305,7 @@ pub fn each_listener_keeps_its_own_count(rig: &Rig) {
         [&mut first, &mut second].into_iter().for_each(answers);
         let mut next = Client::to(rig, Ipv4Addr::LOCALHOST, 7103);
         if n == 0 {
-            assert_eq!(said, "3 commands still run, 0 clients wait");
+            assert_eq!(said, "3 commands running, 0 clients waiting");
             says("3/100 active, 1 waiting");
             ends(talks(rig, 7102, 4));
             says("3/100 active, 1 waiting");
@@ -313,7 +313,7 @@ pub fn each_listener_keeps_its_own_count(rig: &Rig) {
             is_served(&mut next, 3);
         } else {
             assert!(
-                said.starts_with("3 commands still run, 0 clients wait; 3 of the commands cannot be recognized"),
+                said.starts_with("3 commands running, 0 clients waiting; the listener of 3 of them is unknown"),
                 "{said}"
             );
             is_served(&mut next, 1);
@@ -335,7 +335,7 @@ pub fn the_cap_is_exact_after_a_crash(rig: &Rig) {
         crash(rig, SERVICE, signal);
         let said = taken_over(rig, SERVICE);
         assert!(
-            said.starts_with("2 commands still run, 0 clients wait; 1 of the commands cannot be recognized"),
+            said.starts_with("2 commands running, 0 clients waiting; the listener of 1 of them is unknown"),
             "{said}"
         );
         rig.until_status("2/2 active, 0 waiting");
@@ -407,7 +407,7 @@ pub fn stop_counts_down_and_leaves_nothing(rig: &Rig) {
         rig.ok(&format!("systemctl stop --no-block {SERVICE}"));
         let began = Instant::now();
         for left in [58, 57, 56] {
-            rig.until_status(&format!("stopping: 1 active, ended in {left} s at the latest"));
+            rig.until_status(&format!("stopping: 1 active, killed in at most {left} s"));
         }
         assert!(began.elapsed().as_secs() >= 3, "{:?}", began.elapsed());
         rig.ok(&format!("systemctl kill -s TERM --kill-whom=main {SERVICE}"));

@@ -213,7 +213,8 @@ pub fn a_thousand_quick_connections_leave_the_socket_up(rig: &Rig) {
     rig.ok(&format!("systemctl stop {SERVICE}"));
     let mut lines = 0;
     let last = journal.until(|entry| {
-        lines += usize::from(entry.message().starts_with("rejected "));
+        let message = entry.message();
+        lines += usize::from(message.starts_with("rejected ") || message.starts_with("refused "));
         entry.message().starts_with("stopped: ")
     });
     let counts = last.message().split(';').next().unwrap();

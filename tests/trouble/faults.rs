@@ -291,7 +291,7 @@ fn accept_runs_out() {
         says: &[
             "cannot accept on '127.0.0.1:",
             "; clients wait, trying again in 100 ms",
-            "accepting again after 1 failures",
+            "accepting again after 1 failure ",
         ],
         ..Fault::default()
     });
@@ -321,11 +321,7 @@ fn clone_fails_and_its_client_is_told() {
         call: "clone",
         errors: &["EAGAIN", "ENOMEM"],
         modes: &[Refuse],
-        says: &[
-            "cannot start /bin/sh: ",
-            "; its clients are told to come back",
-            "commands start again after 1 failures",
-        ],
+        says: &["cannot start /bin/sh: ", "; its clients are refused", "commands start again after 1 failure "],
         ..Fault::default()
     });
 }
@@ -336,7 +332,7 @@ fn clone_fails_and_its_client_waits() {
         call: "clone",
         errors: &["EAGAIN", "ENOMEM"],
         modes: &[Queue, Hold],
-        says: &["cannot start /bin/sh: ", "; its clients wait", "commands start again after 1 failures"],
+        says: &["cannot start /bin/sh: ", "; its clients wait", "commands start again after 1 failure "],
         ..Fault::default()
     });
 }
@@ -349,7 +345,7 @@ fn exec_fails() {
         errors: &["ENOENT", "E2BIG", "EAGAIN"],
         at: &[1],
         follow: true,
-        says: &["cannot start /bin/sh: ", "; its clients are told to come back", "commands start again after "],
+        says: &["cannot start /bin/sh: ", "; its clients are refused", "commands start again after "],
         ..Fault::default()
     });
 }
@@ -587,9 +583,15 @@ fn a_hand_over_that_fails() {
                 Tracer::attach(daemon.pid(), false, &[format!("{call}:error={error}:when=1+")]).expect("strace");
             let ended = pidfd(daemon.pid());
             daemon.signal(Signal::SIGUSR1);
-            let failed = daemon.wait_text("cannot leave everything to the next daemon: ");
-            assert!(failed.text.ends_with(&format!("; {lost} waiting clients are closed")), "{failed:?}");
-            daemon.wait_text(&format!("left to the next daemon: 1 commands run on, {} clients wait", 1 - lost));
+            let failed = daemon.wait_text("could not hand everything over to the next daemon: ");
+            assert!(
+                failed.text.ends_with(&format!("; closed {}", ["0 waiting clients", "1 waiting client"][lost])),
+                "{failed:?}"
+            );
+            daemon.wait_text(&format!(
+                "handed over to the next daemon: 1 command running, {} waiting",
+                ["1 client", "0 clients"][lost]
+            ));
             assert!(ready(&ended, PollFlags::POLLIN, FUSE), "it does not end");
             assert!(tracer.detach(call) > 0, "{call} was not called");
             // A client that the manager has been sent is open as long as its message is.
