@@ -147,8 +147,8 @@ impl Daemon {
             self.entries.fill(connection.listener, &facts, &mut words);
             words.spawn(connection.fd.as_fd())
         });
-        let pid = match started {
-            Ok(pid) => pid,
+        let (pid, _) = match started {
+            Ok(started) => started,
             Err(error) => {
                 self.sources.leave(source);
                 if self.settings.when_full == WhenFull::Wait {

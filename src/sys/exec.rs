@@ -12,7 +12,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// First descriptor that socket activation passes (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).
 const LISTEN_FDS_START: usize = 3;
@@ -34,6 +34,8 @@ pub struct Report {
 pub(super) struct Slot {
     /// Not zero while a child may still use this slot; the kernel zeroes it and wakes its futex.
     pub(super) tid: AtomicI32,
+    /// How many children have had this slot.
+    pub(super) launches: u32,
     pub(super) stack_top: *mut c_void,
     pub(super) program: *const c_char,
     pub(super) connection: c_int,
@@ -53,6 +55,13 @@ pub(super) struct Slot {
     pub(super) own_env: Vec<usize>,
     pub(super) argv_start: *const *const c_char,
     pub(super) envp_start: *const *const c_char,
+}
+
+impl Slot {
+    /// Whether a child may still use it.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.tid.load(Ordering::Acquire) != 0
+    }
 }
 
 impl std::fmt::Debug for Slot {

@@ -15,20 +15,17 @@ use super::exec::{PID_DIGITS, Slot, child};
 use super::raw;
 use std::ffi::{CString, c_char, c_void};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::{Duration, Instant};
 
-/// Children between clone and exec at once; each costs a page of stack and one of words once used. An exec takes a few times as
-/// long as a clone, so that more are under way only where processors lack, and then to wait for one costs no speed: with 32 slots as
-/// many connections a second, 32 clients at once, and a p99 longer by a tenth.
-const SLOTS: usize = 16;
+/// Stacks that are mapped at once. An exec takes a few times as long as a clone, so that more children are under way only where
+/// processors lack, or where an exec hangs (a dead network file system).
+const BLOCK: usize = 16;
 /// The child's frames and system calls need less than 1 KiB in a release build, a few in a debug one.
 const STACK: usize = 32 * 1024;
 const GUARD: usize = 64 * 1024;
-/// How long to wait for a slot when all children hang in exec (a dead network file system).
-const SLOT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How the command finds its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,17 +83,72 @@ pub struct Image {
     pub nofile: Option<(u64, u64)>,
 }
 
-/// The pool of slots and what all commands share. Not `Send`: pointers into itself.
-pub struct Spawner {
+/// Stacks for [`BLOCK`] children, each with a guard below it that an overflow hits.
+struct Stacks(*mut c_void);
+
+impl Stacks {
+    const LENGTH: usize = BLOCK * (STACK + GUARD);
+
+    fn map() -> io::Result<Stacks> {
+        // SAFETY: a fresh private mapping; only pieces of it are made writable.
+        unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
+            let start = libc::mmap(ptr::null_mut(), Self::LENGTH, libc::PROT_NONE, flags, -1, 0);
+            if start == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            let stacks = Stacks(start);
+            for at in 0..BLOCK {
+                let bottom = start.byte_add(at * (STACK + GUARD) + GUARD);
+                if libc::mprotect(bottom, STACK, libc::PROT_READ | libc::PROT_WRITE) == -1 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(stacks)
+        }
+    }
+
+    fn top(&self, at: usize) -> *mut c_void {
+        assert!(at < BLOCK);
+        // SAFETY: the end of piece `at` of the mapping, which is BLOCK pieces long.
+        unsafe { self.0.byte_add((at + 1) * (STACK + GUARD)) }
+    }
+}
+
+impl Drop for Stacks {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping; whoever drops it knows that no child is on it.
+        unsafe { libc::munmap(self.0, Self::LENGTH) };
+    }
+}
+
+/// All memory that children read and run on.
+struct Pool {
     image: Image,
     #[allow(clippy::vec_box, reason = "a child holds its slot's address while this vector may grow")]
     slots: Vec<Box<Slot>>,
-    stacks: *mut c_void,
+    /// The stack of slot `n` is in block `n / BLOCK`.
+    stacks: Vec<Stacks>,
+}
+
+/// The pool of launch slots and what all commands share. Not `Send`: pointers into itself.
+///
+/// A slot is a child between clone and exec. There are as many as are needed at once, so that nobody waits for one:
+/// a child whose exec hangs keeps its slot, and the others get new ones, a page of stack and one of words each.
+pub struct Spawner {
+    pool: ManuallyDrop<Pool>,
     report: OwnedFd,
 }
 
+/// One start of a command: which slot it has, and the how manieth of that slot's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Launch {
+    slot: u32,
+    nth: u32,
+}
+
 impl Spawner {
-    /// A pool for this image, and the socket on which [`receive`] hears of failed execs.
+    /// A pool for this image, and the socket on which [`receive`](super::exec::receive) hears of failed execs.
     ///
     /// # Errors
     /// mmap(2)'s and socketpair(2)'s.
@@ -115,69 +167,62 @@ impl Spawner {
                 high => (receiver, OwnedFd::from_raw_fd(high)),
             }
         };
-        // SAFETY: a fresh private mapping; each slot's stack is its own piece of it, with a guard below that
-        // an overflow hits.
-        let stacks = unsafe {
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-            let stacks = libc::mmap(ptr::null_mut(), SLOTS * (STACK + GUARD), libc::PROT_NONE, flags, -1, 0);
-            if stacks == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            for slot in 0..SLOTS {
-                let bottom = stacks.byte_add(slot * (STACK + GUARD) + GUARD);
-                if libc::mprotect(bottom, STACK, libc::PROT_READ | libc::PROT_WRITE) == -1 {
-                    let error = io::Error::last_os_error();
-                    libc::munmap(stacks, SLOTS * (STACK + GUARD));
-                    return Err(error);
-                }
-            }
-            stacks
-        };
-        let spawner = Spawner { image, slots: Vec::new(), stacks, report };
-        Ok((spawner, receiver))
+        let pool = Pool { image, slots: Vec::new(), stacks: vec![Stacks::map()?] };
+        Ok((Spawner { pool: ManuallyDrop::new(pool), report }, receiver))
     }
 
-    /// Begins the argument and environment of one command. Waits for a slot if children hang in exec.
+    /// Begins the argument and environment of one command.
     ///
     /// # Errors
-    /// `EAGAIN` if none became free in a second.
+    /// mmap(2)'s, if so many children are in exec at once that another stack is needed.
     pub fn begin(&mut self) -> io::Result<Words<'_>> {
-        let at = match self.slots.iter().position(|slot| slot.tid.load(Ordering::Acquire) == 0) {
+        let at = match self.pool.slots.iter().position(|slot| !slot.is_in_use()) {
             Some(at) => at,
-            None if self.slots.len() < SLOTS => self.grow(),
-            None => self.wait_for_slot()?,
+            None => self.grow()?,
         };
-        let slot = &mut self.slots[at];
+        let Pool { image, slots, .. } = &mut *self.pool;
+        let slot = &mut slots[at];
         slot.bytes.clear();
         slot.argv.clear();
         slot.own.clear();
         slot.own_env.clear();
         slot.own_pid.clear();
-        slot.envp.truncate(self.image.environment.len());
-        Ok(Words { slot, image: &self.image })
+        slot.envp.truncate(image.environment.len());
+        Ok(Words { at: at as u32, slot, image })
+    }
+
+    /// Whether the child of this launch is out of our memory: its exec is over, or its life.
+    pub fn has_left(&self, launch: Launch) -> bool {
+        let slot = &self.pool.slots[launch.slot as usize];
+        slot.launches != launch.nth || !slot.is_in_use()
     }
 
     /// Gives back the pages of stacks that no child uses, after a burst.
     pub fn rest(&self) {
-        if self.slots.iter().all(|slot| slot.tid.load(Ordering::Acquire) == 0) {
-            // SAFETY: our own mapping, and no child is on it: what is there is of no use to the next.
-            unsafe { libc::madvise(self.stacks, SLOTS * (STACK + GUARD), libc::MADV_DONTNEED) };
+        for (stacks, slots) in self.pool.stacks.iter().zip(self.pool.slots.chunks(BLOCK)) {
+            if slots.iter().all(|slot| !slot.is_in_use()) {
+                // SAFETY: our own mapping, and no child is on it: what is there is of no use to the next.
+                unsafe { libc::madvise(stacks.0, Stacks::LENGTH, libc::MADV_DONTNEED) };
+            }
         }
     }
 
-    fn grow(&mut self) -> usize {
-        let at = self.slots.len();
-        // SAFETY: the end of piece `at` of the mapping, which is SLOTS pieces long and at < SLOTS.
-        let stack_top = unsafe { self.stacks.byte_add((at + 1) * (STACK + GUARD)) };
-        self.slots.push(Box::new(Slot {
+    fn grow(&mut self) -> io::Result<usize> {
+        let Pool { image, slots, stacks } = &mut *self.pool;
+        let at = slots.len();
+        if at == stacks.len() * BLOCK {
+            stacks.push(Stacks::map()?);
+        }
+        slots.push(Box::new(Slot {
             tid: AtomicI32::new(0),
-            stack_top,
-            program: self.image.program.as_ptr(),
+            launches: 0,
+            stack_top: stacks[at / BLOCK].top(at % BLOCK),
+            program: image.program.as_ptr(),
             connection: -1,
             report: self.report.as_raw_fd(),
-            pass: self.image.pass,
-            session: self.image.session,
-            nofile: self.image.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
+            pass: image.pass,
+            session: image.session,
+            nofile: image.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
             bytes: Vec::with_capacity(512),
             bytes_start: ptr::null_mut(),
             own_pid: Vec::new(),
@@ -186,61 +231,33 @@ impl Spawner {
             own_env: Vec::new(),
             argv_start: ptr::null(),
             envp_start: ptr::null(),
-            envp: self.image.environment.iter().map(|entry| entry.as_ptr()).collect(),
+            envp: image.environment.iter().map(|entry| entry.as_ptr()).collect(),
         }));
-        at
-    }
-
-    fn wait_for_slot(&self) -> io::Result<usize> {
-        let until = Instant::now() + SLOT_PATIENCE;
-        let tick = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-        loop {
-            for (at, slot) in self.slots.iter().enumerate() {
-                if slot.tid.load(Ordering::Acquire) == 0 {
-                    return Ok(at);
-                }
-            }
-            if Instant::now() >= until {
-                return Err(io::Error::from_raw_os_error(libc::EAGAIN));
-            }
-            // The first slot is as good as any to sleep on; the tick finds another that is faster.
-            // SAFETY: the word lives in a boxed slot; FUTEX_WAIT only reads it (futex(2)).
-            unsafe {
-                libc::syscall(
-                    libc::SYS_futex,
-                    self.slots[0].tid.as_ptr(),
-                    libc::FUTEX_WAIT,
-                    1,
-                    &tick,
-                    ptr::null::<u32>(),
-                    0,
-                );
-            }
-        }
+        Ok(at)
     }
 }
 
 impl Drop for Spawner {
+    /// While a child is in exec its memory is kept, and lost: the child may need it for as long as it likes, and beyond our
+    /// own end, since this memory lives until the last process that shares it has left it (CLONE_VM).
     fn drop(&mut self) {
-        for slot in &self.slots {
-            while slot.tid.load(Ordering::Acquire) != 0 {
-                std::thread::yield_now(); // a child still reads the slot: its memory must outlive the exec
-            }
+        if self.pool.slots.iter().all(|slot| !slot.is_in_use()) {
+            // SAFETY: this is the one place that drops it, and nobody reads it any more.
+            unsafe { ManuallyDrop::drop(&mut self.pool) };
         }
-        // SAFETY: our own mapping, and no child is on it any more.
-        unsafe { libc::munmap(self.stacks, SLOTS * (STACK + GUARD)) };
     }
 }
 
 impl std::fmt::Debug for Spawner {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.debug_struct("Spawner").field("image", &self.image).field("slots", &self.slots.len()).finish()
+        f.debug_struct("Spawner").field("image", &self.pool.image).field("slots", &self.pool.slots.len()).finish()
     }
 }
 
 /// The words of one command while they are put together.
 #[derive(Debug)]
 pub struct Words<'a> {
+    at: u32,
     slot: &'a mut Slot,
     image: &'a Image,
 }
@@ -299,12 +316,13 @@ impl Words<'_> {
     }
 
     /// Starts the command with `connection`, whose descriptor the caller still owns and should close.
-    /// The result is the child's pid; whether its exec succeeds shows later ([`receive`]).
+    /// The result is the child's pid and its launch; whether its exec succeeds shows later
+    /// ([`receive`](super::exec::receive), [`Spawner::has_left`]).
     ///
     /// # Errors
     /// clone(2)'s: `EAGAIN` for RLIMIT_NPROC, pids.max or the like; `ENOMEM`.
-    pub fn spawn(self, connection: BorrowedFd) -> io::Result<i32> {
-        let slot = self.slot;
+    pub fn spawn(self, connection: BorrowedFd) -> io::Result<(i32, Launch)> {
+        let Words { at, slot, .. } = self;
         let base = slot.bytes.as_mut_ptr();
         slot.bytes_start = base;
         for (words, own) in [(&mut slot.argv, &slot.own), (&mut slot.envp, &slot.own_env)] {
@@ -316,6 +334,8 @@ impl Words<'_> {
         slot.envp.push(ptr::null());
         (slot.argv_start, slot.envp_start) = (slot.argv.as_ptr(), slot.envp.as_ptr());
         slot.connection = connection.as_raw_fd();
+        slot.launches = slot.launches.wrapping_add(1);
+        let launch = Launch { slot: at, nth: slot.launches };
         slot.tid.store(1, Ordering::Release);
         let argument = ptr::from_mut(slot);
         // SAFETY: the stack is this slot's alone and unused, since tid was zero; the slot is boxed and is
@@ -325,6 +345,6 @@ impl Words<'_> {
             slot.tid.store(0, Ordering::Release);
             return Err(io::Error::from_raw_os_error(-pid as i32));
         }
-        Ok(pid as i32)
+        Ok((pid as i32, launch))
     }
 }

@@ -87,7 +87,7 @@ impl Default for Fault {
 }
 
 /// strace on a running daemon.
-struct Tracer {
+pub(crate) struct Tracer {
     strace: Child,
     table: String,
     _dir: TempDir,
@@ -95,7 +95,7 @@ struct Tracer {
 
 impl Tracer {
     /// `None` if strace cannot be had.
-    fn attach(to: Pid, follow: bool, injections: &[String]) -> Option<Tracer> {
+    pub(crate) fn attach(to: Pid, follow: bool, injections: &[String]) -> Option<Tracer> {
         let dir = TempDir::new();
         let table = dir.join("calls");
         let mut command = Command::new("strace");
@@ -122,7 +122,7 @@ impl Tracer {
     }
 
     /// Lets go; returns how often the call was made to fail.
-    fn detach(mut self, call: &str) -> usize {
+    pub(crate) fn detach(mut self, call: &str) -> usize {
         self.end();
         let text = fs::read_to_string(&self.table).expect("what strace has written");
         // Where processes interleave a call has two lines: its name is on the second, too.
@@ -145,7 +145,7 @@ impl Drop for Tracer {
     }
 }
 
-fn can_trace(what: &str) -> bool {
+pub(crate) fn can_trace(what: &str) -> bool {
     let can = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
     if !can {
         skip(what, "strace is not installed or may not trace");

@@ -5,4 +5,5 @@ mod common;
 
 mod exhaustion;
 mod faults;
+mod launch;
 mod soak;
