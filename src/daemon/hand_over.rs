@@ -167,7 +167,7 @@ impl Daemon {
         }
         for Stored { name, ticket, waited_usec, listener, fd } in held {
             // The manager's copy would keep the connection open after the command's end.
-            self.notify.forget(&name);
+            self.notify.forget(now, &name);
             self.counters.accepted += u64::from(past.is_none());
             let listener = self.listener_labelled(names.get(listener).map(String::as_str)).unwrap_or(0);
             self.next_ticket = self.next_ticket.max(ticket + 1);
@@ -181,7 +181,7 @@ impl Daemon {
             }
         }
         if was_handed_over {
-            self.notify.forget(adopt::STATE);
+            self.notify.forget(now, adopt::STATE);
         }
         if running + waiting > 0 {
             self.log.tell(Event::TakenOver { running, unknown, waiting });
@@ -228,13 +228,13 @@ impl Daemon {
         self.notify.is_enabled() && self.doors.iter().all(|door| !door.listener.is_own)
     }
 
-    /// Leaves everything to the next daemon. Returns how many clients wait there.
-    pub(super) fn leave_behind(&mut self, now: Instant) -> usize {
+    /// Leaves everything to the next daemon, as far as the manager takes it by then. Returns how many clients wait there.
+    pub(super) fn leave_behind(&mut self, now: Instant, until: Instant) -> usize {
         self.reap_all(now);
         let written = self.write_state();
         let held = std::mem::take(&mut self.held);
         // Without the state the next daemon still serves who waits, and counts from there.
-        let mut trouble = written.and_then(|state| self.notify.store(adopt::STATE, state.as_fd())).err();
+        let mut trouble = written.and_then(|state| self.notify.store(adopt::STATE, state.as_fd(), until)).err();
         let mut lost = 0;
         let mut tickets: Vec<_> = held.keys().copied().collect();
         tickets.sort_unstable();
@@ -242,7 +242,7 @@ impl Daemon {
             let waiting = &held[&ticket];
             let waited = now.saturating_duration_since(waiting.since).as_micros();
             let name = format!("{}{ticket}-{waited}-{}", adopt::HELD, waiting.connection.listener);
-            if let Err(error) = self.notify.store(&name, waiting.connection.fd.as_fd()) {
+            if let Err(error) = self.notify.store(&name, waiting.connection.fd.as_fd(), until) {
                 lost += 1;
                 trouble.get_or_insert(error);
             }

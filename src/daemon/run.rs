@@ -215,7 +215,7 @@ impl Daemon {
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
         self.log.tell(Event::Ready { max, when_full, command: self.command.clone() });
         self.take_over(Instant::now(), inheritance);
-        self.notify.ready();
+        self.notify.ready(Instant::now());
         self.settles = Some(Instant::now() + SETTLED);
         let mut ready = Ready::new();
         let mut now = Instant::now();
@@ -381,7 +381,7 @@ impl Daemon {
         self.end_overdue(now);
         self.idle_timer(now);
         self.stop_timer(now);
-        self.notify.watchdog(now);
+        self.notify.on_time(now);
     }
 
     /// Who has just come is in service by now, and not shown as waiting until the next status may be sent.
@@ -408,6 +408,7 @@ impl Daemon {
             waiting: queue.len() + self.doors.iter().filter_map(|door| door.listener.queued()).sum::<u32>(),
             longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
             refused: self.counters.refused_by_limits(),
+            served: self.counters.served,
             stopping: self.stop.seconds_left(now),
         }
     }
@@ -416,9 +417,9 @@ impl Daemon {
     /// here only while a listener is out of the poll set.
     fn status_may_change(&self) -> bool {
         let door_closed = self.doors.iter().any(|door| !door.in_poll_set);
-        door_closed
-            || !self.gate.queue().is_empty()
-            || !self.notify.was_told(self.gate.census().active, self.counters.refused_by_limits())
+        let (active, refused) = (self.gate.census().active, self.counters.refused_by_limits());
+        let was_told = self.notify.was_told(active, refused, self.counters.served);
+        door_closed || !self.gate.queue().is_empty() || !was_told
     }
 
     /// 1-minute load average of proc_loadavg(5); a system without it has no load.
@@ -440,7 +441,7 @@ impl Daemon {
             self.times.deadline(),
             self.idle_deadline(),
             self.settles,
-            self.notify.watchdog_deadline(),
+            self.notify.deadline(),
             self.notify.status_deadline().filter(|_| self.status_may_change()),
         ];
         deadlines.into_iter().flatten().min()

@@ -5,6 +5,7 @@ use super::run::Daemon;
 use crate::child::Adopted;
 use crate::child::living::{self, Found};
 use crate::observe::event::Event;
+use crate::observe::notify::Notify;
 use crate::policy::gate;
 use crate::policy::source::Source;
 use nix::sys::signal::{Signal, kill};
@@ -100,7 +101,7 @@ impl Daemon {
                     // Nobody will serve this queue. systemd's sockets stay as they are: it has the next daemon.
                     let _ = shutdown(door.listener.fd.as_raw_fd(), Shutdown::Both);
                 }
-                self.notify.stopping();
+                self.notify.stopping(now);
                 let active = self.children.len() + self.adopted.len();
                 self.log.tell(Event::Draining { signal, active, patience });
             }
@@ -171,7 +172,7 @@ impl Daemon {
             Stop::Ending { until, .. } if *until <= now => self.kill_commands(),
             Stop::Draining { next_word, .. } | Stop::Ending { next_word, .. } if *next_word <= now => {
                 *next_word = now + EXTEND_EVERY;
-                self.notify.extend_timeout(EXTENSION);
+                self.notify.extend_timeout(now, EXTENSION);
             }
             _ => {}
         }
@@ -199,7 +200,9 @@ impl Daemon {
     pub(super) fn finish(mut self) {
         let now = Instant::now();
         let is_handing_over = matches!(self.stop, Stop::HandingOver { .. });
-        let waiting = if is_handing_over { self.leave_behind(now) } else { 0 };
+        let until = Notify::last_words_end();
+        let waiting = if is_handing_over { self.leave_behind(now, until) } else { 0 };
+        self.notify.finish(until);
         let mut last: Vec<_> = self.throttle.due(now, true).map(Event::RejectedMore).collect();
         last.extend(self.cut_short());
         last.push(match is_handing_over {

@@ -1,20 +1,28 @@
-//! The manager's side: READY=1, STATUS=, STOPPING=1, WATCHDOG=1, EXTEND_TIMEOUT_USEC= (sd_notify(3)).
+//! The manager's side: READY=1, STATUS=, STOPPING=1, WATCHDOG=1, EXTEND_TIMEOUT_USEC=, FDSTORE=1 (sd_notify(3)).
 //!
-//! Without NOTIFY_SOCKET nothing is sent. An error is of no use to anybody here: the manager that
-//! does not listen will notice by itself.
+//! Nothing here waits for the manager while clients are served: its socket is full when it is busy, stopped or frozen, and one
+//! queue is shared by all services. What must reach it is kept, in order, until it goes; a status that did not go was not sent.
+//! Without NOTIFY_SOCKET nothing is sent, and with nobody at its address nothing is kept.
 #![forbid(unsafe_code)]
 
-use libsystemd::daemon::{self, NotifyState};
+use libsystemd::daemon;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use std::collections::VecDeque;
 use std::env;
-use std::io;
+use std::ffi::OsStr;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 /// STATUS= is sent at most this often.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// What the manager did not take is sent again after this time, or after a part of the watchdog's period if that is shorter.
+const RETRY: Duration = Duration::from_millis(100);
+/// The only wait for the manager, in total: at the end, when nobody is served any more.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// What the status line tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,69 +37,135 @@ pub struct Status {
     pub longest: Option<u64>,
     /// Refused since the start.
     pub refused: u64,
+    /// Served since the start: their commands have ended.
+    pub served: u64,
     /// While stopping: seconds until the living are killed.
     pub stopping: Option<u64>,
 }
 
 impl Status {
     fn text(&self) -> String {
-        let Status { active, max, waiting, longest, refused, stopping } = *self;
+        let Status { active, max, waiting, longest, refused, served, stopping } = *self;
         let max = super::words::limit(max);
         let longest = longest.map_or(String::new(), |seconds| format!(" (longest {seconds} s)"));
         match stopping {
-            None => format!("{active}/{max} active, {waiting} waiting{longest}, {refused} refused"),
+            None => format!("{active}/{max} active, {waiting} waiting{longest}, {refused} refused, {served} served"),
             Some(seconds) => format!("stopping: {active} active, killed in at most {seconds} s"),
         }
     }
+}
+
+/// The manager's socket. Open all the time: a watchdog that is not fed for lack of descriptors would end a daemon that is well.
+#[derive(Debug)]
+struct Manager {
+    socket: UnixDatagram,
+    address: UnixAddr,
+}
+
+impl Manager {
+    fn new(name: &OsStr) -> Option<Manager> {
+        let address = match name.as_bytes().strip_prefix(b"@") {
+            Some(name) => UnixAddr::new_abstract(name),
+            None => UnixAddr::new(name),
+        };
+        Some(Manager { socket: UnixDatagram::unbound().ok()?, address: address.ok()? })
+    }
+
+    /// Sends one message; waits until `until` at the longest, or not at all.
+    fn send(&self, text: &str, fd: Option<BorrowedFd>, until: Option<Instant>) -> Result<(), Errno> {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
+        // Without its time limit a wait would have no end.
+        let waits = left.is_some() && self.socket.set_write_timeout(left).is_ok();
+        let flags = MsgFlags::MSG_NOSIGNAL | if waits { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        let fds = fd.map(|fd| [fd.as_raw_fd()]);
+        let rights = fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
+        let text = [IoSlice::new(text.as_bytes())];
+        sendmsg(self.socket.as_raw_fd(), &text, rights.as_slice(), flags, Some(&self.address)).map(drop)
+    }
+}
+
+/// Whether the manager has no room for a message now, as opposed to not being there.
+fn is_busy(errno: Errno) -> bool {
+    matches!(errno, Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM | Errno::EINTR)
 }
 
 /// The line to the manager.
 #[derive(Debug)]
 pub struct Notify {
     enabled: bool,
-    /// Open all the time: a watchdog that is not fed for lack of descriptors would end a daemon that is well.
-    manager: Option<(UnixDatagram, SocketAddr)>,
+    manager: Option<Manager>,
+    /// What has not gone yet, oldest first. At most one READY, one STOPPING, one EXTEND_TIMEOUT_USEC, and what is to be forgotten.
+    pending: VecDeque<String>,
+    retry: Duration,
+    retry_at: Option<Instant>,
+    /// Half the watchdog's period.
     watchdog: Option<Duration>,
     next_watchdog: Option<Instant>,
-    last: Option<(Status, Instant)>,
+    /// The last status that went.
+    last: Option<Status>,
+    /// When a status was last tried.
+    status_at: Option<Instant>,
 }
 
 impl Notify {
     /// As the environment says.
     pub fn from_environment(now: Instant) -> Self {
         let name = env::var_os("NOTIFY_SOCKET");
-        let enabled = name.is_some();
-        let address = name.and_then(|name| match name.as_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name).ok(),
-            None => SocketAddr::from_pathname(name).ok(),
-        });
-        let manager = address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
-        // Half the period, as sd_watchdog_enabled(3) advises; a period under 1 ms comes as zero.
-        let watchdog = daemon::watchdog_enabled(false).filter(|_| enabled);
-        let watchdog = watchdog.map(|period| (period / 2).max(Duration::from_millis(1)));
-        Notify { enabled, manager, watchdog, next_watchdog: watchdog.map(|half| now + half), last: None }
+        let watchdog = daemon::watchdog_enabled(false).filter(|_| name.is_some());
+        Notify::new(name.as_deref(), watchdog, now)
     }
 
-    fn send(&self, state: &[NotifyState]) {
-        if let Some((socket, manager)) = &self.manager {
-            let text: String = state.iter().map(|state| format!("{state}\n")).collect();
-            let _ = socket.send_to_addr(text.as_bytes(), manager);
+    fn new(name: Option<&OsStr>, watchdog: Option<Duration>, now: Instant) -> Self {
+        // Half the period, as sd_watchdog_enabled(3) advises; a period under 1 ms comes as zero.
+        let watchdog = watchdog.map(|period| (period / 2).max(Duration::from_millis(1)));
+        Notify {
+            enabled: name.is_some(),
+            manager: name.and_then(Manager::new),
+            pending: VecDeque::new(),
+            retry: watchdog.map_or(RETRY, |half| RETRY.min(half / 4).max(Duration::from_millis(1))),
+            retry_at: None,
+            watchdog,
+            next_watchdog: watchdog.map(|half| now + half),
+            last: None,
+            status_at: None,
         }
     }
 
+    /// Whether this is done with: sent, or nobody is there to take it. `false`: the manager has no room for it now.
+    fn send(&self, text: &str) -> bool {
+        let Some(manager) = &self.manager else { return true };
+        manager.send(text, None, None).map_or_else(|errno| !is_busy(errno), |()| true)
+    }
+
+    /// Sends what waits, as far as the manager takes it. Whether nothing waits any more.
+    fn flush(&mut self, now: Instant) -> bool {
+        while self.pending.front().is_some_and(|text| self.send(text)) {
+            self.pending.pop_front();
+        }
+        self.retry_at = (!self.pending.is_empty()).then(|| now + self.retry);
+        self.pending.is_empty()
+    }
+
+    fn keep(&mut self, now: Instant, text: String) {
+        self.pending.push_back(text);
+        self.flush(now);
+    }
+
     /// The sockets are served.
-    pub fn ready(&self) {
-        self.send(&[NotifyState::Ready]);
+    pub fn ready(&mut self, now: Instant) {
+        self.keep(now, "READY=1\n".into());
     }
 
     /// No more connections are taken.
-    pub fn stopping(&self) {
-        self.send(&[NotifyState::Stopping]);
+    pub fn stopping(&mut self, now: Instant) {
+        self.keep(now, "STOPPING=1\n".into());
     }
 
-    /// The stop may take this much longer, from now.
-    pub fn extend_timeout(&self, by: Duration) {
-        self.send(&[NotifyState::Other(format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()))]);
+    /// The stop may take this much longer, from when the manager reads it.
+    pub fn extend_timeout(&mut self, now: Instant, by: Duration) {
+        const NAME: &str = "EXTEND_TIMEOUT_USEC=";
+        self.pending.retain(|text| !text.starts_with(NAME));
+        self.keep(now, format!("{NAME}{}\n", by.as_micros()));
     }
 
     /// Whether a manager listens.
@@ -99,57 +173,92 @@ impl Notify {
         self.enabled
     }
 
-    /// Leaves a descriptor with the manager under this name (`FileDescriptorStoreMax=`, systemd.service(5)).
+    /// The end of the time that all [`Notify::store`] and [`Notify::finish`] together may take, if they begin now.
+    pub fn last_words_end() -> Instant {
+        Instant::now() + LAST_WORDS
+    }
+
+    /// Leaves a descriptor with the manager under this name (`FileDescriptorStoreMax=`, systemd.service(5)). Waits for the
+    /// manager, but not beyond `until`.
     ///
     /// # Errors
     /// If it cannot be sent; a manager whose store is full or off says nothing.
-    pub fn store(&self, name: &str, fd: BorrowedFd) -> io::Result<()> {
-        let state = [NotifyState::Fdstore, NotifyState::Fdname(name.to_owned())];
-        daemon::notify_with_fds(false, &state, &[fd.as_raw_fd()]).map_err(io::Error::other)?;
-        Ok(())
+    pub fn store(&mut self, name: &str, fd: BorrowedFd, until: Instant) -> io::Result<()> {
+        // What has this name in the store may still be waiting to be forgotten.
+        self.finish(until);
+        let manager = self.manager.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let text = format!("FDSTORE=1\nFDNAME={name}\n");
+        match manager.send(&text, Some(fd), Some(until)) {
+            Err(Errno::EAGAIN) => {
+                let span = LAST_WORDS.as_secs();
+                let text = format!("the service manager did not read its socket for {span} s");
+                Err(io::Error::new(io::ErrorKind::TimedOut, text))
+            }
+            sent => sent.map_err(io::Error::from),
+        }
     }
 
     /// Takes what has this name out of the manager's store.
-    pub fn forget(&self, name: &str) {
-        self.send(&[NotifyState::FdstoreRemove, NotifyState::Fdname(name.to_owned())]);
+    pub fn forget(&mut self, now: Instant, name: &str) {
+        self.keep(now, format!("FDSTOREREMOVE=1\nFDNAME={name}\n"));
+    }
+
+    /// Sends what waits; waits for the manager, but not beyond `until`.
+    pub fn finish(&mut self, until: Instant) {
+        let Some(manager) = &self.manager else { return };
+        while let Some(text) = self.pending.front() {
+            if manager.send(text, None, Some(until)).is_err_and(is_busy) {
+                return;
+            }
+            self.pending.pop_front();
+        }
     }
 
     /// Whether a status would be sent now, if it has changed.
     pub fn status_is_due(&self, now: Instant) -> bool {
-        self.enabled && self.last.is_none_or(|(_, at)| now >= at + STATUS_INTERVAL)
+        self.enabled && self.status_at.is_none_or(|at| now >= at + STATUS_INTERVAL)
     }
 
     /// When a status that could not be sent yet may be.
     pub fn status_deadline(&self) -> Option<Instant> {
-        self.last.filter(|_| self.enabled).map(|(_, at)| at + STATUS_INTERVAL)
+        self.status_at.filter(|_| self.enabled).map(|at| at + STATUS_INTERVAL)
     }
 
-    /// Whether the last status sent had these numbers, and nobody waiting who may have been served since.
-    pub fn was_told(&self, active: u32, refused: u64) -> bool {
-        self.last.is_some_and(|(last, _)| last.active == active && last.refused == refused && last.waiting == 0)
+    /// Whether the last status that went had these numbers, and nobody waiting who may have been served since.
+    pub fn was_told(&self, active: u32, refused: u64, served: u64) -> bool {
+        let numbers = (active, refused, served, 0);
+        self.last.is_some_and(|last| (last.active, last.refused, last.served, last.waiting) == numbers)
     }
 
     /// Sends the status if it is new. Call it when [`Notify::status_is_due`].
     pub fn status(&mut self, now: Instant, status: Status) {
-        if self.last.is_none_or(|(last, _)| last != status) {
-            self.send(&[NotifyState::Status(status.text())]);
-            self.last = Some((status, now));
-        }
-    }
-
-    /// Sends WATCHDOG=1 if half the period has passed. Called by the loop itself, so that a loop that
-    /// hangs is noticed.
-    pub fn watchdog(&mut self, now: Instant) {
-        if let (Some(half), Some(at)) = (self.watchdog, self.next_watchdog) {
-            if at <= now {
-                self.send(&[NotifyState::Watchdog]);
-                self.next_watchdog = Some(now + half);
+        if self.last != Some(status) {
+            self.status_at = Some(now);
+            if self.flush(now) && self.send(&format!("STATUS={}\n", status.text())) {
+                self.last = Some(status);
             }
         }
     }
 
-    /// When the next WATCHDOG=1 is due.
-    pub fn watchdog_deadline(&self) -> Option<Instant> {
-        self.next_watchdog
+    /// Sends what is due: what the manager did not take before, and WATCHDOG=1 if half its period has passed. Called by the
+    /// loop itself, so that a loop that hangs is noticed.
+    pub fn on_time(&mut self, now: Instant) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.flush(now);
+        }
+        if let (Some(half), Some(at)) = (self.watchdog, self.next_watchdog) {
+            if at <= now {
+                let has_gone = self.flush(now) && self.send("WATCHDOG=1\n");
+                self.next_watchdog = Some(now + if has_gone { half } else { self.retry });
+            }
+        }
+    }
+
+    /// When [`Notify::on_time`] has something to do.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.next_watchdog.into_iter().chain(self.retry_at).min()
     }
 }
+
+#[cfg(test)]
+mod tests;

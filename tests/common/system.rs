@@ -90,6 +90,13 @@ impl Notify {
         self.dir.join("notify")
     }
 
+    /// Fills the queue, as other services do when the manager does not read.
+    pub fn fill(&self) {
+        let other = UnixDatagram::unbound().expect("socket");
+        other.set_nonblocking(true).expect("non-blocking");
+        while other.send_to(b"OTHER=1", self.path()).is_ok() {}
+    }
+
     /// Waits for the next `NAME=VALUE` that fits.
     #[track_caller]
     pub fn wait_for(&mut self, what: &str, fits: impl Fn(&str) -> bool) -> String {

@@ -647,7 +647,7 @@ fn the_wait_shows() {
     let text = notify.wait_for("their wait", |m| {
         m.strip_prefix("STATUS=1/1 active, 3 waiting (longest ").is_some_and(|rest| !rest.starts_with(['0', '1']))
     });
-    assert!(text.ends_with(" s), 0 refused"), "{text:?}");
+    assert!(text.ends_with(" s), 0 refused, 0 served"), "{text:?}");
     let known = since.elapsed() - came;
     assert!(since.elapsed() + STEP >= Duration::from_secs(2));
     drop(living);
@@ -657,7 +657,7 @@ fn the_wait_shows() {
         let line = daemon.wait_text("serving connection ");
         assert!(milliseconds(&line) + STEP.as_millis() >= known.as_millis(), "{line:?} after {known:?}");
     }
-    notify.wait("STATUS=0/1 active, 0 waiting, 0 refused");
+    notify.wait("STATUS=0/1 active, 0 waiting, 0 refused, 4 served");
     daemon.stop();
     assert!(longest(&mut daemon) + 0.06 >= known.as_secs_f64(), "{:?}", daemon.log().last());
 }

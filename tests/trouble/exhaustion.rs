@@ -273,7 +273,7 @@ fn notify_tells_state() {
     echoes(&mut living);
     notify.wait_for("one active", |m| m.starts_with("STATUS=1/1 active"));
     refused(connect(addr));
-    notify.wait_for("one refused", |m| m == "STATUS=1/1 active, 0 waiting, 1 refused");
+    notify.wait_for("one refused", |m| m == "STATUS=1/1 active, 0 waiting, 1 refused, 0 served");
     daemon.signal(Signal::SIGTERM);
     notify.wait("STOPPING=1");
     // a drain that takes its time asks for it
@@ -293,10 +293,10 @@ fn notify_counts_who_waits() {
     let mut living = daemon.connect();
     echoes(&mut living);
     let mut waiting: Vec<TcpStream> = (0..2).map(|_| daemon.connect()).collect();
-    notify.wait_for("two waiting", |m| m == "STATUS=1/1 active, 2 waiting, 0 refused");
+    notify.wait_for("two waiting", |m| m == "STATUS=1/1 active, 2 waiting, 0 refused, 0 served");
     drop(living);
     echoes(&mut waiting[0]);
-    notify.wait_for("one waiting", |m| m == "STATUS=1/1 active, 1 waiting, 0 refused");
+    notify.wait_for("one waiting", |m| m == "STATUS=1/1 active, 1 waiting, 0 refused, 1 served");
     drop(waiting);
     daemon.stop();
 }
@@ -310,15 +310,60 @@ fn whoever_is_served_at_once_is_never_told_as_waiting() {
         .run(&["/bin/sh", "-c", "sleep 2.2; echo late; exec cat"]) // longer than from one status to the next but one
         .start();
     let mut first = daemon.connect();
-    notify.wait_for("one active", |m| m == "STATUS=1/2 active, 0 waiting, 0 refused");
+    notify.wait_for("one active", |m| m == "STATUS=1/2 active, 0 waiting, 0 refused, 0 served");
     assert_eq!(line(&mut first), "late");
     let second = daemon.connect();
     assert_eq!(
         notify.wait_for("the next status", |m| m.starts_with("STATUS=")),
-        "STATUS=2/2 active, 0 waiting, 0 refused"
+        "STATUS=2/2 active, 0 waiting, 0 refused, 0 served"
     );
     drop((first, second));
     daemon.stop();
+}
+
+/// Nobody reads the manager's socket (PID 1 busy, stopped or frozen), and all services share its queue: clients are served and
+/// refused, and all that mattered is there when it reads again.
+#[test]
+fn a_manager_that_does_not_read_holds_up_nobody() {
+    let mut notify = Notify::new();
+    notify.fill();
+    let mut daemon =
+        sockcap(&["--listen", "127.0.0.1:0", "--max-connections", "1"]).env("NOTIFY_SOCKET", notify.path()).start();
+    for _ in 0..3 {
+        let mut living = daemon.connect();
+        echoes(&mut living);
+        refused(daemon.connect());
+        drop(living);
+        until("an idle daemon", || daemon.commands().is_empty());
+    }
+    notify.wait("READY=1");
+    notify.wait("STATUS=0/1 active, 0 waiting, 3 refused, 3 served");
+    notify.fill();
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.totals().served, 3);
+}
+
+/// The end waits for the manager, and not for ever.
+#[test]
+fn a_hand_over_to_a_manager_that_does_not_read() {
+    let ours = tcp_listener("127.0.0.1:0", 8);
+    let to = ours.local_addr().expect("address");
+    let notify = Notify::new();
+    let mut daemon = sockcap(&["--max-connections", "1", "--when-full", "wait", "--max-wait", "20s"])
+        .pass(ours.try_clone().expect("dup"))
+        .env("NOTIFY_SOCKET", notify.path())
+        .start();
+    let mut living = connect(to);
+    echoes(&mut living);
+    let held = [(); 5].map(|()| connect(to));
+    until("the kernel's queue is empty", || tcp_info(&ours).tcpi_unacked == 0);
+    notify.fill();
+    daemon.signal(Signal::SIGUSR1);
+    let said = daemon.wait_text("could not hand everything over to the next daemon: ");
+    assert!(said.text.contains("the service manager did not read its socket for 3 s; closed 5 "), "{said:?}");
+    held.into_iter().for_each(|held| assert_eq!(to_end(held), ""));
+    drop(living);
+    assert_eq!(daemon.finish().code(), Some(0));
 }
 
 #[test]
@@ -328,7 +373,7 @@ fn status_without_a_cap() {
         sockcap(&["--listen", "127.0.0.1:0", "--max-connections", "0"]).env("NOTIFY_SOCKET", notify.path()).start();
     let mut living = daemon.connect();
     echoes(&mut living);
-    notify.wait_for("the status", |m| m == "STATUS=1/unlimited active, 0 waiting, 0 refused");
+    notify.wait_for("the status", |m| m == "STATUS=1/unlimited active, 0 waiting, 0 refused, 0 served");
     drop(living);
     daemon.stop();
 }
