@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 missing=
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
 need cc gcc
-need nc netcat-openbsd
+need nc.openbsd netcat-openbsd # whichever netcat is called nc
 need socat socat
 need ip iproute2
 need prlimit util-linux

@@ -155,3 +155,12 @@ pub fn prlimit(user: &[&str], pid: Pid, limit: &str) {
     let done = Command::new(words[0]).args(&words[1..]).status().expect("prlimit");
     assert!(done.success(), "prlimit {limit}: {done}");
 }
+
+/// The netcat that these tests are written for, OpenBSD's: by the name that Debian gives it, or by the usual one. Others have
+/// other options, and may have the usual name.
+pub fn netcat() -> Option<&'static str> {
+    ["nc.openbsd", "nc"].into_iter().find(|name| {
+        let help = Command::new(name).arg("-h").output();
+        help.is_ok_and(|help| [help.stdout, help.stderr].concat().starts_with(b"OpenBSD netcat"))
+    })
+}

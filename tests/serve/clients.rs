@@ -152,11 +152,12 @@ fn telnet() {
 }
 
 #[test]
-fn netcat() {
-    let Some(house) = full("text", "nc") else { return };
-    house.client(&["nc", "-d", "127.0.0.1", "{port}"]).exits(0).prints("server at capacity\n");
+fn openbsd_netcat() {
+    let nc = netcat().unwrap_or("nc.openbsd");
+    let Some(house) = full("text", nc) else { return };
+    house.client(&[nc, "-d", "127.0.0.1", "{port}"]).exits(0).prints("server at capacity\n");
     // shuts its side down before it has read anything
-    house.client(&["nc", "-N", "127.0.0.1", "{port}"]).exits(0).prints("server at capacity\n");
+    house.client(&[nc, "-N", "127.0.0.1", "{port}"]).exits(0).prints("server at capacity\n");
     house.refused(2);
 }
 

@@ -406,9 +406,17 @@ pub fn stop_counts_down_and_leaves_nothing(rig: &Rig) {
         let journal = Journal::of_daemon(rig, "");
         rig.ok(&format!("systemctl stop --no-block {SERVICE}"));
         let began = Instant::now();
-        for left in [58, 57, 56] {
-            rig.until_status(&format!("stopping: 1 active, killed in at most {left} s"));
-        }
+        // A second may be missed on a busy machine, but the number goes down.
+        until("a countdown", || {
+            let status = rig.show(SERVICE, "StatusText");
+            let left = status
+                .strip_prefix("stopping: 1 active, killed in at most ")?
+                .split(' ')
+                .next()?
+                .parse::<u64>()
+                .ok()?;
+            (left <= 56).then_some(())
+        });
         assert!(began.elapsed().as_secs() >= 3, "{:?}", began.elapsed());
         rig.ok(&format!("systemctl kill -s TERM --kill-whom=main {SERVICE}"));
         rig.until_state(SERVICE, "inactive");
@@ -479,9 +487,9 @@ pub fn an_idle_daemon_goes_and_comes_back(rig: &Rig) {
 
 /// The limit counts from the command's start, not from a daemon's.
 pub fn a_time_limit_holds_across_a_restart(rig: &Rig) {
-    const LIMIT: Duration = Duration::from_secs(4);
+    const LIMIT: Duration = Duration::from_secs(10);
     const GRACE: Duration = Duration::from_millis(300);
-    let settings = "Environment=SOCKCAP_TIME_LIMIT=4s\nEnvironment=SOCKCAP_KILL_GRACE=300ms\nRestartSec=50ms";
+    let settings = "Environment=SOCKCAP_TIME_LIMIT=10s\nEnvironment=SOCKCAP_KILL_GRACE=300ms\nRestartSec=50ms";
     edit_with(rig, "#!/bin/sh\ntrap '' TERM\necho here\nexec cat\n", settings);
     let began = Instant::now();
     let mut client = Client::to_rsync(rig);
@@ -489,7 +497,7 @@ pub fn a_time_limit_holds_across_a_restart(rig: &Rig) {
     restart(rig, SERVICE);
     answers(&mut client);
     // By so much at least it would last too long if the next daemon began to count anew.
-    client.waits(Duration::from_secs(1));
+    client.waits(Duration::from_secs(3));
     let before_the_last = began.elapsed();
     crash(rig, SERVICE, "KILL");
     answers(&mut client);

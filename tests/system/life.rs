@@ -87,13 +87,13 @@ pub fn a_stopped_journald_delays_nobody(rig: &Rig) {
     }
     let took = start.elapsed();
     rig.ok(&format!("kill -CONT {journald}"));
-    assert!(took < FUSE / 2, "took {took:?}");
+    assert!(took < FUSE, "took {took:?}");
     rig.assert_unharmed();
 }
 
 /// Pings come as systemd wants them, with nothing else going on: two of them, and the daemon is the one it was.
 pub fn the_watchdog_is_fed(rig: &Rig) {
-    rig.edit("WatchdogSec=1s");
+    rig.edit("WatchdogSec=3s");
     rsync_ok(rig, &["rsync://127.0.0.1/files/"]);
     let pid = rig.show(SERVICE, "MainPID");
     let mut last = rig.show(SERVICE, "WatchdogTimestampMonotonic");
@@ -108,12 +108,12 @@ pub fn the_watchdog_is_fed(rig: &Rig) {
 /// Stopped dead: the watchdog's time runs out. Killed: at once. Either way clients who come then wait a second, and none is
 /// refused.
 pub fn a_hung_or_killed_daemon_is_replaced(rig: &Rig) {
-    rig.edit("WatchdogSec=1s");
+    rig.edit("WatchdogSec=3s");
     for (n, signal) in ["STOP", "KILL"].into_iter().enumerate() {
         drop(Client::served(rig));
         let pid = rig.show(SERVICE, "MainPID");
         rig.ok(&format!("kill -{signal} {pid}"));
-        rig.until_state(SERVICE, "activating");
+        until("its end", || (rig.show(SERVICE, "MainPID") != pid).then_some(()));
         let mut client = Client::to_rsync(rig);
         client.await_greeting();
         client.finish_with_a_list();

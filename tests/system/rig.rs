@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 /// How long anything that must happen may take before the test gives up. Never reached by a test that passes.
-pub const FUSE: Duration = Duration::from_secs(20);
+pub const FUSE: Duration = Duration::from_secs(90);
 
 /// The units under test, as a package would name them.
 pub const SOCKET: &str = "rsync-capped.socket";
@@ -307,6 +307,13 @@ impl Rig {
     /// The same of another service.
     pub fn until_status_of(&self, service: &str, wanted: &str) {
         until(&format!("status {wanted}"), || self.show(service, "StatusText").starts_with(wanted).then_some(()));
+    }
+
+    /// Waits until the journal has an entry that matches and has these words: what was logged may still be on its way.
+    pub fn until_said(&self, matches: &str, words: &str) {
+        until(&format!("{words:?} in the journal"), || {
+            self.ok(&format!("journalctl -q -b -o cat {matches}")).contains(words).then_some(())
+        });
     }
 
     /// Runs `f` on a thread whose network is the container's; sockets made there stay in it.

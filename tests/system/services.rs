@@ -12,7 +12,7 @@ use std::thread;
 
 /// A real client, to its end.
 fn run(rig: &Rig, command: &[&str]) -> Output {
-    rig.enter(&[&["timeout", "20"], command].concat()).output().expect("nsenter")
+    rig.enter(&[&["timeout", "60"], command].concat()).output().expect("nsenter")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -73,7 +73,7 @@ pub fn git_clones_wait_for_their_turn(rig: &Rig) {
     rig.ok("systemctl start git-capped.socket");
     let clone = |name: &str| {
         rig.ok("rm -rf /tmp/clone");
-        rig.enter(&["timeout", "20", "git", "clone", "-q", &format!("git://127.0.0.1/{name}"), "/tmp/clone"])
+        rig.enter(&["timeout", "60", "git", "clone", "-q", &format!("git://127.0.0.1/{name}"), "/tmp/clone"])
             .stderr(Stdio::piped())
             .spawn()
             .expect("nsenter")
@@ -111,7 +111,7 @@ const SSH: [&str; 9] = [
     "-oBatchMode=yes",
     "-oStrictHostKeyChecking=no",
     "-oUserKnownHostsFile=/dev/null",
-    "-oConnectTimeout=20",
+    "-oConnectTimeout=60",
     "-i",
     "/root/key",
     "-v",
@@ -221,7 +221,7 @@ pub fn the_template_serves_any_command(rig: &Rig) {
     assert_eq!((out.status.code(), text(&out.stdout)), (Some(0), "server at capacity\n".to_owned()));
     held.say("Ann\n");
     assert_eq!(held.line(), "hello Ann from Ulm\n");
-    assert!(rig.ok("journalctl -b -o cat -u sockcap@hello.service").contains("on 'hello'"));
+    rig.until_said("_SYSTEMD_UNIT=sockcap@hello.service", "on 'hello'");
     let out = run(rig, &[&["setpriv", "--reuid=nobody", "--clear-groups"], &connect[..]].concat());
     assert!(!out.status.success() && text(&out.stderr).contains("Permission denied"), "{out:?}");
 

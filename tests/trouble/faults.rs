@@ -36,7 +36,7 @@ impl Mode {
         match self {
             Refuse => &["--when-full", "refuse"],
             Queue => &["--when-full", "wait"],
-            Hold => &["--when-full", "wait", "--max-wait", "20s"],
+            Hold => &["--when-full", "wait", "--max-wait", "10min"],
         }
     }
 }
