@@ -13,7 +13,7 @@ use crate::policy::gate::{self, Action, WhenFull};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
 use crate::poll::Watch;
-use crate::sys::process::{Exit, Usage, reap};
+use crate::sys::process::{Exit, Usage, reap, take_end};
 use crate::sys::{exec, plain, socket};
 use nix::sys::epoll::EpollFlags;
 use std::io;
@@ -30,11 +30,8 @@ impl Daemon {
     pub(super) fn arrive(&mut self, now: Instant, mut connection: Connection) -> bool {
         let listener = connection.listener;
         if self.gate.is_full(listener) {
-            // A command that ended before this client came must not cost it its place: its SIGCHLD is there by now.
-            self.read_signal(now);
-            if self.unhealed.is_some() {
-                self.reap_all(now);
-            }
+            // A command that ended before this client came must not cost it its place.
+            self.look_for_ends(now);
         }
         let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full(listener);
         if !is_refused && connection.is_gone(self.doors[listener].listener.is_tcp) {
@@ -288,6 +285,17 @@ impl Daemon {
             self.reap_all(now);
         } else if let Ok(Some((pid, exit, usage))) = reap(Some(pid)) {
             self.ended(now, pid, exit, usage);
+        }
+    }
+
+    /// All that have ended by now, whether the loop has been told of them or not. A walk over all children only if one has
+    /// ended since the last walk, so that a flood of refusals beside many commands costs no walks.
+    fn look_for_ends(&mut self, now: Instant) {
+        if let Some(pid) = take_end() {
+            self.child_ended(now, pid);
+        }
+        if self.unhealed.is_some() {
+            self.reap_all(now);
         }
     }
 

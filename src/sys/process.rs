@@ -97,6 +97,28 @@ pub fn reap(pid: Option<i32>) -> io::Result<Option<(i32, Exit, Usage)>> {
     }
 }
 
+/// Takes the SIGCHLD of an ended child off what is pending for this process, which blocks that signal, without touching any
+/// other signal. It is the child's pid; others may have ended, too, since pending signals of a kind are one (signal(7)).
+///
+/// A child whose end anybody can have noticed has sent its signal by then. The kernel makes it a zombie, wakes its pidfd's
+/// readers and sends the signal in one hold of its process table's lock (exit_notify in kernel/exit.c). A reader of a pidfd
+/// may be back on another processor before the signal is sent, so that lock is taken here first: to read the priority of a
+/// process group (kernel/sys.c) changes nothing, needs no right, and costs the same however many children there are.
+pub fn take_end() -> Option<i32> {
+    let mut only = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: two integers; then a set that sigemptyset makes, and places that live across the call. For SIGCHLD the kernel
+    // fills in si_pid, and a siginfo_t of zeros is one.
+    unsafe {
+        libc::syscall(libc::SYS_getpriority, libc::PRIO_PGRP, 0);
+        libc::sigemptyset(only.as_mut_ptr());
+        libc::sigaddset(only.as_mut_ptr(), libc::SIGCHLD);
+        let got = libc::sigtimedwait(only.as_ptr(), info.as_mut_ptr(), &at_once);
+        (got == libc::SIGCHLD).then(|| info.assume_init().si_pid())
+    }
+}
+
 /// Ends the process at once: no destructors, so that a logging thread that hangs cannot keep us.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit(2) takes any number and does not return.

@@ -43,6 +43,24 @@ fn exactly_at_the_cap_when_refusing() {
     }
 }
 
+/// A client that comes after a command's end is not refused, however many signals the daemon has to read before that of the end.
+#[test]
+fn an_end_counts_before_its_signal_is_read() {
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0", "--max-connections", "1"]).run(PID_CAT).start();
+    let first = Session::open(daemon.addr(0));
+    daemon.signal(Signal::SIGSTOP);
+    let stat = format!("/proc/{}/stat", daemon.pid());
+    until("the stop", || std::fs::read_to_string(&stat).expect("stat").contains(") T "));
+    // The kernel gives signals out by number: SIGCHLD's is above these.
+    daemon.signal(Signal::SIGUSR1);
+    daemon.signal(Signal::SIGUSR2);
+    first.leave();
+    let next = daemon.connect();
+    daemon.signal(Signal::SIGCONT);
+    Session::of(next).leave();
+    assert_eq!(daemon.stop(), Totals { accepted: 2, served: 2, ..Totals::default() });
+}
+
 /// The same, waiting. The marks of the commands come through one pipe: their order is the order of the events.
 #[test]
 fn exactly_at_the_cap_when_waiting() {
