@@ -4,9 +4,10 @@
 //! Imports go down only, and rooms on one floor do not import each other (`tests/floors.rs`):
 //!
 //! ```text
-//!  floor 3   main.rs  cli                            words in, exit code out
-//!  floor 2   daemon                                  the loop: events in, actions carried out
-//!  floor 1   listen (sockets)   child (processes)   observe (journal, notify)
+//!  floor 4   main.rs  cli                            words in, exit code out
+//!  floor 3   daemon                                  the loop: events in, actions carried out
+//!  floor 2   listen (sockets)   child (processes)   observe (journal, notify)
+//!  floor 1   peer (who is at the other end)
 //!  floor 0   policy (pure: decides)   reply (pure: busy bytes)   poll (what is watched)   sys (the only unsafe code)
 //! ```
 
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod daemon;
 pub mod listen;
 pub mod observe;
+pub mod peer;
 pub mod policy;
 pub mod poll;
 pub mod reply;

@@ -7,7 +7,7 @@ pub mod program;
 pub mod running;
 pub mod template;
 
-use crate::listen::accept::Peer;
+use crate::peer::Peer;
 use crate::policy::limit::ListenerId;
 use crate::policy::source::Source;
 use crate::sys::socket::Address;

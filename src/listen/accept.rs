@@ -2,11 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::Listener;
+use crate::peer::Peer;
 use crate::policy::limit::ListenerId;
-use crate::policy::source::Source;
 use crate::sys::socket::{self, Address, TCP_CLOSE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -66,39 +65,6 @@ impl Connection {
             connection.waited_usec = Some(waited_usec);
         }
         Ok(connection)
-    }
-}
-
-/// The other end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address as accept(2) gave it.
-    pub address: Address,
-    /// Process, user and group of a UNIX peer when it connected.
-    pub credentials: Option<(i32, u32, u32)>,
-}
-
-impl Peer {
-    /// The key to count it by.
-    pub fn source(&self) -> Source {
-        match (&self.address, self.credentials) {
-            (Address::Ip(at), _) => Source::ip(at.ip()),
-            (Address::Vsock { cid, .. }, _) => Source::Cid(*cid),
-            (_, Some((_, uid, _))) => Source::Uid(uid),
-            _ => Source::Unknown,
-        }
-    }
-}
-
-impl fmt::Display for Peer {
-    /// `192.0.2.1 port 873`: a bare address, for tools that match log lines.
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match (&self.address, self.credentials) {
-            (Address::Ip(at), _) => write!(f, "{} port {}", at.ip(), at.port()),
-            (Address::Vsock { cid, port }, _) => write!(f, "vsock {cid} port {port}"),
-            (_, Some((pid, uid, _))) => write!(f, "uid {uid} pid {pid}"),
-            _ => f.write_str("an unknown peer"),
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! How much of a client is told: `--log-peer`, for those who may not store addresses.
 #![forbid(unsafe_code)]
 
-use crate::listen::accept::Peer;
+use crate::peer::Peer;
 use crate::sys::socket::Address;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
