@@ -4,10 +4,10 @@
 use super::run::{Daemon, Held};
 use crate::child::Facts;
 use crate::child::running::Child;
-use crate::listen::accept::Connection;
+use crate::listen::accept::{Connection, tcp_wait};
 use crate::listen::linger;
-use crate::observe::event::{Event, How, Rejected, Severity};
-use crate::observe::peer::ToldPeer;
+use crate::observe::event::{Event, How};
+use crate::observe::report::{Client, Ended, Figures};
 use crate::policy::back_off::Over;
 use crate::policy::gate::{self, Action, WhenFull};
 use crate::policy::queue::Ticket;
@@ -35,7 +35,7 @@ impl Daemon {
         }
         let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full(listener);
         if !is_refused && connection.is_gone(self.doors[listener].listener.is_tcp) {
-            self.counters.gone += 1;
+            self.report.gone(1);
             return true;
         }
         let (started, ticket, since) = (self.next_id, self.next_ticket, connection.since(now));
@@ -102,7 +102,7 @@ impl Daemon {
         let listener = held.connection.listener;
         if held.connection.is_gone(self.doors[listener].listener.is_tcp) {
             self.take(now, ticket);
-            self.counters.gone += 1;
+            self.report.gone(1);
             self.judge(now, gate::Event::Gone(listener, ticket));
         }
     }
@@ -112,14 +112,14 @@ impl Daemon {
         let Some(mut connection) = self.take(now, ticket) else { return };
         let (listener, waited_usec) = (connection.listener, connection.waited_usec);
         if was_held && connection.is_gone(self.doors[listener].listener.is_tcp) {
-            self.counters.gone += 1;
+            self.report.gone(1);
             return self.judge(now, gate::Event::Ended(listener));
         }
         connection.waited_usec = waited_usec;
         self.start(now, ticket, connection);
     }
 
-    fn start(&mut self, now: Instant, ticket: Ticket, mut connection: Connection) {
+    fn start(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
         if self.starting.is_pausing() {
             // Who came before it could not be started in this turn: it must not overtake.
             return self.postpone(now, ticket, connection);
@@ -157,7 +157,7 @@ impl Daemon {
                     let listener = connection.listener;
                     self.start_failed(now, &error, "are refused");
                     let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active - 1, 0);
-                    self.reject(now, &mut connection, refusal);
+                    self.reject(now, &connection, refusal);
                     self.tell_unavailable(now, connection.fd);
                     self.judge(now, gate::Event::Ended(listener));
                     self.pause_accepting(now);
@@ -168,22 +168,13 @@ impl Daemon {
         let id = self.next_id;
         self.next_id += 1;
         self.starting.succeeded();
-        self.note_wait(&connection);
         self.watch_time(pid, now);
         let waited_ms = connection.waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
         let listener = connection.listener;
         self.children.insert(Child { pid, id, listener, source, since: now, waited_ms, exec_errno: None });
-        if self.log.tells(Severity::Info) {
-            self.log.tell(Event::Serving {
-                id,
-                pid,
-                listener: self.doors[connection.listener].name.clone(),
-                peer: ToldPeer::new(connection.peer, self.settings.log_peer),
-                waited_usec: connection.waited_usec,
-                active: self.gate.census().active,
-                max: self.settings.max_connections,
-            });
-        }
+        let Connection { peer, waited_usec, .. } = &connection;
+        let client = Client { listener: &self.doors[listener].name, peer, waited_usec: *waited_usec };
+        self.report.serving(id, pid, client, (self.gate.census().active, self.settings.max_connections));
     }
 
     /// Gives the slot back and keeps the client, at its old place.
@@ -193,51 +184,28 @@ impl Daemon {
         self.judge(now, gate::Event::Postponed(listener, ticket, since));
     }
 
-    fn refuse(&mut self, now: Instant, mut connection: Connection, refusal: Refusal) {
-        self.reject(now, &mut connection, refusal);
+    fn refuse(&mut self, now: Instant, connection: Connection, refusal: Refusal) {
+        self.reject(now, &connection, refusal);
         let reply = self.replies.busy(refusal.active, refusal.max);
         self.lingering.refuse(now, connection.fd, reply, &self.poll);
     }
 
-    fn note_wait(&mut self, connection: &Connection) {
-        let longest = &mut self.counters.longest_wait_usec;
-        *longest = connection.waited_usec.unwrap_or(0).max(*longest);
-    }
-
     /// Counts a refusal, and tells it unless too many are told already.
-    fn reject(&mut self, now: Instant, connection: &mut Connection, refusal: Refusal) {
-        let reason = refusal.reason;
-        self.counters.refused[reason.index()] += 1;
-        self.note_wait(connection);
-        if !self.throttle.admit(now, reason) {
-            return;
-        }
-        if connection.waited_usec.is_none() {
-            connection.read_wait();
-        }
+    fn reject(&mut self, now: Instant, connection: &Connection, refusal: Refusal) {
         let door = &self.doors[connection.listener];
-        let told = self.log.tell(Event::Rejected(Box::new(Rejected {
-            refusal,
-            listener: door.name.clone(),
-            peer: ToldPeer::new(connection.peer.clone(), self.settings.log_peer),
+        let Connection { fd, peer, waited_usec, .. } = connection;
+        let client = Client { listener: &door.name, peer, waited_usec: *waited_usec };
+        self.report.refused(now, refusal, client, || Figures {
+            waited_usec: waited_usec.or_else(|| tcp_wait(fd).map(|(usec, _)| usec)),
             queued: door.listener.queued(),
-            waited_usec: connection.waited_usec,
-            refused_total: self.counters.refused_by_limits(),
-        })));
-        if !told {
-            self.throttle.missed(now, reason, 1);
-        }
+        });
     }
 
     /// The summaries that are due; what the log does not take goes into the next one.
     pub(super) fn tell_summaries(&mut self, now: Instant) {
-        for summary in self.throttle.due(now, false) {
-            if !self.log.tell(Event::RejectedMore(summary)) {
-                self.throttle.missed(now, summary.reason, summary.count);
-            }
-        }
+        self.report.on_time(now);
         if let Some(event) = self.cut_short() {
-            if self.log.tell(event) {
+            if self.report.tell(event) {
                 self.lingering.cut_short = 0;
             }
         }
@@ -257,7 +225,7 @@ impl Daemon {
     fn start_failed(&mut self, now: Instant, error: &io::Error, clients: &'static str) {
         if self.start_trouble.failed(now) {
             let (command, error) = (self.command.clone(), plain(error));
-            self.log.tell(Event::StartFailed { command, error, clients });
+            self.report.tell(Event::StartFailed { command, error, clients });
         }
     }
 
@@ -267,7 +235,7 @@ impl Daemon {
             if let Some(child) = self.children.get_mut(report.pid) {
                 child.exec_errno = Some(report.errno);
             }
-            self.counters.refused[Reason::StartFailed.index()] += 1;
+            self.report.exec_failed();
             self.start_failed(now, &io::Error::from_raw_os_error(report.errno), "are refused");
             if let Some(fd) = report.connection {
                 self.tell_unavailable(now, fd);
@@ -324,16 +292,17 @@ impl Daemon {
         self.sources.leave(child.source);
         self.judge(now, gate::Event::Ended(child.listener));
         if child.exec_errno.is_none() {
-            self.counters.served += 1;
             if let Some(Over { failures, lasted: over }) = self.start_trouble.succeeded(child.since, now) {
-                self.log.tell(Event::StartRecovered { failures, over });
+                self.report.tell(Event::StartRecovered { failures, over });
             }
         }
-        if self.log.tells(Severity::Info) {
-            let how = child.exec_errno.map_or(How::Exit(exit), How::NotStarted);
-            let waited = child.waited_ms.map(|ms| Duration::from_millis(ms.into()));
-            let (after, usage) = (now - child.since, Some(usage));
-            self.log.tell(Event::Ended { id: child.id, pid, how, after, waited, usage });
-        }
+        self.report.ended(Ended {
+            id: child.id,
+            pid,
+            how: child.exec_errno.map_or(How::Exit(exit), How::NotStarted),
+            after: now - child.since,
+            waited: child.waited_ms.map(|ms| Duration::from_millis(ms.into())),
+            usage: Some(usage),
+        });
     }
 }

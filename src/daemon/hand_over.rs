@@ -10,7 +10,8 @@ use crate::child::Adopted;
 use crate::child::living::{self, Found};
 use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, Stored};
-use crate::observe::event::{Counters, Event, How, Severity};
+use crate::observe::event::{Counters, Event, How};
+use crate::observe::report::Ended;
 use crate::policy::gate;
 use crate::policy::limit::ListenerId;
 use crate::policy::reason::Reason;
@@ -130,7 +131,8 @@ impl Daemon {
         let past = state.and_then(Past::read);
         let names = past.as_ref().map(|past| past.listeners.clone()).unwrap_or_default();
         if let Some(past) = &past {
-            (self.next_id, self.next_ticket, self.counters) = (past.next_id, past.next_ticket, past.counters);
+            (self.next_id, self.next_ticket) = (past.next_id, past.next_ticket);
+            self.report.go_on_from(past.counters);
         }
         let is_command = |pid| past.as_ref().map(|past| past.commands.contains_key(&pid));
         let session = self.settings.session;
@@ -138,15 +140,15 @@ impl Daemon {
             None => Vec::new(),
             Some(Ok(found)) => found,
             Some(Err(error)) => {
-                self.log.tell(Event::NotFound { error: crate::sys::plain(&error) });
+                self.report.tell(Event::NotFound { error: crate::sys::plain(&error) });
                 Vec::new()
             }
         };
         let (running, waiting) = (found.len(), held.len());
         if let Some(past) = &past {
             // They ended, or left, while there was no daemon to see it; the manager closes a connection whose client has left.
-            self.counters.served += past.commands.len().saturating_sub(running) as u64;
-            self.counters.gone += past.held.saturating_sub(waiting) as u64;
+            self.report.ended_unseen(past.commands.len().saturating_sub(running) as u64);
+            self.report.gone(past.held.saturating_sub(waiting) as u64);
         }
         let mut unknown = 0;
         for Found { pid, pidfd, age, mark } in found {
@@ -157,8 +159,9 @@ impl Daemon {
             let listener = self.listener_labelled(label);
             unknown += usize::from(id.is_none());
             self.next_id = self.next_id.max(id.unwrap_or(0) + 1);
-            // Otherwise the earlier daemon has counted it.
-            self.counters.accepted += u64::from(past.is_none());
+            if past.is_none() {
+                self.report.accepted(); // otherwise the earlier daemon has counted it
+            }
             let source = mark.map(|mark| mark.source).or(left.map(|left| left.source)).unwrap_or(Source::Unknown);
             self.sources.enter(source);
             let since = now.checked_sub(age).unwrap_or(now);
@@ -168,7 +171,9 @@ impl Daemon {
         for Stored { name, ticket, waited_usec, listener, fd } in held {
             // The manager's copy would keep the connection open after the command's end.
             self.notify.forget(now, &name);
-            self.counters.accepted += u64::from(past.is_none());
+            if past.is_none() {
+                self.report.accepted();
+            }
             let listener = self.listener_labelled(names.get(listener).map(String::as_str)).unwrap_or(0);
             self.next_ticket = self.next_ticket.max(ticket + 1);
             match Connection::restored(fd, listener, waited_usec) {
@@ -177,14 +182,14 @@ impl Daemon {
                     self.arriving = Some((ticket, connection));
                     self.judge(now, gate::Event::Arrive(listener, ticket, since));
                 }
-                Err(_) => self.counters.gone += 1,
+                Err(_) => self.report.gone(1),
             }
         }
         if was_handed_over {
             self.notify.forget(now, adopt::STATE);
         }
         if running + waiting > 0 {
-            self.log.tell(Event::TakenOver { running, unknown, waiting });
+            self.report.tell(Event::TakenOver { running, unknown, waiting });
         }
     }
 
@@ -214,13 +219,10 @@ impl Daemon {
         if !adopted.is_counted {
             return;
         }
-        self.counters.served += 1;
         self.sources.leave(adopted.source);
         self.judge(now, gate::Event::AdoptedEnded(adopted.listener));
-        if self.log.tells(Severity::Info) {
-            let (id, after) = (adopted.id.unwrap_or(0), now - adopted.since);
-            self.log.tell(Event::Ended { id, pid, how: How::Unknown, after, waited: None, usage: None });
-        }
+        let (id, after) = (adopted.id.unwrap_or(0), now - adopted.since);
+        self.report.ended(Ended { id, pid, how: How::Unknown, after, waited: None, usage: None });
     }
 
     /// Whether the manager will start another daemon with what this one leaves: it has to be the one that passed all sockets.
@@ -248,14 +250,14 @@ impl Daemon {
             }
         }
         if let Some(error) = trouble {
-            self.log.tell(Event::NotStored { waiting: lost, error: crate::sys::plain(&error) });
+            self.report.tell(Event::NotStored { waiting: lost, error: crate::sys::plain(&error) });
         }
         held.len() - lost
     }
 
     fn write_state(&self) -> io::Result<File> {
         let mut text = format!("{VERSION}\nnext {} {}\n", self.next_id, self.next_ticket);
-        let Counters { accepted, served, gone, longest_wait_usec, refused } = self.counters;
+        let Counters { accepted, served, gone, longest_wait_usec, refused } = *self.report.counters();
         // Writing to a String cannot fail.
         let _ = writeln!(text, "counters {accepted} {served} {gone} {longest_wait_usec}\nheld {}", self.held.len());
         for reason in Reason::ALL {

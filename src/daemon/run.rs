@@ -14,15 +14,15 @@ use crate::child::{Adopted, living};
 use crate::listen::accept::{Accepted, Connection, accept};
 use crate::listen::linger::Lingering;
 use crate::listen::{Listener, Shown};
-use crate::observe::event::{Counters, Event};
+use crate::observe::event::Event;
 use crate::observe::log::Log;
 use crate::observe::notify::{Notify, Status};
+use crate::observe::report::Report;
 use crate::policy::back_off::{BackOff, Over, Trouble};
 use crate::policy::gate::{self, Action, Gate, Hold};
 use crate::policy::limit::{ListenerId, Rules};
 use crate::policy::queue::Ticket;
 use crate::policy::source::Sources;
-use crate::policy::throttle::Throttle;
 use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;
 use crate::sys::launch::{Image, Spawner};
@@ -96,10 +96,8 @@ pub(super) struct Daemon {
     pub(super) lingering: Lingering,
     pub(super) poll: Poll,
     pub(super) signals: SignalFd,
-    pub(super) log: Log,
+    pub(super) report: Report,
     pub(super) notify: Notify,
-    pub(super) throttle: Throttle,
-    pub(super) counters: Counters,
     pub(super) command: String,
     /// A SIGCHLD has come since the last walk over all children, so another may have been lost.
     pub(super) unhealed: Option<Instant>,
@@ -180,10 +178,8 @@ impl Daemon {
             lingering: Lingering::new(),
             poll,
             signals,
-            log: Log::start(settings.log_target, settings.most)?,
+            report: Report::new(Log::start(settings.log_target, settings.most)?, settings.log_peer),
             notify: Notify::from_environment(now),
-            throttle: Throttle::default(),
-            counters: Counters::default(),
             command,
             unhealed: None,
             signals_since_walk: 0,
@@ -201,7 +197,7 @@ impl Daemon {
         }
         let Hold { max_waiting: wanted, places, .. } = hold;
         if places < wanted {
-            daemon.log.tell(Event::FewPlaces { wanted, places });
+            daemon.report.tell(Event::FewPlaces { wanted, places });
         }
         Ok(daemon)
     }
@@ -210,10 +206,10 @@ impl Daemon {
     pub(super) fn run(mut self, inheritance: Inheritance) -> Result<(), String> {
         for door in &self.doors {
             let local = Shown(&door.listener.local).to_string();
-            self.log.tell(Event::Listening { local, listener: door.name.clone() });
+            self.report.tell(Event::Listening { local, listener: door.name.clone() });
         }
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
-        self.log.tell(Event::Ready { max, when_full, command: self.command.clone() });
+        self.report.tell(Event::Ready { max, when_full, command: self.command.clone() });
         self.take_over(Instant::now(), inheritance);
         self.notify.ready(Instant::now());
         self.settles = Some(Instant::now() + SETTLED);
@@ -268,15 +264,15 @@ impl Daemon {
     fn accept_one(&mut self, now: Instant, id: ListenerId) -> bool {
         match accept(&self.doors[id].listener, id) {
             Accepted::Connection(connection) => {
-                self.counters.accepted += 1;
+                self.report.accepted();
                 // Its command may have ended before the clock is looked at again.
                 self.idle_since = None;
                 self.accept_recovered(now);
                 self.arrive(now, connection)
             }
             Accepted::PeerGone => {
-                self.counters.accepted += 1;
-                self.counters.gone += 1;
+                self.report.accepted();
+                self.report.gone(1);
                 self.idle_since = None;
                 true
             }
@@ -298,13 +294,13 @@ impl Daemon {
         let pause = self.pause_accepting(now);
         if self.accept_trouble.failed(now) {
             let (listener, error) = (self.doors[id].name.clone(), plain(error));
-            self.log.tell(Event::AcceptPaused { listener, error, pause });
+            self.report.tell(Event::AcceptPaused { listener, error, pause });
         }
     }
 
     fn accept_recovered(&mut self, now: Instant) {
         if let Some(Over { failures, lasted: over }) = self.accept_trouble.succeeded(now, now) {
-            self.log.tell(Event::AcceptResumed { failures, over });
+            self.report.tell(Event::AcceptResumed { failures, over });
         }
         if !self.start_trouble.is_on() {
             // Within a pause only a listener that could not be taken out of the poll set gives a client: not for all.
@@ -336,7 +332,7 @@ impl Daemon {
     fn give_up(&mut self, id: ListenerId, error: &io::Error) {
         self.doors[id].broken = true;
         let (listener, error) = (self.doors[id].name.clone(), plain(error));
-        self.log.tell(Event::ListenerBroken { listener, error });
+        self.report.tell(Event::ListenerBroken { listener, error });
     }
 
     fn set_interest(&mut self, id: ListenerId) -> io::Result<()> {
@@ -372,7 +368,7 @@ impl Daemon {
         if self.starting.try_again(now) {
             self.judge(now, gate::Event::Retry);
         }
-        if self.throttle.deadline().is_some_and(|at| at <= now) {
+        if self.report.deadline().is_some_and(|at| at <= now) {
             self.tell_summaries(now);
         }
         if self.settles.take_if(|at| *at <= now).is_some() {
@@ -407,8 +403,8 @@ impl Daemon {
             max: self.settings.max_connections,
             waiting: queue.len() + self.doors.iter().filter_map(|door| door.listener.queued()).sum::<u32>(),
             longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
-            refused: self.counters.refused_by_limits(),
-            served: self.counters.served,
+            refused: self.report.counters().refused_by_limits(),
+            served: self.report.counters().served,
             stopping: self.stop.seconds_left(now),
         }
     }
@@ -417,8 +413,8 @@ impl Daemon {
     /// here only while a listener is out of the poll set.
     fn status_may_change(&self) -> bool {
         let door_closed = self.doors.iter().any(|door| !door.in_poll_set);
-        let (active, refused) = (self.gate.census().active, self.counters.refused_by_limits());
-        let was_told = self.notify.was_told(active, refused, self.counters.served);
+        let (active, counters) = (self.gate.census().active, self.report.counters());
+        let was_told = self.notify.was_told(active, counters.refused_by_limits(), counters.served);
         door_closed || !self.gate.queue().is_empty() || !was_told
     }
 
@@ -436,7 +432,7 @@ impl Daemon {
             self.gate.deadline(),
             self.accepting.deadline(),
             self.starting.deadline(),
-            self.throttle.deadline(),
+            self.report.deadline(),
             self.stop.deadline(),
             self.times.deadline(),
             self.idle_deadline(),

@@ -83,7 +83,7 @@ impl Daemon {
             // Without systemd it is the terminal that has gone.
             Ok(Signal::SIGHUP) if !self.settings.listen.is_empty() => self.stop(now, "SIGHUP"),
             Ok(signal @ (Signal::SIGHUP | Signal::SIGUSR1 | Signal::SIGUSR2)) => {
-                self.log.tell(Event::SignalIgnored { signal: signal.as_str() });
+                self.report.tell(Event::SignalIgnored { signal: signal.as_str() });
             }
             _ => {}
         }
@@ -103,7 +103,7 @@ impl Daemon {
                 }
                 self.notify.stopping(now);
                 let active = self.children.len() + self.adopted.len();
-                self.log.tell(Event::Draining { signal, active, patience });
+                self.report.tell(Event::Draining { signal, active, patience });
             }
             Stop::Draining { .. } => self.end_commands(now),
             Stop::Ending { .. } => self.kill_commands(),
@@ -141,7 +141,7 @@ impl Daemon {
         if active == 0 {
             return;
         }
-        self.log.tell(Event::Killing { signal: signal.as_str(), active });
+        self.report.tell(Event::Killing { signal: signal.as_str(), active });
         for pid in self.children.iter().map(|child| child.pid).chain(self.adopted.keys().copied()) {
             signal_command(pid, signal);
         }
@@ -203,20 +203,16 @@ impl Daemon {
         let until = Notify::last_words_end();
         let waiting = if is_handing_over { self.leave_behind(now, until) } else { 0 };
         self.notify.finish(until);
-        let mut last: Vec<_> = self.throttle.due(now, true).map(Event::RejectedMore).collect();
-        last.extend(self.cut_short());
-        last.push(match is_handing_over {
-            false => Event::Stopped(self.counters),
-            true => Event::HandedOver {
-                running: self.children.len() + self.adopted.len(),
-                waiting,
-                counters: self.counters,
-            },
-        });
+        let counters = *self.report.counters();
+        let totals = match is_handing_over {
+            false => Event::Stopped(counters),
+            true => Event::HandedOver { running: self.children.len() + self.adopted.len(), waiting, counters },
+        };
         for path in self.doors.iter().filter_map(|door| door.listener.unlink.as_ref()) {
             let _ = std::fs::remove_file(path); // gone already is as good
         }
-        self.log.finish(last);
+        let cut_short = self.cut_short();
+        self.report.finish(now, cut_short.into_iter().chain([totals]));
     }
 }
 

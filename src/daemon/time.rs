@@ -61,7 +61,7 @@ impl Daemon {
         while let Some(pid) = take_due(&mut self.times.limits, now) {
             let known = self.children.get(pid).map(|child| child.id);
             let id = known.or(self.adopted.get(&pid).and_then(|adopted| adopted.id)).unwrap_or(0);
-            self.log.tell(Event::TimeLimit { id, pid, limit });
+            self.report.tell(Event::TimeLimit { id, pid, limit });
             signal_command(pid, Signal::SIGTERM);
             let at = now + self.settings.kill_grace;
             self.times.graces.insert((at, pid));
@@ -101,7 +101,7 @@ impl Daemon {
             self.idle_since = None;
             return;
         }
-        self.log.tell(Event::Idle { over: now - since });
+        self.report.tell(Event::Idle { over: now - since });
         self.end_idle();
     }
 

@@ -46,9 +46,9 @@ impl Connection {
 
     /// Reads how long the client waited, and its TCP state; `None` where it is not TCP.
     pub fn read_wait(&mut self) -> Option<u8> {
-        let info = socket::tcp_info(self.fd.as_fd()).ok()?;
-        self.waited_usec = Some(u64::from(info.idle_ms) * 1000);
-        Some(info.state)
+        let (usec, state) = tcp_wait(&self.fd)?;
+        self.waited_usec = Some(usec);
+        Some(state)
     }
 }
 
@@ -66,6 +66,13 @@ impl Connection {
         }
         Ok(connection)
     }
+}
+
+/// How many microseconds ago the handshake of a connection that was sent nothing ended, and its TCP state; `None` where it is
+/// not TCP.
+pub fn tcp_wait(fd: &OwnedFd) -> Option<(u64, u8)> {
+    let info = socket::tcp_info(fd.as_fd()).ok()?;
+    Some((u64::from(info.idle_ms) * 1000, info.state))
 }
 
 /// What came of one accept(2).

@@ -5,5 +5,6 @@ pub mod event;
 pub mod log;
 pub mod notify;
 pub mod peer;
+pub mod report;
 pub mod spanless;
 pub mod words;

@@ -1,0 +1,167 @@
+//! What became of each connection: counted and told in one act, so that the counters and the journal cannot disagree.
+#![forbid(unsafe_code)]
+
+use super::event::{Counters, Event, How, Rejected, Severity};
+use super::log::Log;
+use super::peer::{LogPeer, ToldPeer};
+use crate::peer::Peer;
+use crate::policy::reason::{Reason, Refusal};
+use crate::policy::throttle::Throttle;
+use crate::sys::process::Usage;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The counters and the log.
+#[derive(Debug)]
+pub struct Report {
+    log: Log,
+    log_peer: LogPeer,
+    throttle: Throttle,
+    counters: Counters,
+}
+
+/// A client, where it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    /// Name of the listener.
+    pub listener: &'a Arc<str>,
+    /// Who it is.
+    pub peer: &'a Peer,
+    /// Microseconds that it has waited, as far as it was read.
+    pub waited_usec: Option<u64>,
+}
+
+/// What is looked up for a refusal that is told singly, and only for that.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// Microseconds that the client has waited.
+    pub waited_usec: Option<u64>,
+    /// Connections behind it in the kernel's queue.
+    pub queued: Option<u32>,
+}
+
+/// A command that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Number of its connection; 0 is not known.
+    pub id: u64,
+    /// Its process.
+    pub pid: i32,
+    /// How it ended.
+    pub how: How,
+    /// How long it ran.
+    pub after: Duration,
+    /// How long its client had waited, if known.
+    pub waited: Option<Duration>,
+    /// What it used, if known.
+    pub usage: Option<Usage>,
+}
+
+impl Report {
+    /// Nothing has happened yet.
+    pub fn new(log: Log, log_peer: LogPeer) -> Report {
+        Report { log, log_peer, throttle: Throttle::default(), counters: Counters::default() }
+    }
+
+    /// What became of all connections so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Goes on from what an earlier daemon has counted.
+    pub fn go_on_from(&mut self, counters: Counters) {
+        self.counters = counters;
+    }
+
+    /// A connection was taken from the kernel's queue.
+    pub fn accepted(&mut self) {
+        self.counters.accepted += 1;
+    }
+
+    /// So many clients were found gone.
+    pub fn gone(&mut self, clients: u64) {
+        self.counters.gone += clients;
+    }
+
+    /// So many commands have ended while nobody saw it.
+    pub fn ended_unseen(&mut self, commands: u64) {
+        self.counters.served += commands;
+    }
+
+    /// A client is refused. `look` is asked only if that is told singly.
+    pub fn refused(&mut self, now: Instant, refusal: Refusal, client: Client, look: impl FnOnce() -> Figures) {
+        let reason = refusal.reason;
+        self.counters.refused[reason.index()] += 1;
+        self.note_wait(client.waited_usec);
+        if !self.throttle.admit(now, reason) {
+            return;
+        }
+        let Figures { waited_usec, queued } = look();
+        let told = self.log.tell(Event::Rejected(Box::new(Rejected {
+            refusal,
+            listener: client.listener.clone(),
+            peer: ToldPeer::new(client.peer.clone(), self.log_peer),
+            queued,
+            waited_usec,
+            refused_total: self.counters.refused_by_limits(),
+        })));
+        if !told {
+            self.throttle.missed(now, reason, 1);
+        }
+    }
+
+    /// The exec of a command has failed; its client is told that it could not be started.
+    pub fn exec_failed(&mut self) {
+        self.counters.refused[Reason::StartFailed.index()] += 1;
+    }
+
+    /// A command was started for a client; so many run now, of so many that may.
+    pub fn serving(&mut self, id: u64, pid: i32, client: Client, (active, max): (u32, u32)) {
+        let Client { listener, peer, waited_usec } = client;
+        self.note_wait(waited_usec);
+        if self.log.tells(Severity::Info) {
+            let (listener, peer) = (listener.clone(), ToldPeer::new(peer.clone(), self.log_peer));
+            self.log.tell(Event::Serving { id, pid, listener, peer, waited_usec, active, max });
+        }
+    }
+
+    /// A command is over. One whose exec failed was counted as refused already.
+    pub fn ended(&mut self, Ended { id, pid, how, after, waited, usage }: Ended) {
+        if !matches!(how, How::NotStarted(_)) {
+            self.counters.served += 1;
+        }
+        if self.log.tells(Severity::Info) {
+            self.log.tell(Event::Ended { id, pid, how, after, waited, usage });
+        }
+    }
+
+    /// Tells what changes no counter; `false` if the log did not take it.
+    pub fn tell(&mut self, event: Event) -> bool {
+        self.log.tell(event)
+    }
+
+    fn note_wait(&mut self, waited_usec: Option<u64>) {
+        let longest = &mut self.counters.longest_wait_usec;
+        *longest = waited_usec.unwrap_or(0).max(*longest);
+    }
+
+    /// When the next summary of refusals is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.throttle.deadline()
+    }
+
+    /// Tells the summaries that are due; what the log does not take goes into the next one.
+    pub fn on_time(&mut self, now: Instant) {
+        for summary in self.throttle.due(now, false) {
+            if !self.log.tell(Event::RejectedMore(summary)) {
+                self.throttle.missed(now, summary.reason, summary.count);
+            }
+        }
+    }
+
+    /// The last words: all summaries, then these events.
+    pub fn finish(mut self, now: Instant, events: impl IntoIterator<Item = Event>) {
+        let summaries = self.throttle.due(now, true).map(Event::RejectedMore);
+        self.log.finish(summaries.chain(events).collect());
+    }
+}
