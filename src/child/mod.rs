@@ -8,8 +8,7 @@ pub mod running;
 pub mod template;
 
 use crate::peer::Peer;
-use crate::policy::limit::ListenerId;
-use crate::policy::source::Source;
+use crate::policy::gate::Slot;
 use crate::sys::socket::Address;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -40,12 +39,8 @@ pub struct Adopted {
     pub pidfd: OwnedFd,
     /// Number of its connection, if known.
     pub id: Option<u64>,
-    /// Whether it counts towards the limits.
-    pub is_counted: bool,
-    /// Which listener the connection came from, if known.
-    pub listener: Option<ListenerId>,
-    /// Whom it is counted for.
-    pub source: Source,
+    /// What it is counted for, to be given back with its end; `None` of one that does not count towards the limits.
+    pub slot: Option<Slot>,
     /// When it was started.
     pub since: Instant,
 }

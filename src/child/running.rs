@@ -4,8 +4,7 @@
 //! touch nearly every page that there is for all.
 #![forbid(unsafe_code)]
 
-use crate::policy::limit::ListenerId;
-use crate::policy::source::Source;
+use crate::policy::gate::Slot;
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -16,10 +15,8 @@ pub struct Child {
     pub pid: i32,
     /// Number of its connection.
     pub id: u64,
-    /// Which listener the connection came from.
-    pub listener: ListenerId,
-    /// Whom it is counted for.
-    pub source: Source,
+    /// What it is counted for, to be given back with its end.
+    pub slot: Slot,
     /// When it was started.
     pub since: Instant,
     /// Milliseconds that its client had waited then; `None` if that is not known.
@@ -92,11 +89,17 @@ impl Children {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::gate::{Gate, Hold, WhenFull};
+    use crate::policy::limit::Rules;
+    use crate::policy::source::Source;
     use proptest::prelude::*;
+    use std::collections::VecDeque;
 
     fn child(pid: i32) -> Child {
-        let (listener, source, since) = (0, Source::Unknown, Instant::now());
-        Child { pid, id: pid as u64 * 10, listener, source, since, waited_ms: None, exec_errno: None }
+        let (now, rules) = (Instant::now(), Rules { max_per_listener: vec![0], ..Rules::default() });
+        let mut gate = Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1);
+        let slot = gate.adopt(now, Some(0), Source::Unknown, &mut VecDeque::new());
+        Child { pid, id: pid as u64 * 10, slot, since: now, waited_ms: None, exec_errno: None }
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use crate::listen::linger;
 use crate::observe::event::{Event, How};
 use crate::observe::report::{Client, Ended, Figures};
 use crate::policy::back_off::Over;
-use crate::policy::gate::{self, Action, WhenFull};
+use crate::policy::gate::{Action, Arrival, Slot, Verdict, WhenFull};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
 use crate::poll::Watch;
@@ -32,104 +32,104 @@ impl Daemon {
         if self.gate.is_full(listener) {
             // A command that ended before this client came must not cost it its place.
             self.look_for_ends(now);
+            self.carry_out(now);
         }
         let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full(listener);
         if !is_refused && connection.is_gone(self.doors[listener].listener.is_tcp) {
             self.report.gone(1);
             return true;
         }
-        let (started, ticket, since) = (self.next_id, self.next_ticket, connection.since(now));
+        let (ticket, source, since) = (self.next_ticket, connection.peer.source(), connection.since(now));
         self.next_ticket += 1;
-        self.arriving = Some((ticket, connection));
-        self.judge(now, gate::Event::Arrive(listener, ticket, since));
+        let is_started = self.judge(now, Arrival { ticket, listener, source, since }, connection);
+        self.carry_out(now);
         // The house has just become full, or so it seems: an end that gave no signal must not keep anybody
         // waiting, since after it no signal may come at all.
         if self.unhealed.is_some() && self.gate.is_anybody_waiting() {
             self.reap_all(now);
+            self.carry_out(now);
         }
-        self.next_id == started
+        !is_started
     }
 
-    /// Asks the gate and carries out what it wants. What that leads to is asked and carried out after it.
-    pub(super) fn judge(&mut self, now: Instant, event: gate::Event) {
-        self.gate.handle(now, event, &mut self.actions);
-        if self.is_acting {
-            return;
+    /// Does with a client what the gate says. `true` if its command was started.
+    pub(super) fn judge(&mut self, now: Instant, who: Arrival, connection: Connection) -> bool {
+        match self.gate.arrive(now, who, &mut self.actions) {
+            Verdict::Admit(slot) => self.start(now, who, connection, slot),
+            Verdict::Hold => {
+                self.hold(who, connection);
+                false
+            }
+            Verdict::Refuse(refusal) => {
+                self.refuse(now, connection, refusal);
+                false
+            }
         }
-        self.is_acting = true;
+    }
+
+    /// Carries out all that the gate wants, and what that leads to. Nothing that is called from here calls it again.
+    pub(super) fn carry_out(&mut self, now: Instant) {
         while let Some(action) = self.actions.pop_front() {
             match action {
-                Action::Admit(ticket) => self.admit(now, ticket),
-                Action::Hold(_) => {
-                    if let Some((ticket, connection)) = self.arriving.take() {
-                        self.hold(now, ticket, connection);
-                    }
-                }
+                Action::Admit(ticket, slot) => self.admit(now, ticket, slot),
                 Action::Refuse(ticket, refusal) => {
-                    if let Some(connection) = self.take(now, ticket) {
-                        self.refuse(now, connection, refusal);
+                    if let Some(held) = self.take(ticket) {
+                        self.refuse(now, held.into_connection(now), refusal);
                     }
                 }
                 Action::Pause(id) | Action::Resume(id) => self.keep_interest(id),
             }
         }
-        self.is_acting = false;
     }
 
-    /// The connection of a ticket: the one that has just arrived, or one that was held.
-    fn take(&mut self, now: Instant, ticket: Ticket) -> Option<Connection> {
-        if let Some((_, connection)) = self.arriving.take_if(|(arriving, _)| *arriving == ticket) {
-            return Some(connection);
-        }
-        let Held { mut connection, since } = self.held.remove(&ticket)?;
+    /// A client that was held.
+    fn take(&mut self, ticket: Ticket) -> Option<Held> {
+        let held = self.held.remove(&ticket)?;
         // The command will have this socket, too, so that closing ours would not end the watch.
-        let _ = self.poll.delete(&connection.fd);
-        connection.waited_usec = Some(now.saturating_duration_since(since).as_micros() as u64);
-        Some(connection)
+        let _ = self.poll.delete(&held.connection.fd);
+        Some(held)
     }
 
     /// Keeps a client. Only its leaving is an event, and only once: what it says is for its command.
-    fn hold(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
+    fn hold(&mut self, who: Arrival, connection: Connection) {
         // Unwatched, its leaving is seen when its turn comes.
-        let _ = self.poll.add(&connection.fd, Watch::Held(ticket), EpollFlags::EPOLLET);
-        let since = connection.since(now);
-        self.held.insert(ticket, Held { connection, since });
+        let _ = self.poll.add(&connection.fd, Watch::Held(who.ticket), EpollFlags::EPOLLET);
+        self.held.insert(who.ticket, Held { who, connection });
     }
 
     /// A client that is held may have left.
     pub(super) fn held_changed(&mut self, now: Instant, ticket: Ticket) {
         let Some(held) = self.held.get_mut(&ticket) else { return };
-        let listener = held.connection.listener;
-        if held.connection.is_gone(self.doors[listener].listener.is_tcp) {
-            self.take(now, ticket);
+        let who = held.who;
+        if held.connection.is_gone(self.doors[who.listener].listener.is_tcp) {
+            drop(self.take(ticket));
             self.report.gone(1);
-            self.judge(now, gate::Event::Gone(listener, ticket));
+            self.gate.left(now, &who, &mut self.actions);
         }
     }
 
-    fn admit(&mut self, now: Instant, ticket: Ticket) {
-        let was_held = self.held.contains_key(&ticket);
-        let Some(mut connection) = self.take(now, ticket) else { return };
-        let (listener, waited_usec) = (connection.listener, connection.waited_usec);
-        if was_held && connection.is_gone(self.doors[listener].listener.is_tcp) {
+    fn admit(&mut self, now: Instant, ticket: Ticket, slot: Slot) {
+        let Some(mut held) = self.take(ticket) else { return self.gate.ended(now, slot, &mut self.actions) };
+        let who = held.who;
+        if held.connection.is_gone(self.doors[who.listener].listener.is_tcp) {
             self.report.gone(1);
-            return self.judge(now, gate::Event::Ended(listener));
+            return self.gate.ended(now, slot, &mut self.actions);
         }
-        connection.waited_usec = waited_usec;
-        self.start(now, ticket, connection);
+        self.start(now, who, held.into_connection(now), slot);
     }
 
-    fn start(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
+    /// `true` if a process was spent.
+    fn start(&mut self, now: Instant, who: Arrival, connection: Connection, slot: Slot) -> bool {
         if self.starting.is_pausing() {
             // Who came before it could not be started in this turn: it must not overtake.
-            return self.postpone(now, ticket, connection);
+            self.postpone(now, who, connection, slot);
+            return false;
         }
         let door = &self.doors[connection.listener];
         let own_address = match door.listener.is_wildcard {
             true => socket::local_address(connection.fd.as_fd()).ok(),
             false => None,
         };
-        let source = connection.peer.source();
         let facts = Facts {
             id: self.next_id,
             listener: &door.listener.name,
@@ -137,7 +137,7 @@ impl Daemon {
             peer: &connection.peer,
             local: own_address.as_ref().unwrap_or(&door.listener.local),
             cookie: socket::cookie(connection.fd.as_fd()).ok(),
-            of_source: self.sources.enter(source),
+            of_source: self.gate.census().per_source.count(who.source),
         };
         let started = self.spawner.begin().and_then(|mut words| {
             self.template.fill(&facts, &mut words);
@@ -147,22 +147,20 @@ impl Daemon {
         let (pid, _) = match started {
             Ok(started) => started,
             Err(error) => {
-                self.sources.leave(source);
                 if self.settings.when_full == WhenFull::Wait {
                     self.start_failed(now, &error, "wait");
                     // Clients are still accepted as far as there is room for them, so that each is told in time.
                     self.starting.pause(now);
-                    self.postpone(now, ticket, connection);
+                    self.postpone(now, who, connection, slot);
                 } else {
-                    let listener = connection.listener;
                     self.start_failed(now, &error, "are refused");
-                    let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active - 1, 0);
+                    self.gate.ended(now, slot, &mut self.actions);
+                    let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active, 0);
                     self.reject(now, &connection, refusal);
                     self.tell_unavailable(now, connection.fd);
-                    self.judge(now, gate::Event::Ended(listener));
                     self.pause_accepting(now);
                 }
-                return;
+                return false;
             }
         };
         let id = self.next_id;
@@ -170,18 +168,17 @@ impl Daemon {
         self.starting.succeeded();
         self.watch_time(pid, now);
         let waited_ms = connection.waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
-        let listener = connection.listener;
-        self.children.insert(Child { pid, id, listener, source, since: now, waited_ms, exec_errno: None });
+        self.children.insert(Child { pid, id, slot, since: now, waited_ms, exec_errno: None });
         let Connection { peer, waited_usec, .. } = &connection;
-        let client = Client { listener: &self.doors[listener].name, peer, waited_usec: *waited_usec };
+        let client = Client { listener: &self.doors[who.listener].name, peer, waited_usec: *waited_usec };
         self.report.serving(id, pid, client, (self.gate.census().active, self.settings.max_connections));
+        true
     }
 
     /// Gives the slot back and keeps the client, at its old place.
-    fn postpone(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
-        let (listener, since) = (connection.listener, connection.since(now));
-        self.hold(now, ticket, connection);
-        self.judge(now, gate::Event::Postponed(listener, ticket, since));
+    fn postpone(&mut self, now: Instant, who: Arrival, connection: Connection, slot: Slot) {
+        self.hold(who, connection);
+        self.gate.postponed(now, who, slot, &mut self.actions);
     }
 
     fn refuse(&mut self, now: Instant, connection: Connection, refusal: Refusal) {
@@ -289,8 +286,7 @@ impl Daemon {
         // A child that is not in the table was left to us by whoever was this process before its exec.
         let Some(child) = self.children.remove(pid) else { return };
         self.unwatch_time(pid, child.since);
-        self.sources.leave(child.source);
-        self.judge(now, gate::Event::Ended(child.listener));
+        self.gate.ended(now, child.slot, &mut self.actions);
         if child.exec_errno.is_none() {
             if let Some(Over { failures, lasted: over }) = self.start_trouble.succeeded(child.since, now) {
                 self.report.tell(Event::StartRecovered { failures, over });

@@ -12,7 +12,7 @@ use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, Stored};
 use crate::observe::event::{Counters, Event, How};
 use crate::observe::report::Ended;
-use crate::policy::gate;
+use crate::policy::gate::Arrival;
 use crate::policy::limit::ListenerId;
 use crate::policy::reason::Reason;
 use crate::policy::source::Source;
@@ -163,10 +163,9 @@ impl Daemon {
                 self.report.accepted(); // otherwise the earlier daemon has counted it
             }
             let source = mark.map(|mark| mark.source).or(left.map(|left| left.source)).unwrap_or(Source::Unknown);
-            self.sources.enter(source);
             let since = now.checked_sub(age).unwrap_or(now);
-            self.adopt(pid, Adopted { pidfd, id, is_counted: true, listener, source, since });
-            self.judge(now, gate::Event::Adopted(listener));
+            let slot = Some(self.gate.adopt(now, listener, source, &mut self.actions));
+            self.adopt(pid, Adopted { pidfd, id, slot, since });
         }
         for Stored { name, ticket, waited_usec, listener, fd } in held {
             // The manager's copy would keep the connection open after the command's end.
@@ -178,13 +177,13 @@ impl Daemon {
             self.next_ticket = self.next_ticket.max(ticket + 1);
             match Connection::restored(fd, listener, waited_usec) {
                 Ok(connection) => {
-                    let since = connection.since(now);
-                    self.arriving = Some((ticket, connection));
-                    self.judge(now, gate::Event::Arrive(listener, ticket, since));
+                    let (source, since) = (connection.peer.source(), connection.since(now));
+                    self.judge(now, Arrival { ticket, listener, source, since }, connection);
                 }
                 Err(_) => self.report.gone(1),
             }
         }
+        self.carry_out(now);
         if was_handed_over {
             self.notify.forget(now, adopt::STATE);
         }
@@ -205,7 +204,7 @@ impl Daemon {
     pub(super) fn adopt(&mut self, pid: i32, adopted: Adopted) {
         // Unwatched it would keep its place until the next daemon; there is no memory for anything then.
         let _ = self.poll.add(&adopted.pidfd, Watch::Adopted(pid), EpollFlags::EPOLLIN);
-        if adopted.is_counted {
+        if adopted.slot.is_some() {
             self.watch_time(pid, adopted.since);
         }
         self.adopted.insert(pid, adopted);
@@ -216,11 +215,8 @@ impl Daemon {
         let Some(adopted) = self.adopted.remove(&pid) else { return };
         let _ = self.poll.delete(&adopted.pidfd);
         self.unwatch_time(pid, adopted.since);
-        if !adopted.is_counted {
-            return;
-        }
-        self.sources.leave(adopted.source);
-        self.judge(now, gate::Event::AdoptedEnded(adopted.listener));
+        let Some(slot) = adopted.slot else { return };
+        self.gate.ended(now, slot, &mut self.actions);
         let (id, after) = (adopted.id.unwrap_or(0), now - adopted.since);
         self.report.ended(Ended { id, pid, how: How::Unknown, after, waited: None, usage: None });
     }
@@ -233,6 +229,7 @@ impl Daemon {
     /// Leaves everything to the next daemon, as far as the manager takes it by then. Returns how many clients wait there.
     pub(super) fn leave_behind(&mut self, now: Instant, until: Instant) -> usize {
         self.reap_all(now);
+        self.carry_out(now);
         let written = self.write_state();
         let held = std::mem::take(&mut self.held);
         // Without the state the next daemon still serves who waits, and counts from there.
@@ -242,7 +239,7 @@ impl Daemon {
         tickets.sort_unstable();
         for ticket in tickets {
             let waiting = &held[&ticket];
-            let waited = now.saturating_duration_since(waiting.since).as_micros();
+            let waited = now.saturating_duration_since(waiting.who.since).as_micros();
             let name = format!("{}{ticket}-{waited}-{}", adopt::HELD, waiting.connection.listener);
             if let Err(error) = self.notify.store(&name, waiting.connection.fd.as_fd(), until) {
                 lost += 1;
@@ -267,11 +264,13 @@ impl Daemon {
             let _ = writeln!(text, "listener {}", door.label);
         }
         for child in self.children.iter() {
-            let _ = writeln!(text, "command {} {} {} {}", child.pid, child.id, child.listener, child.source);
+            let (listener, source) = (or_dash(child.slot.listener()), child.slot.source());
+            let _ = writeln!(text, "command {} {} {listener} {source}", child.pid, child.id);
         }
-        for (pid, adopted) in self.adopted.iter().filter(|(_, adopted)| adopted.is_counted) {
-            let (id, listener) = (or_dash(adopted.id), or_dash(adopted.listener));
-            let _ = writeln!(text, "command {pid} {id} {listener} {}", adopted.source);
+        for (pid, adopted) in &self.adopted {
+            let Some(slot) = &adopted.slot else { continue };
+            let (id, listener, source) = (or_dash(adopted.id), or_dash(slot.listener()), slot.source());
+            let _ = writeln!(text, "command {pid} {id} {listener} {source}");
         }
         let mut file = File::from(memfd_create(c"sockcap-state", MFdFlags::MFD_CLOEXEC)?);
         file.write_all(text.as_bytes())?;

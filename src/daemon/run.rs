@@ -19,10 +19,9 @@ use crate::observe::log::Log;
 use crate::observe::notify::{Notify, Status};
 use crate::observe::report::Report;
 use crate::policy::back_off::{BackOff, Over, Trouble};
-use crate::policy::gate::{self, Action, Gate, Hold};
+use crate::policy::gate::{Action, Arrival, Gate, Hold};
 use crate::policy::limit::{ListenerId, Rules};
 use crate::policy::queue::Ticket;
-use crate::policy::source::Sources;
 use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;
 use crate::sys::launch::{Image, Spawner};
@@ -62,8 +61,16 @@ pub(super) struct Door {
 
 /// A client that was accepted and waits for its turn.
 pub(super) struct Held {
+    pub(super) who: Arrival,
     pub(super) connection: Connection,
-    pub(super) since: Instant,
+}
+
+impl Held {
+    /// The connection, with all the time that its client has waited.
+    pub(super) fn into_connection(self, now: Instant) -> Connection {
+        let waited_usec = Some(now.saturating_duration_since(self.who.since).as_micros() as u64);
+        Connection { waited_usec, ..self.connection }
+    }
 }
 
 /// Everything the loop works on.
@@ -73,10 +80,7 @@ pub(super) struct Daemon {
     pub(super) gate: Gate,
     /// What the gate wants and is not yet carried out.
     pub(super) actions: VecDeque<Action>,
-    pub(super) is_acting: bool,
     pub(super) next_ticket: Ticket,
-    /// The client that the gate is being asked about.
-    pub(super) arriving: Option<(Ticket, Connection)>,
     pub(super) held: HashMap<Ticket, Held>,
     pub(super) template: Template,
     pub(super) entries: Entries,
@@ -90,7 +94,6 @@ pub(super) struct Daemon {
     pub(super) times: Times,
     /// Since when nothing ran or waited; kept only for `--idle-exit`.
     pub(super) idle_since: Option<Instant>,
-    pub(super) sources: Sources,
     pub(super) next_id: u64,
     pub(super) replies: Replies,
     pub(super) lingering: Lingering,
@@ -159,9 +162,7 @@ impl Daemon {
             gate: Gate::new(&rules, settings.when_full, hold, listeners.len()),
             doors: listeners.into_iter().zip(labels).map(door).collect(),
             actions: VecDeque::new(),
-            is_acting: false,
             next_ticket: 0,
-            arriving: None,
             held: HashMap::new(),
             template,
             entries,
@@ -172,7 +173,6 @@ impl Daemon {
             adopted: HashMap::new(),
             times: Times::default(),
             idle_since: None,
-            sources: Sources::default(),
             next_id: 1,
             replies: Replies::new(settings.busy_reply.clone(), settings.busy_message.clone(), &host_name()),
             lingering: Lingering::new(),
@@ -245,12 +245,14 @@ impl Daemon {
             Watch::Lingering(at) => self.lingering.ready(now, at, &self.poll),
             Watch::Listener(_) => {} // after the timers
         }
+        self.carry_out(now);
     }
 
     /// One connection, or a few that are refused: in a flood that saves a turn of the loop for each.
     pub(super) fn accept_some(&mut self, now: Instant, id: ListenerId) {
         if self.gate.load_is_due(now) {
             self.read_load(now);
+            self.carry_out(now);
         }
         for _ in 0..REFUSALS_AT_ONCE {
             // An earlier arrival may have filled the house.
@@ -359,15 +361,16 @@ impl Daemon {
         if self.gate.deadline().is_some_and(|at| at <= now) {
             match self.gate.load_is_due(now) {
                 true => self.read_load(now),
-                false => self.judge(now, gate::Event::Tick),
+                false => self.gate.tick(now, &mut self.actions),
             }
         }
         if self.accepting.try_again(now) {
             (0..self.doors.len()).for_each(|id| self.keep_interest(id));
         }
         if self.starting.try_again(now) {
-            self.judge(now, gate::Event::Retry);
+            self.gate.try_again(now, &mut self.actions);
         }
+        self.carry_out(now);
         if self.report.deadline().is_some_and(|at| at <= now) {
             self.tell_summaries(now);
         }
@@ -422,7 +425,7 @@ impl Daemon {
     pub(super) fn read_load(&mut self, now: Instant) {
         let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0);
-        self.judge(now, gate::Event::Load(load));
+        self.gate.read_load(now, load, &mut self.actions);
     }
 
     fn deadline(&self) -> Option<Instant> {

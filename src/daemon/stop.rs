@@ -6,8 +6,6 @@ use crate::child::Adopted;
 use crate::child::living::{self, Found};
 use crate::observe::event::Event;
 use crate::observe::notify::Notify;
-use crate::policy::gate;
-use crate::policy::source::Source;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
@@ -95,7 +93,8 @@ impl Daemon {
             Stop::Running | Stop::HandingOver { .. } | Stop::Idle => {
                 let patience = self.settings.drain_timeout;
                 self.stop = Stop::Draining { until: now + patience, next_word: now };
-                self.judge(now, gate::Event::Drain);
+                self.gate.drain(now, &mut self.actions);
+                self.carry_out(now);
                 (0..self.doors.len()).for_each(|id| self.keep_interest(id));
                 for door in self.doors.iter().filter(|door| door.listener.is_own) {
                     // Nobody will serve this queue. systemd's sockets stay as they are: it has the next daemon.
@@ -157,8 +156,7 @@ impl Daemon {
         }
         for Found { pid, pidfd, age, .. } in strays {
             let since = now.checked_sub(age).unwrap_or(now);
-            let (id, listener, source) = (None, None, Source::Unknown);
-            self.adopt(pid, Adopted { pidfd, id, is_counted: false, listener, source, since });
+            self.adopt(pid, Adopted { pidfd, id: None, slot: None, since });
         }
         match self.stop {
             Stop::Killed => self.kill_commands(),

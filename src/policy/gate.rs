@@ -1,7 +1,7 @@
-//! The gate: events in, actions out; the same events always give the same actions.
+//! The gate: what happened in, a verdict or actions out; the same events always give the same answers.
 //!
 //! * never more running than any limit allows;
-//! * with `refuse`, each arrival gets exactly one of [`Action::Admit`] and [`Action::Refuse`];
+//! * with `refuse`, each arrival gets exactly one of [`Verdict::Admit`] and [`Verdict::Refuse`];
 //! * with `wait`, a listener whose next arrival could neither be admitted nor held is paused, so that the
 //!   kernel's queue is the queue; only the edge from full to not full resumes it;
 //! * the held are admitted first come first served, never a free slot with somebody waiting, and each ends as
@@ -11,6 +11,7 @@
 use super::limit::{self, Census, Limit, ListenerId, Rules};
 use super::queue::{Queue, Ticket};
 use super::reason::{Reason, Refusal};
+use super::source::{Source, Sources};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -48,39 +49,60 @@ pub struct Hold {
     pub places: u32,
 }
 
-/// What happened.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Event {
-    /// A connection was accepted from this listener and its client is still there. It has waited since then.
-    Arrive(ListenerId, Ticket, Instant),
-    /// A command of this listener has ended, or could not be started: its slot comes back.
-    Ended(ListenerId),
-    /// A command of an earlier daemon still runs: it counts, whatever the limits say. Its listener, if known.
-    Adopted(Option<ListenerId>),
-    /// Such a command has ended.
-    AdoptedEnded(Option<ListenerId>),
-    /// A command could not be started and its client waits again, since then; nobody is admitted until [`Event::Retry`].
-    Postponed(ListenerId, Ticket, Instant),
-    /// Commands may perhaps be started again.
-    Retry,
-    /// A client that was held has left.
-    Gone(ListenerId, Ticket),
-    /// The 1-minute load average was read.
-    Load(f64),
-    /// Time has passed: see [`Gate::deadline`].
-    Tick,
-    /// The daemon is stopping: nothing more is admitted, and nobody waits any longer.
-    Drain,
+/// A client that was accepted, as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its number, and so its place in the order.
+    pub ticket: Ticket,
+    /// Where it came in.
+    pub listener: ListenerId,
+    /// Whom it is counted for.
+    pub source: Source,
+    /// Since when it has waited: the end of the handshake, where that is known.
+    pub since: Instant,
 }
 
-/// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// One command's place under every limit. It is charged whole and given back whole and once, so it is neither `Copy`
+/// nor `Clone`: it goes in with a command, and comes back with its end ([`Gate::ended`]) or because it could not be
+/// started ([`Gate::postponed`]).
+#[must_use = "a slot that is not given back is lost until the next start"]
+#[derive(Debug, PartialEq, Eq)]
+pub struct Slot {
+    listener: Option<ListenerId>,
+    source: Source,
+}
+
+impl Slot {
+    /// Which listener it is counted for; `None` if that is not known, of a command that an earlier daemon started.
+    pub fn listener(&self) -> Option<ListenerId> {
+        self.listener
+    }
+
+    /// Which source it is counted for.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+}
+
+/// What becomes of a client that has just arrived.
+#[must_use]
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// Start its command.
+    Admit(Slot),
+    /// Keep it: it is in the queue now.
+    Hold,
+    /// Tell it, and close.
+    Refuse(Refusal),
+}
+
+/// What is to be done besides: to clients that are held, and to listeners.
+#[must_use]
+#[derive(Debug, PartialEq)]
 pub enum Action {
-    /// Start the command for this connection; its slot is charged already.
-    Admit(Ticket),
-    /// Keep this connection, which has just arrived.
-    Hold(Ticket),
-    /// Tell this client, and close.
+    /// Start the command for this client, which was held.
+    Admit(Ticket, Slot),
+    /// Tell this client, which was held, and close.
     Refuse(Ticket, Refusal),
     /// Take this listener out of the poll set.
     Pause(ListenerId),
@@ -113,7 +135,7 @@ impl Gate {
             wants_load: rules.load_average.is_some(),
             when_full,
             hold,
-            census: Census { active: 0, per_listener: vec![0; listeners], load: 0.0 },
+            census: Census { active: 0, per_listener: vec![0; listeners], per_source: Sources::default(), load: 0.0 },
             queue: Queue::new(listeners),
             load_read: None,
             paused: vec![false; listeners],
@@ -122,76 +144,121 @@ impl Gate {
         }
     }
 
-    /// Takes one event; what is to be done is appended to `out`, in order.
-    pub fn handle(&mut self, now: Instant, event: Event, out: &mut VecDeque<Action>) {
-        match event {
-            Event::Arrive(listener, ticket, since) => self.arrive(now, listener, ticket, since, out),
-            Event::Ended(listener) => self.release(Some(listener)),
-            Event::Adopted(listener) => self.charge(listener),
-            Event::AdoptedEnded(listener) => self.release(listener),
-            Event::Postponed(listener, ticket, since) => {
-                self.release(Some(listener));
-                self.postponed = true;
-                match self.draining {
-                    true => out.push_back(Action::Refuse(ticket, self.refusal(Reason::Stopping, listener))),
-                    false => self.queue.enter(listener, ticket, since),
-                }
-            }
-            Event::Retry => self.postponed = false,
-            Event::Gone(listener, ticket) => drop(self.queue.leave(listener, ticket)),
-            Event::Load(load) => {
-                self.census.load = load;
-                self.load_read = Some(now);
-            }
-            Event::Tick => {}
-            Event::Drain => self.drain(out),
+    /// A client has come and is still there. What else is to be done is appended to `out`, in order, here as below.
+    pub fn arrive(&mut self, now: Instant, who: Arrival, out: &mut VecDeque<Action>) -> Verdict {
+        let verdict = self.judge(now, who);
+        self.settle(now, out);
+        verdict
+    }
+
+    /// A command has ended, or could not be started: its slot comes back.
+    pub fn ended(&mut self, now: Instant, slot: Slot, out: &mut VecDeque<Action>) {
+        self.release(slot);
+        self.settle(now, out);
+    }
+
+    /// A command could not be started and its client is held again, at its old place; nobody is admitted until
+    /// [`Gate::try_again`].
+    pub fn postponed(&mut self, now: Instant, who: Arrival, slot: Slot, out: &mut VecDeque<Action>) {
+        self.release(slot);
+        self.postponed = true;
+        match self.draining {
+            true => out.push_back(Action::Refuse(who.ticket, self.refusal(Reason::Stopping, who.listener))),
+            false => self.queue.enter(who),
         }
+        self.settle(now, out);
+    }
+
+    /// Commands may perhaps be started again.
+    pub fn try_again(&mut self, now: Instant, out: &mut VecDeque<Action>) {
+        self.postponed = false;
+        self.settle(now, out);
+    }
+
+    /// A client that was held has left.
+    pub fn left(&mut self, now: Instant, who: &Arrival, out: &mut VecDeque<Action>) {
+        self.queue.leave(who.listener, who.ticket);
+        self.settle(now, out);
+    }
+
+    /// A command of an earlier daemon still runs: it counts, whatever the limits say. Its listener, if known.
+    pub fn adopt(
+        &mut self,
+        now: Instant,
+        listener: Option<ListenerId>,
+        source: Source,
+        out: &mut VecDeque<Action>,
+    ) -> Slot {
+        let slot = self.charge(listener, source);
+        self.settle(now, out);
+        slot
+    }
+
+    /// The 1-minute load average was read.
+    pub fn read_load(&mut self, now: Instant, load: f64, out: &mut VecDeque<Action>) {
+        self.census.load = load;
+        self.load_read = Some(now);
+        self.settle(now, out);
+    }
+
+    /// Time has passed: see [`Gate::deadline`].
+    pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
+        self.settle(now, out);
+    }
+
+    /// The daemon is stopping: nothing more is admitted, and nobody waits any longer.
+    pub fn drain(&mut self, now: Instant, out: &mut VecDeque<Action>) {
+        self.draining = true;
+        for listener in 0..self.paused.len() {
+            while let Some(who) = self.queue.head(listener).copied() {
+                out.push_back(Action::Refuse(who.ticket, self.refusal(Reason::Stopping, listener)));
+                self.queue.leave(listener, who.ticket);
+            }
+        }
+        self.settle(now, out);
+    }
+
+    /// Whatever a change leads to.
+    fn settle(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         self.admit_waiting(out);
         self.expire(now, out);
         self.edges(out);
     }
 
-    fn arrive(
-        &mut self,
-        now: Instant,
-        listener: ListenerId,
-        ticket: Ticket,
-        since: Instant,
-        out: &mut VecDeque<Action>,
-    ) {
-        if !self.is_full(listener) {
-            self.charge(Some(listener));
-            return out.push_back(Action::Admit(ticket));
+    fn judge(&mut self, now: Instant, who: Arrival) -> Verdict {
+        if !self.is_full(who.listener) {
+            return Verdict::Admit(self.charge(Some(who.listener), who.source));
         }
         let Hold { max_wait, max_waiting, .. } = self.hold;
         let reason = if self.draining {
-            Some(Reason::Stopping)
+            Reason::Stopping
         } else if self.when_full == WhenFull::Refuse {
-            None
-        } else if max_wait.is_some_and(|most| since + most <= now) {
-            Some(Reason::WaitedTooLong)
+            // With `refuse` nothing but a limit makes a listener full.
+            let limit = self.ask(who.listener);
+            debug_assert!(limit.is_some());
+            return Verdict::Refuse(limit.unwrap_or(Refusal::count(Reason::TotalLimit, self.census.active, 0)));
+        } else if max_wait.is_some_and(|most| who.since + most <= now) {
+            Reason::WaitedTooLong
         } else if max_waiting > 0 && self.queue.len() >= max_waiting {
-            Some(Reason::QueueFull)
+            Reason::QueueFull
         } else {
-            self.queue.enter(listener, ticket, since);
-            return out.push_back(Action::Hold(ticket));
+            self.queue.enter(who);
+            return Verdict::Hold;
         };
-        let refusal = match reason {
-            Some(reason) => self.refusal(reason, listener),
-            // The limit's own; with `refuse` nothing but a limit makes a listener full.
-            None => self.ask(listener).unwrap_or(Refusal::count(Reason::TotalLimit, self.census.active, 0)),
-        };
-        out.push_back(Action::Refuse(ticket, refusal));
+        Verdict::Refuse(self.refusal(reason, who.listener))
     }
 
-    fn charge(&mut self, listener: Option<ListenerId>) {
+    fn charge(&mut self, listener: Option<ListenerId>, source: Source) -> Slot {
         self.census.active += 1;
         listener.into_iter().for_each(|listener| self.census.per_listener[listener] += 1);
+        self.census.per_source.enter(source);
+        Slot { listener, source }
     }
 
-    fn release(&mut self, listener: Option<ListenerId>) {
+    fn release(&mut self, Slot { listener, source }: Slot) {
         self.census.active -= 1;
         listener.into_iter().for_each(|listener| self.census.per_listener[listener] -= 1);
+        self.census.per_source.leave(source);
     }
 
     /// A refusal that is not a limit's own, with the figures of the limit that holds.
@@ -204,37 +271,26 @@ impl Gate {
     fn admit_waiting(&mut self, out: &mut VecDeque<Action>) {
         while !self.queue.is_empty() {
             let next = (0..self.paused.len())
-                .filter_map(|listener| Some((self.queue.head(listener)?.0, listener)))
-                .filter(|(_, listener)| !self.is_full(*listener))
-                .min();
-            let Some((ticket, listener)) = next else { return };
+                .filter_map(|listener| self.queue.head(listener))
+                .filter(|who| !self.is_full(who.listener))
+                .min_by_key(|who| who.ticket);
+            let Some(&Arrival { ticket, listener, source, .. }) = next else { return };
             self.queue.leave(listener, ticket);
-            self.charge(Some(listener));
-            out.push_back(Action::Admit(ticket));
+            out.push_back(Action::Admit(ticket, self.charge(Some(listener), source)));
         }
     }
 
     fn expire(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         let Some(most) = self.hold.max_wait else { return };
         for listener in 0..self.paused.len() {
-            while let Some((ticket, _)) = self.queue.head(listener).filter(|(_, since)| *since + most <= now) {
-                out.push_back(Action::Refuse(ticket, self.refusal(Reason::WaitedTooLong, listener)));
-                self.queue.leave(listener, ticket);
+            while let Some(who) = self.queue.head(listener).filter(|who| who.since + most <= now).copied() {
+                out.push_back(Action::Refuse(who.ticket, self.refusal(Reason::WaitedTooLong, listener)));
+                self.queue.leave(listener, who.ticket);
             }
         }
     }
 
-    fn drain(&mut self, out: &mut VecDeque<Action>) {
-        self.draining = true;
-        for listener in 0..self.paused.len() {
-            while let Some((ticket, _)) = self.queue.head(listener) {
-                out.push_back(Action::Refuse(ticket, self.refusal(Reason::Stopping, listener)));
-                self.queue.leave(listener, ticket);
-            }
-        }
-    }
-
-    /// Whether [`Event::Load`] is due before the next arrival is accepted: a load limit is set, and the last
+    /// Whether [`Gate::read_load`] is due before the next arrival is accepted: a load limit is set, and the last
     /// figure is old. Also with nothing running: what is admitted then decides about the next by it.
     pub fn load_is_due(&self, now: Instant) -> bool {
         self.wants_load && self.load_read.is_none_or(|at| at + LOAD_INTERVAL <= now)

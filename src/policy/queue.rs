@@ -3,6 +3,7 @@
 //! Numbers only; the connections themselves are the daemon's.
 #![forbid(unsafe_code)]
 
+use super::gate::Arrival;
 use super::limit::ListenerId;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -10,10 +11,10 @@ use std::time::Instant;
 /// Number of a connection, in the order of accept(2) over all listeners.
 pub type Ticket = u64;
 
-/// The lines, and since when each client has waited.
+/// The lines.
 #[derive(Debug)]
 pub struct Queue {
-    lines: Vec<BTreeMap<Ticket, Instant>>,
+    lines: Vec<BTreeMap<Ticket, Arrival>>,
     len: u32,
 }
 
@@ -24,8 +25,8 @@ impl Queue {
     }
 
     /// A client takes its place, which its ticket gives: one that could not be started comes to the front again.
-    pub fn enter(&mut self, listener: ListenerId, ticket: Ticket, since: Instant) {
-        let new = self.lines[listener].insert(ticket, since).is_none();
+    pub fn enter(&mut self, who: Arrival) {
+        let new = self.lines[who.listener].insert(who.ticket, who).is_none();
         self.len += u32::from(new);
     }
 
@@ -36,9 +37,9 @@ impl Queue {
         was_here
     }
 
-    /// Who is next at this listener, and since when it has waited.
-    pub fn head(&self, listener: ListenerId) -> Option<(Ticket, Instant)> {
-        self.lines[listener].first_key_value().map(|(ticket, since)| (*ticket, *since))
+    /// Who is next at this listener.
+    pub fn head(&self, listener: ListenerId) -> Option<&Arrival> {
+        self.lines[listener].first_key_value().map(|(_, who)| who)
     }
 
     /// How many wait, over all listeners.
@@ -54,28 +55,34 @@ impl Queue {
     /// Since when the longest waiting has waited. Within a line the first has, but for the kernel's
     /// milliseconds.
     pub fn longest(&self) -> Option<Instant> {
-        (0..self.lines.len()).filter_map(|listener| self.head(listener)).map(|(_, since)| since).min()
+        (0..self.lines.len()).filter_map(|listener| self.head(listener)).map(|who| who.since).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::source::Source;
     use std::time::Duration;
+
+    fn head(queue: &Queue, listener: ListenerId) -> Option<(Ticket, Instant)> {
+        queue.head(listener).map(|who| (who.ticket, who.since))
+    }
 
     #[test]
     fn a_line_per_listener_in_order_of_tickets() {
         let (mut queue, now) = (Queue::new(2), Instant::now());
+        let arrival = |ticket, since| Arrival { ticket, listener: ticket as usize % 2, source: Source::Unknown, since };
         for ticket in [3, 5, 4] {
-            queue.enter((ticket % 2) as usize, ticket, now + Duration::from_secs(ticket));
+            queue.enter(arrival(ticket, now + Duration::from_secs(ticket)));
         }
-        assert_eq!(queue.head(0).map(|(ticket, _)| ticket), Some(4));
-        assert_eq!(queue.head(1).map(|(ticket, _)| ticket), Some(3));
+        assert_eq!(head(&queue, 0).map(|(ticket, _)| ticket), Some(4));
+        assert_eq!(head(&queue, 1).map(|(ticket, _)| ticket), Some(3));
         assert_eq!(queue.longest(), Some(now + Duration::from_secs(3)));
         assert!(!queue.leave(0, 3), "it waits at the other listener");
         assert!(queue.leave(1, 3));
-        assert_eq!((queue.len(), queue.head(1).map(|(ticket, _)| ticket)), (2, Some(5)));
-        queue.enter(1, 3, now);
-        assert_eq!(queue.head(1), Some((3, now)), "back to the front");
+        assert_eq!((queue.len(), head(&queue, 1).map(|(ticket, _)| ticket)), (2, Some(5)));
+        queue.enter(arrival(3, now));
+        assert_eq!(head(&queue, 1), Some((3, now)), "back to the front");
     }
 }

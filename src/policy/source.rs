@@ -54,17 +54,20 @@ impl FromStr for Source {
 }
 
 /// How many connections of each source are being served: what `TCPCONNNUM` and `IPCCONNNUM` tell.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sources {
     live: HashMap<Source, u32>,
 }
 
 impl Sources {
-    /// Counts one more and returns how many of this source there are now, this one included.
-    pub fn enter(&mut self, source: Source) -> u32 {
-        let n = self.live.entry(source).or_insert(0);
-        *n += 1;
-        *n
+    /// Counts one more.
+    pub fn enter(&mut self, source: Source) {
+        *self.live.entry(source).or_insert(0) += 1;
+    }
+
+    /// How many of this source there are now.
+    pub fn count(&self, source: Source) -> u32 {
+        self.live.get(&source).copied().unwrap_or(0)
     }
 
     /// Counts one less; a source without connections is forgotten.
@@ -108,9 +111,11 @@ mod tests {
         let mut sources = Sources::default();
         let v4 = Source::ip("192.0.2.1".parse().unwrap());
         let mapped = Source::ip("::ffff:192.0.2.1".parse().unwrap());
-        assert_eq!(sources.enter(v4), 1);
-        assert_eq!(sources.enter(mapped), 2);
-        assert_eq!(sources.enter(Source::Uid(0)), 1);
+        for (source, count) in [(v4, 1), (mapped, 2), (Source::Uid(0), 1)] {
+            sources.enter(source);
+            assert_eq!(sources.count(source), count);
+        }
+        assert_eq!(sources.count(Source::Uid(1)), 0);
         assert_eq!(sources.len(), 2);
         sources.leave(v4);
         sources.leave(mapped);

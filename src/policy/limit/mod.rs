@@ -9,6 +9,7 @@ mod load;
 mod total;
 
 use super::reason::Refusal;
+use super::source::Sources;
 
 /// Position of a listener in the daemon's table.
 pub type ListenerId = usize;
@@ -20,6 +21,8 @@ pub struct Census {
     pub active: u32,
     /// Commands running, by listener.
     pub per_listener: Vec<u32>,
+    /// Commands running, by source.
+    pub per_source: Sources,
     /// The last 1-minute load average that was told (proc_loadavg(5)).
     pub load: f64,
 }

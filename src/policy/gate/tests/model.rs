@@ -1,0 +1,272 @@
+//! The gate against its rules written out over plain lists: every step of a long random history has to agree.
+#![forbid(unsafe_code)]
+
+use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Arrive(usize, u32),
+    Adopt(Option<usize>),
+    End(usize),
+    Fail(usize),
+    Retry,
+    Leave(usize),
+    Load(f64),
+    Pass(u32),
+    Drain,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let any = || any::<prop::sample::Index>().prop_map(|i| i.index(1 << 16));
+    let one = prop_oneof![
+        12 => (0..3usize, 0..4u32).prop_map(|(listener, waited)| Step::Arrive(listener, waited)),
+        1 => prop::option::of(0..3usize).prop_map(Step::Adopt),
+        8 => any().prop_map(Step::End),
+        2 => any().prop_map(Step::Fail),
+        2 => Just(Step::Retry),
+        2 => any().prop_map(Step::Leave),
+        2 => (0..8u32).prop_map(|half| Step::Load(f64::from(half) / 2.0)),
+        2 => (0..3u32).prop_map(Step::Pass),
+    ];
+    // A stop in the middle of every fourth run or so.
+    (vec(one, 0..200), 0..800usize).prop_map(|(mut steps, stop)| {
+        if stop < steps.len() {
+            steps.insert(stop, Step::Drain);
+        }
+        steps
+    })
+}
+
+/// A command that runs, for the model: its slot is what the gate gave.
+struct Living {
+    listener: Option<usize>,
+    ticket: Ticket,
+    source: Source,
+}
+
+/// The rules written out, over plain lists.
+struct Model {
+    max: u32,
+    each: Vec<u32>,
+    load: Option<f64>,
+    hold: Hold,
+    wait: bool,
+    living: Vec<Living>,
+    /// In order of tickets: listener, ticket, seconds of the start of its wait.
+    held: Vec<(usize, Ticket, u32)>,
+    last_load: f64,
+    postponed: bool,
+    draining: bool,
+}
+
+impl Model {
+    fn here(&self, listener: usize) -> u32 {
+        self.living.iter().filter(|living| living.listener == Some(listener)).count() as u32
+    }
+
+    fn is_full(&self, listener: usize) -> bool {
+        self.postponed
+            || self.draining
+            || (self.max > 0 && self.living.len() as u32 >= self.max)
+            || (self.each[listener] > 0 && self.here(listener) >= self.each[listener])
+            || (self.load.is_some_and(|below| self.last_load >= below) && !self.living.is_empty())
+    }
+
+    fn start(&mut self, listener: usize, ticket: Ticket) {
+        self.living.push(Living { listener: Some(listener), ticket, source: source_of(ticket) });
+    }
+
+    fn hold(&mut self, listener: usize, ticket: Ticket, since: u32) {
+        self.held.push((listener, ticket, since));
+        self.held.sort_by_key(|(_, ticket, _)| *ticket);
+    }
+
+    /// Who is admitted and who is refused now, in order.
+    fn settle(&mut self, clock: u32) -> (Vec<Ticket>, Vec<Ticket>) {
+        let mut admitted = Vec::new();
+        while let Some(at) = (0..self.held.len()).find(|at| !self.is_full(self.held[*at].0)) {
+            let (listener, ticket, _) = self.held.remove(at);
+            self.start(listener, ticket);
+            admitted.push(ticket);
+        }
+        // The first of a line decides: who came after it is not told before it.
+        let most = self.hold.max_wait.map(|most| most.as_secs() as u32);
+        let mut late = Vec::new();
+        for listener in 0..3 {
+            while let Some(at) = self.held.iter().position(|(l, _, _)| *l == listener) {
+                if !self.draining && most.is_none_or(|most| self.held[at].2 + most > clock) {
+                    break;
+                }
+                late.push(self.held.remove(at).1);
+            }
+        }
+        (admitted, late)
+    }
+}
+
+/// A gate under test, with the slots that it gave, by ticket.
+struct Tried {
+    gate: Gate,
+    slots: HashMap<Ticket, Slot>,
+    paused: [bool; 3],
+}
+
+/// What one step came to: admitted, refused and held, each in order.
+type Outcome = (Vec<Ticket>, Vec<Ticket>, Vec<Ticket>);
+
+impl Tried {
+    fn take(&mut self, step: Step, now: Instant, who: Option<Arrival>) -> Outcome {
+        let (mut admits, mut refuses, mut holds) = Outcome::default();
+        let mut out = VecDeque::new();
+        let Tried { gate, slots, paused } = self;
+        let slot_of =
+            |slots: &mut HashMap<Ticket, Slot>| slots.remove(&who.unwrap().ticket).expect("a slot for each command");
+        match step {
+            Step::Arrive(..) => {
+                let who = who.unwrap();
+                match gate.arrive(now, who, &mut out) {
+                    Verdict::Admit(slot) => {
+                        admits.push(who.ticket);
+                        slots.insert(who.ticket, slot);
+                    }
+                    Verdict::Hold => holds.push(who.ticket),
+                    Verdict::Refuse(_) => refuses.push(who.ticket),
+                }
+            }
+            Step::Adopt(listener) => {
+                let who = who.unwrap();
+                slots.insert(who.ticket, gate.adopt(now, listener, who.source, &mut out));
+            }
+            Step::End(_) => gate.ended(now, slot_of(slots), &mut out),
+            Step::Fail(_) => gate.postponed(now, who.unwrap(), slot_of(slots), &mut out),
+            Step::Retry => gate.try_again(now, &mut out),
+            Step::Leave(_) => gate.left(now, &who.unwrap(), &mut out),
+            Step::Load(load) => gate.read_load(now, load, &mut out),
+            Step::Pass(_) => gate.tick(now, &mut out),
+            Step::Drain => gate.drain(now, &mut out),
+        }
+        for action in out {
+            match action {
+                Action::Admit(ticket, slot) => {
+                    admits.push(ticket);
+                    assert_eq!((slot.source(), slots.insert(ticket, slot)), (source_of(ticket), None));
+                }
+                Action::Refuse(ticket, _) => refuses.push(ticket),
+                Action::Pause(listener) => assert!(!std::mem::replace(&mut paused[listener], true), "only the edge"),
+                Action::Resume(listener) => assert!(std::mem::replace(&mut paused[listener], false), "only the edge"),
+            }
+        }
+        (admits, refuses, holds)
+    }
+}
+
+proptest! {
+    #[test]
+    fn like_a_naive_model(
+        max in 0..6u32, each in vec(0..4u32, 3), load in prop::option::of((1..6u32).prop_map(|half| f64::from(half) / 2.0)),
+        wait in any::<bool>(), max_wait in prop::option::of(1..6u32), max_waiting in 0..5u32, places in 0..5u32, steps in steps(),
+    ) {
+        let when_full = if wait { WhenFull::Wait } else { WhenFull::Refuse };
+        let hold = Hold { max_wait: max_wait.map(|most| SECOND * most), max_waiting, places };
+        let tried = || Tried { gate: gate_of(max, &each, load, when_full, hold), slots: HashMap::new(), paused: [false; 3] };
+        let (mut tried, mut twin) = (tried(), tried());
+        let mut model = Model {
+            max, each: each.clone(), load, hold, wait, living: vec![], held: vec![], last_load: 0.0, postponed: false, draining: false,
+        };
+        let (t0, mut clock, mut next) = (any_time(), 100, 0);
+        let (mut arrived, mut adopted, mut ended, mut refused, mut gone) = (0, 0, 0, 0, 0);
+        for step in steps {
+            let (mut admits, mut refuses, mut holds) = Outcome::default();
+            let at = |second: u32| t0 + SECOND * second;
+            let mut who = None;
+            match step {
+                // It stays in the kernel's queue. A paused listener can still give one, while the poll set lags behind.
+                Step::Arrive(listener, _) if tried.paused[listener] && !model.draining => continue,
+                Step::Arrive(listener, waited) => {
+                    (arrived, next) = (arrived + 1, next + 1);
+                    let since = clock - waited;
+                    who = Some(arrival(listener, next, at(since)));
+                    if !model.is_full(listener) {
+                        model.start(listener, next);
+                        admits.push(next);
+                    } else if model.draining || !model.wait || max_wait.is_some_and(|most| waited >= most)
+                        || (max_waiting > 0 && model.held.len() as u32 >= max_waiting) {
+                        refuses.push(next);
+                    } else {
+                        model.hold(listener, next, since);
+                        holds.push(next);
+                    }
+                }
+                Step::Adopt(listener) => {
+                    (adopted, next) = (adopted + 1, next + 1);
+                    who = Some(arrival(listener.unwrap_or(0), next, at(clock)));
+                    model.living.push(Living { listener, ticket: next, source: source_of(next) });
+                }
+                Step::End(_) | Step::Fail(_) if model.living.is_empty() => continue,
+                Step::End(i) | Step::Fail(i) => {
+                    let at_index = i % model.living.len();
+                    let Living { listener, ticket, .. } = model.living[at_index];
+                    who = Some(arrival(listener.unwrap_or(0), ticket, at(clock)));
+                    match (step, listener) {
+                        (Step::Fail(_), None) => continue, // nobody adopted is started
+                        (Step::Fail(_), _) if !wait => continue,
+                        (Step::Fail(_), Some(listener)) => {
+                            model.postponed = true;
+                            model.hold(listener, ticket, clock);
+                        }
+                        _ => ended += 1,
+                    }
+                    model.living.swap_remove(at_index);
+                }
+                Step::Retry => model.postponed = false,
+                Step::Leave(_) if model.held.is_empty() => continue,
+                Step::Leave(i) => {
+                    gone += 1;
+                    let (listener, ticket, _) = model.held.remove(i % model.held.len());
+                    who = Some(arrival(listener, ticket, at(clock)));
+                }
+                Step::Load(load) => model.last_load = load,
+                Step::Pass(seconds) => clock += seconds,
+                Step::Drain => model.draining = true,
+            }
+            let now = at(clock);
+            let (admitted, late) = model.settle(clock);
+            admits.extend(admitted);
+            refuses.extend(late);
+            refused += refuses.len();
+            let outcome = tried.take(step, now, who);
+            prop_assert_eq!(&outcome, &twin.take(step, now, who), "same input, same output");
+            prop_assert_eq!(outcome, (admits, refuses, holds));
+            let gate = &tried.gate;
+            prop_assert_eq!(gate.queue().len() as usize, model.held.len());
+            prop_assert_eq!(tried.slots.len(), model.living.len(), "as many slots as commands");
+            prop_assert_eq!(gate.census().active as usize, model.living.len());
+            prop_assert!(max == 0 || model.living.len() <= max as usize + adopted);
+            for living in &model.living {
+                let same = model.living.iter().filter(|other| other.source == living.source).count();
+                prop_assert_eq!(gate.census().per_source.count(living.source) as usize, same);
+            }
+            let has_place = (model.held.len() as u32) < places || (max_waiting > 0 && max_waiting <= places);
+            for (listener, max_here) in each.iter().enumerate() {
+                let here = model.here(listener);
+                prop_assert!(*max_here == 0 || here <= max_here + adopted as u32);
+                prop_assert_eq!(gate.census().per_listener[listener], here);
+                prop_assert_eq!(gate.is_paused(listener), tried.paused[listener]);
+                prop_assert_eq!(tried.paused[listener], model.draining || (wait && model.is_full(listener) && !has_place));
+                let waits = model.held.iter().any(|(l, _, _)| *l == listener);
+                prop_assert!(!waits || model.is_full(listener), "never a free slot with somebody waiting");
+            }
+            prop_assert_eq!(
+                arrived + adopted, ended + refused + gone + model.living.len() + model.held.len(), "each is accounted for once"
+            );
+        }
+        let drained = tried.take(Step::Drain, t0 + SECOND * clock, None);
+        prop_assert_eq!((drained.0.len(), drained.1.len()), (0, model.held.len()));
+        for (_, slot) in tried.slots { tried.gate.ended(t0, slot, &mut VecDeque::new()); }
+        prop_assert_eq!(tried.gate.census().active, 0, "everything is given back");
+        prop_assert!(tried.gate.census().per_source.is_empty() && tried.gate.census().per_listener == [0; 3]);
+    }
+}
