@@ -14,9 +14,9 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 
-/// Variables between systemd and this daemon, or of another connection: no business of a command's.
+/// Variables between systemd and this daemon, or of another connection (inetd, CGI): no business of a command's.
 /// `JOURNAL_STREAM` stays: the command's stderr is the same stream (systemd.exec(5)).
-const PRIVATE: [&str; 25] = [
+const PRIVATE: [&str; 20] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PID",
@@ -32,22 +32,36 @@ const PRIVATE: [&str; 25] = [
     "MEMORY_PRESSURE_WRITE",
     "REMOTE_ADDR",
     "REMOTE_PORT",
+    "REMOTE_HOST",
+    "REMOTE_USER",
+    "REMOTE_IDENT",
     "SO_COOKIE",
     "PROTO",
-    "TCPLOCALIP",
-    "TCPLOCALPORT",
-    "TCPREMOTEIP",
-    "TCPREMOTEPORT",
-    "TCPCONNNUM",
-    "IPCREMOTEEUID",
-    "IPCREMOTEEGID",
-    "IPCREMOTEPATH",
 ];
 /// The mark of a command: `SOCKCAP_CONNECTION=ID LISTENER PID`, with the listener's label. What a command itself starts inherits it, so the pid
 /// tells the one that the connection was given to.
 pub const MARK: &str = "SOCKCAP_CONNECTION";
-/// Prefixes of the same kind: our own options, and pressure variables of later systemd versions.
-const PRIVATE_PREFIXES: [&str; 4] = ["SOCKCAP_", "CPU_PRESSURE_", "IO_PRESSURE_", "IPCCONNNUM"];
+/// Prefixes of the same kind: our own options, pressure variables of later systemd versions, and what the UCSPI servers set
+/// (tcpserver, s6, ipsvd, ucspi-unix, ucspi-ssl), names from the DNS and ident among it.
+const PRIVATE_PREFIXES: [&str; 17] = [
+    "SOCKCAP_",
+    "CPU_PRESSURE_",
+    "IO_PRESSURE_",
+    "TCPLOCAL",
+    "TCPREMOTE",
+    "TCPCONNNUM",
+    "TCPCONCURRENCY",
+    "TCPORIGDST",
+    "IPCLOCAL",
+    "IPCREMOTE",
+    "IPCCONNNUM",
+    "UNIXLOCAL",
+    "UNIXREMOTE",
+    "UDPLOCAL",
+    "UDPREMOTE",
+    "SSLLOCAL",
+    "SSLREMOTE",
+];
 
 /// The part that is the same for every connection, as `NAME=value`.
 pub fn cleaned(vars: impl Iterator<Item = (OsString, OsString)>, pass: Pass) -> Vec<CString> {
