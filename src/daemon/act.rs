@@ -269,10 +269,11 @@ impl Daemon {
         // Cleared first: a child that ends during the walk sends a SIGCHLD, which is read after it.
         self.unhealed = None;
         self.signals_since_walk = 0;
-        while !self.children.is_empty() {
+        loop {
             match reap(None) {
                 Ok(Some((pid, exit, usage))) => self.ended(now, pid, exit, usage),
                 Ok(None) => break,
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) && self.children.is_empty() => break,
                 // Whoever has ended still holds a slot, and may have been the last to send a signal.
                 Err(_) => return self.unhealed = Some(now),
             }
@@ -283,7 +284,8 @@ impl Daemon {
         if exit == Exit::Code(EXEC_FAILED) {
             self.read_reports(now); // sent before the exit, so it is there by now
         }
-        // A child that is not in the table was left to us by whoever was this process before its exec.
+        // A child that is not in the table is an orphan (we are PID 1 of a container, or a subreaper), or was left to us by
+        // whoever was this process before its exec.
         let Some(child) = self.children.remove(pid) else { return };
         self.unwatch_time(pid, child.since);
         self.gate.ended(now, child.slot, &mut self.actions);
