@@ -11,7 +11,7 @@ fn main() {
     process::default_signal_actions();
     process::close_all_on_exec();
     memory::share_one_heap();
-    let result = match process::awaited_signals().thread_set_mask() {
+    let result = match process::blocked_signals().thread_set_mask() {
         Err(error) => Err(Failure::System(format!("cannot block signals: {}", errno_words(error as i32)))),
         Ok(()) => run(),
     };

@@ -25,7 +25,7 @@ use crate::policy::queue::Ticket;
 use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;
 use crate::sys::launch::{Image, Spawner};
-use crate::sys::process::awaited_signals;
+use crate::sys::process::signals_to_read;
 use crate::sys::{memory, plain};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -150,7 +150,7 @@ impl Daemon {
         let command = image.program.to_string_lossy().into_owned();
         let (spawner, reports) = Spawner::new(image)?;
         let poll = Poll::new()?;
-        let signals = SignalFd::with_flags(&awaited_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let signals = SignalFd::with_flags(&signals_to_read(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         poll.add(&signals, Watch::Signals, EpollFlags::EPOLLIN)?;
         poll.add(&reports, Watch::FailedExecs, EpollFlags::EPOLLIN)?;
         let labels = labels(&listeners);
@@ -211,6 +211,8 @@ impl Daemon {
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
         self.report.tell(Event::Ready { max, when_full, command: self.command.clone() });
         self.take_over(Instant::now(), inheritance);
+        // Children of whoever was this process before its exec may have ended before we could hear of it.
+        self.reap_all(Instant::now());
         self.notify.ready(Instant::now());
         self.settles = Some(Instant::now() + SETTLED);
         let mut ready = Ready::new();

@@ -4,6 +4,7 @@ use nix::sys::signal::{SigSet, Signal};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +15,31 @@ pub enum Exit {
     Signal(i32),
 }
 
-/// The signals that are read from a signalfd, and so are blocked. Not those that mean the process itself is
+/// The signals that are blocked, so that none acts by itself. Not those that mean the process itself is
 /// broken: the watchdog's SIGABRT (systemd.service(5)) must end a loop that hangs.
-pub fn awaited_signals() -> SigSet {
+pub fn blocked_signals() -> SigSet {
     let mut signals = SigSet::all();
     let broken = [Signal::SIGABRT, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGSEGV, Signal::SIGSYS];
     broken.into_iter().chain([Signal::SIGTRAP]).for_each(|signal| signals.remove(signal));
     signals
 }
 
-/// Gives every signal its default action, for this process and so for the commands it starts.
+/// Signals that whoever started us had ignored, by bit; found by [`default_signal_actions`].
+static IGNORED: AtomicU64 = AtomicU64::new(0);
+
+/// The signals that are read from a signalfd: the blocked ones, but for those that were ignored at the start (nohup(1), a shell's
+/// background job) and so stay ignored. A blocked signal is queued even if its action is to ignore it (signal(7)).
+pub fn signals_to_read() -> SigSet {
+    let mut signals = blocked_signals();
+    let ignored = IGNORED.load(Ordering::Relaxed);
+    let is_ignored = |signal: &Signal| ignored & (1 << *signal as u64) != 0;
+    // Without SIGCHLD no slot would come back.
+    Signal::iterator().filter(is_ignored).filter(|s| *s != Signal::SIGCHLD).for_each(|signal| signals.remove(signal));
+    signals
+}
+
+/// Gives every signal its default action, for the commands that this process starts. What was ignored is remembered for
+/// [`signals_to_read`].
 ///
 /// Rust's runtime and systemd (`IgnoreSIGPIPE=`, systemd.exec(5)) both start programs with SIGPIPE
 /// ignored, and an ignored signal stays ignored across exec. It also removes Rust's own handlers, so
@@ -39,6 +55,9 @@ pub fn default_signal_actions() {
         // stay ignored in commands. Its handlers for them, if any, are left in place.
         unsafe {
             libc::syscall(libc::SYS_rt_sigaction, signal, 0usize, now.as_mut_ptr(), SET);
+            if now[0] == libc::SIG_IGN && signal < 64 {
+                IGNORED.fetch_or(1 << signal, Ordering::Relaxed);
+            }
             let libc_s_own = (32..libc::SIGRTMIN()).contains(&signal);
             if !libc_s_own || now[0] == libc::SIG_IGN {
                 libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0usize, SET);

@@ -22,6 +22,7 @@ pub struct Start {
     wrap: Vec<OsString>,
     command: Vec<OsString>,
     stderr: Option<OwnedFd>,
+    is_subreaper: bool,
 }
 
 /// The program under test: the one that cargo has built, or another build of it (`tests/static.sh`).
@@ -41,6 +42,7 @@ pub fn sockcap<S: AsRef<str>>(args: &[S]) -> Start {
         wrap: Vec::new(),
         command: vec!["--".into(), "/bin/cat".into()],
         stderr: None,
+        is_subreaper: false,
     }
 }
 
@@ -93,6 +95,12 @@ impl Start {
         self
     }
 
+    /// Orphans become children of sockcap, as they do of PID 1 in a container (PR_SET_CHILD_SUBREAPER lasts over an exec).
+    pub fn subreaper(mut self) -> Self {
+        self.is_subreaper = true;
+        self
+    }
+
     /// Where stderr goes instead of into the harness.
     pub fn stderr(mut self, fd: OwnedFd) -> Self {
         self.stderr = Some(fd);
@@ -134,6 +142,16 @@ impl Start {
             command.env("LISTEN_FDNAMES", names);
         }
         command.envs(self.env.drain(..));
+        if self.is_subreaper {
+            // SAFETY: prctl takes integers, and is one system call.
+            unsafe {
+                command.pre_exec(|| {
+                    Errno::result(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+                        .map_err(io::Error::from)
+                        .map(drop)
+                });
+            }
+        }
         let from = std::mem::take(&mut self.fds);
         if !from.is_empty() {
             let mut lifted: Vec<RawFd> = from.iter().map(AsRawFd::as_raw_fd).collect();

@@ -7,3 +7,4 @@ mod exhaustion;
 mod faults;
 mod launch;
 mod soak;
+mod starter;
