@@ -5,8 +5,14 @@
 #![forbid(unsafe_code)]
 
 use crate::policy::gate::Slot;
-use std::collections::HashMap;
-use std::time::Instant;
+use crate::sys::launch::Launch;
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// So old is a command when it is looked at whether its exec is over. Those that have ended by then cost nothing.
+const YOUNG: Duration = Duration::from_millis(25);
+/// How often it is looked at those whose exec takes longer: on a network file system it may hang for ever.
+const SLOW: Duration = Duration::from_secs(1);
 
 /// A command that runs.
 #[derive(Debug)]
@@ -21,6 +27,8 @@ pub struct Child {
     pub since: Instant,
     /// Milliseconds that its client had waited then; `None` if that is not known.
     pub waited_ms: Option<u32>,
+    /// By which it is known when its exec is over.
+    pub launch: Launch,
     /// errno, if its exec failed.
     pub exec_errno: Option<i32>,
 }
@@ -30,18 +38,25 @@ pub struct Child {
 pub struct Children {
     side_by_side: Vec<Child>,
     place_of: HashMap<i32, u32>,
+    /// Those that are not looked at yet, oldest first, by pid and number; some may have ended.
+    young: VecDeque<(Instant, i32, u64)>,
+    /// Those whose exec was not over then, and when it is looked at them again.
+    slow: Vec<(i32, u64)>,
+    slow_until: Option<Instant>,
 }
 
 impl Children {
     /// Room for so many, which costs address space alone until it is used. Growing would leave the smaller tables behind in
     /// the heap.
     pub fn with_capacity(commands: usize) -> Self {
-        Children { side_by_side: Vec::with_capacity(commands), place_of: HashMap::with_capacity(commands) }
+        let (side_by_side, place_of) = (Vec::with_capacity(commands), HashMap::with_capacity(commands));
+        Children { side_by_side, place_of, ..Children::default() }
     }
 
     /// One more.
     pub fn insert(&mut self, child: Child) {
         self.place_of.insert(child.pid, self.side_by_side.len() as u32);
+        self.young.push_back((child.since, child.pid, child.id));
         self.side_by_side.push(child);
     }
 
@@ -67,7 +82,48 @@ impl Children {
         if let Some(moved) = self.side_by_side.get(place as usize) {
             self.place_of.insert(moved.pid, place);
         }
+        // So that a command which is soon over wakes nobody afterwards.
+        if self.young.front().is_some_and(|(_, _, id)| *id == child.id) {
+            self.young.pop_front();
+            while self.young.front().is_some_and(|(_, pid, id)| self.get(*pid).is_none_or(|living| living.id != *id)) {
+                self.young.pop_front();
+            }
+        }
         Some(child)
+    }
+
+    /// When [`Children::begun`] has something to look at.
+    pub fn deadline(&self) -> Option<Instant> {
+        let young = self.young.front().map(|(since, ..)| *since + YOUNG);
+        young.into_iter().chain(self.slow_until).min()
+    }
+
+    /// The commands of which it is known by now that their exec is over, each once, by pid. None of them is reaped yet; their exec may
+    /// have failed.
+    pub fn begun(&mut self, now: Instant, has_left: impl Fn(Launch) -> bool) -> Vec<i32> {
+        let mut due = Vec::new();
+        if self.slow_until.take_if(|at| *at <= now).is_some() {
+            due.append(&mut self.slow);
+        }
+        if self.young.front().is_some_and(|(since, ..)| *since + YOUNG <= now) {
+            // A few at once: whoever came a little later is old enough, too.
+            while let Some((_, pid, id)) = self.young.front().copied().filter(|(since, ..)| *since + YOUNG / 2 <= now) {
+                self.young.pop_front();
+                due.push((pid, id));
+            }
+        }
+        let mut begun = Vec::new();
+        for (pid, id) in due {
+            match self.get(pid).filter(|child| child.id == id).map(|child| child.launch) {
+                Some(launch) if has_left(launch) => begun.push(pid),
+                Some(_) => self.slow.push((pid, id)),
+                None => {}
+            }
+        }
+        if !self.slow.is_empty() {
+            self.slow_until.get_or_insert(now + SLOW);
+        }
+        begun
     }
 
     /// All of them.
@@ -99,7 +155,49 @@ mod tests {
         let (now, rules) = (Instant::now(), Rules { max_per_listener: vec![0], ..Rules::default() });
         let mut gate = Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1);
         let slot = gate.adopt(now, Some(0), Source::Unknown, &mut VecDeque::new());
-        Child { pid, id: pid as u64 * 10, slot, since: now, waited_ms: None, exec_errno: None }
+        Child {
+            pid,
+            id: pid as u64 * 10,
+            slot,
+            since: now,
+            waited_ms: None,
+            launch: Launch::default(),
+            exec_errno: None,
+        }
+    }
+
+    #[test]
+    fn each_is_named_once_when_its_exec_is_over() {
+        let mut children = Children::default();
+        assert_eq!(children.deadline(), None);
+        let born = Instant::now();
+        (1..=4).for_each(|pid| children.insert(Child { since: born, ..child(pid) }));
+        assert_eq!(children.deadline(), Some(born + YOUNG));
+        assert!(children.begun(born + YOUNG - Duration::from_nanos(1), |_| true).is_empty(), "not yet");
+        children.remove(1);
+        assert_eq!(children.deadline(), Some(born + YOUNG));
+        children.remove(3);
+
+        let now = born + YOUNG;
+        assert!(children.begun(now, |_| false).is_empty(), "none of them");
+        assert_eq!(children.deadline(), Some(now + SLOW));
+        // The number is another command's by then.
+        children.remove(2);
+        children.insert(Child { id: 99, since: now, ..child(2) });
+        assert_eq!(children.begun(now + YOUNG, |_| true), [2]);
+        assert_eq!(children.begun(now + SLOW, |_| true), [4]);
+        assert_eq!(children.deadline(), None);
+        assert!(children.begun(now + 2 * SLOW, |_| true).is_empty(), "once");
+    }
+
+    #[test]
+    fn whoever_is_soon_over_wakes_nobody() {
+        let mut children = Children::default();
+        (1..=3).for_each(|pid| children.insert(child(pid)));
+        children.remove(2);
+        children.remove(1);
+        children.remove(3);
+        assert_eq!(children.deadline(), None);
     }
 
     proptest! {

@@ -144,7 +144,7 @@ impl Daemon {
             self.entries.fill(connection.listener, &facts, &mut words);
             words.spawn(connection.fd.as_fd())
         });
-        let (pid, _) = match started {
+        let (pid, launch) = match started {
             Ok(started) => started,
             Err(error) => {
                 if self.settings.when_full == WhenFull::Wait {
@@ -168,7 +168,7 @@ impl Daemon {
         self.starting.succeeded();
         self.watch_time(pid, now);
         let waited_ms = connection.waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
-        self.children.insert(Child { pid, id, slot, since: now, waited_ms, exec_errno: None });
+        self.children.insert(Child { pid, id, slot, since: now, waited_ms, launch, exec_errno: None });
         let Connection { peer, waited_usec, .. } = &connection;
         let client = Client { listener: &self.doors[who.listener].name, peer, waited_usec: *waited_usec };
         self.report.serving(id, pid, client, (self.gate.census().active, self.settings.max_connections));
@@ -240,6 +240,27 @@ impl Daemon {
         }
     }
 
+    /// A command that was started then has executed its program.
+    fn start_succeeded(&mut self, now: Instant, since: Instant) {
+        if let Some(Over { failures, lasted: over }) = self.start_trouble.succeeded(since, now) {
+            self.report.tell(Event::StartRecovered { failures, over });
+        }
+    }
+
+    /// What is done once for each command that runs for more than a moment, when its exec is over.
+    pub(super) fn look_after_begun(&mut self, now: Instant) {
+        if self.children.deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let begun = self.children.begun(now, |launch| self.spawner.has_left(launch));
+        if self.start_trouble.is_on() {
+            self.read_reports(now); // an exec that has failed has said so before it was over
+            let succeeded = begun.iter().filter_map(|pid| self.children.get(*pid));
+            let latest = succeeded.filter(|child| child.exec_errno.is_none()).map(|child| child.since).max();
+            latest.into_iter().for_each(|since| self.start_succeeded(now, since));
+        }
+    }
+
     /// SIGCHLD for one child. Signals coalesce, so others may have ended without one of their own; only a
     /// walk over all children finds them, and it costs 20 ns for each that lives. So one in so many
     /// signals walks, which is 0.3 us per end however many live.
@@ -290,9 +311,7 @@ impl Daemon {
         self.unwatch_time(pid, child.since);
         self.gate.ended(now, child.slot, &mut self.actions);
         if child.exec_errno.is_none() {
-            if let Some(Over { failures, lasted: over }) = self.start_trouble.succeeded(child.since, now) {
-                self.report.tell(Event::StartRecovered { failures, over });
-            }
+            self.start_succeeded(now, child.since);
         }
         self.report.ended(Ended {
             id: child.id,

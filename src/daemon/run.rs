@@ -373,6 +373,7 @@ impl Daemon {
             self.gate.try_again(now, &mut self.actions);
         }
         self.carry_out(now);
+        self.look_after_begun(now);
         if self.report.deadline().is_some_and(|at| at <= now) {
             self.tell_summaries(now);
         }
@@ -438,6 +439,7 @@ impl Daemon {
             self.accepting.deadline(),
             self.starting.deadline(),
             self.report.deadline(),
+            self.children.deadline(),
             self.stop.deadline(),
             self.times.deadline(),
             self.idle_deadline(),

@@ -141,7 +141,7 @@ pub struct Spawner {
 }
 
 /// One start of a command: which slot it has, and the how manieth of that slot's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Launch {
     slot: u32,
     nth: u32,

@@ -399,6 +399,26 @@ fn a_command_that_disappears_and_comes_back() {
     assert!(lines.iter().all(|l| l.priority.is_some_and(|p| p <= 4)), "{lines:#?}");
 }
 
+/// That commands start again is said when one does, and not when it ends.
+#[test]
+fn a_command_that_comes_back_and_stays() {
+    let dir = TempDir::new();
+    let command = dir.join("command");
+    symlink("/bin/cat", &command).expect("symlink");
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).run(&[&command]).start();
+    fs::remove_file(&command).expect("remove");
+    for _ in 0..2 {
+        assert_eq!(to_end(daemon.connect()), UNAVAILABLE);
+    }
+    symlink("/bin/cat", &command).expect("symlink");
+    let mut client = daemon.connect();
+    echoes(&mut client);
+    daemon.wait_text("commands start again after 2 failures");
+    echoes(&mut client);
+    drop(client);
+    assert_eq!(daemon.stop(), Totals { accepted: 3, served: 1, failed: 2, ..Totals::default() });
+}
+
 #[test]
 fn a_command_that_disappears_under_the_rsync_preset() {
     let dir = TempDir::new();
