@@ -92,11 +92,6 @@ fn entry(option: &Arg) -> String {
     let value = option.get_value_names().filter(|_| takes_value).map(|names| format!(" \\fI{}\\fR", names.join(" ")));
     let help = option.get_help().map(ToString::to_string).unwrap_or_default();
     let mut text = format!(".TP\n{}{}\n{}", names.join(", "), value.unwrap_or_default(), fill(&format!("{help}.")));
-    let values = if takes_value { option.get_possible_values() } else { Vec::new() };
-    if !values.is_empty() {
-        let values: Vec<_> = values.iter().map(|value| value.get_name().to_owned()).collect();
-        text += &fill(&format!("One of: {}.", values.join(", ")));
-    }
     if let ([default], true) = (option.get_default_values(), takes_value) {
         text += &fill(&format!("Default: {}.", default.to_string_lossy()));
     }

@@ -66,7 +66,7 @@ fn the_readme_s_table_is_the_program_s() {
 fn every_preset_is_in_the_readme_and_in_help() {
     let readme = read("README.md");
     let row = table(&readme).into_iter().find(|row| row.contains("--busy-reply")).unwrap();
-    let help = Args::command().render_help().to_string();
+    let help = sockcap::cli::help(true);
     for preset in &PRESETS {
         assert!(row.contains(&format!("`{}`", preset.name)), "README: {}", preset.name);
         assert!(help.contains(&format!("\n  {:<12} {}\n", preset.name, preset.about)), "help: {}", preset.name);

@@ -3,7 +3,7 @@
 //! Words are judged here one by one; what they mean together is `daemon::settings`.
 #![forbid(unsafe_code)]
 
-use super::help::after_help;
+use super::help;
 use super::values::{backlog, busy_reply, duration, load, number};
 use crate::daemon::settings::Settings;
 use crate::listen::open::{Family, Place};
@@ -18,106 +18,133 @@ use clap::{ArgAction, Parser};
 use std::ffi::OsString;
 use std::time::Duration;
 
-/// Run one COMMAND per connection of the listening sockets that systemd passes, never more than N at once.
+/// Run one COMMAND per connection of the sockets that systemd passes, never more than N at once
 #[derive(Debug, Parser)]
-#[command(name = "sockcap", version, override_usage = "sockcap [OPTIONS] -- COMMAND [ARG...]", after_help = after_help())]
-#[command(max_term_width = 100)]
+#[command(name = "sockcap", version, override_usage = help::USAGE, after_help = help::after())]
 pub struct Args {
     /// Where to listen without systemd.
-    #[arg(long, value_name = "ADDR", env = "SOCKCAP_LISTEN", help = LISTEN_HELP)]
+    #[arg(long, value_name = "ADDR", env = "SOCKCAP_LISTEN", help = LISTEN_HELP, help_heading = "Listening")]
     pub(super) listen: Vec<String>,
 
-    /// A name or a bare port means IPv4 only
-    #[arg(long, env = "SOCKCAP_IPV4", value_parser = BoolishValueParser::new(), conflicts_with = "ipv6")]
+    /// Restrict host names and bare ports to IPv4
+    #[arg(long, env = "SOCKCAP_IPV4", value_parser = BoolishValueParser::new(), conflicts_with = "ipv6",
+          help_heading = "Listening", hide_short_help = true)]
     pub(super) ipv4: bool,
 
-    /// A name or a bare port means IPv6 only
-    #[arg(long, env = "SOCKCAP_IPV6", value_parser = BoolishValueParser::new())]
+    /// Restrict host names and bare ports to IPv6
+    #[arg(long, env = "SOCKCAP_IPV6", value_parser = BoolishValueParser::new(), help_heading = "Listening", hide_short_help = true)]
     pub(super) ipv6: bool,
 
-    /// Length of the kernel's queue of waiting connections; the kernel clamps it to net.core.somaxconn
-    #[arg(long, value_name = "N", env = "SOCKCAP_BACKLOG", default_value_t = i32::MAX, value_parser = backlog)]
+    /// Length of the kernel's queue of connections; the kernel caps it at net.core.somaxconn
+    #[arg(long, value_name = "N", env = "SOCKCAP_BACKLOG", default_value_t = i32::MAX, value_parser = backlog,
+          help_heading = "Listening", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) backlog: i32,
 
-    /// Commands at once over all listeners; 0 is no limit
+    /// Commands running at once over all listeners; 0 is no limit
     #[arg(long, value_name = "N", env = "SOCKCAP_MAX_CONNECTIONS", default_value_t = 100, value_parser = number,
-          visible_aliases = ["max-clients", "maxclients", "processes"])]
+          visible_aliases = ["max-clients", "maxclients", "processes"], help_heading = "Limits", allow_negative_numbers = true)]
     pub(super) max_connections: u32,
 
-    /// Commands at once for one listener, or for the one with this FileDescriptorName= (repeatable)
-    #[arg(long, value_name = "N|NAME=N", env = "SOCKCAP_MAX_PER_LISTENER")]
+    /// Commands running at once per listener, or for the one with this FileDescriptorName= (repeatable)
+    #[arg(
+        long,
+        value_name = "N|NAME=N",
+        env = "SOCKCAP_MAX_PER_LISTENER",
+        help_heading = "Limits",
+        allow_negative_numbers = true
+    )]
     pub(super) max_per_listener: Vec<String>,
 
     /// Start a second and further command only while the 1-minute load average is below LOAD
-    #[arg(long, value_name = "LOAD", env = "SOCKCAP_LOAD_AVERAGE", visible_alias = "max-load", value_parser = load)]
+    #[arg(long, value_name = "LOAD", env = "SOCKCAP_LOAD_AVERAGE", visible_alias = "max-load", value_parser = load,
+          help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) load_average: Option<f64>,
 
-    /// What a connection over a limit gets: a refusal, or a place in the queue
-    #[arg(long, value_name = "WHAT", env = "SOCKCAP_WHEN_FULL", default_value = "refuse", value_parser = ["refuse", "wait"])]
+    /// Refuse a connection over a limit, or let it wait for its turn
+    #[arg(long, value_name = "refuse|wait", env = "SOCKCAP_WHEN_FULL", default_value = "refuse",
+          value_parser = ["refuse", "wait"], help_heading = "Waiting and refusing")]
     pub(super) when_full: String,
 
-    /// With wait: refuse who has waited so long, counted from the end of the handshake; 0 is no limit
-    #[arg(long, value_name = "DURATION", env = "SOCKCAP_MAX_WAIT", value_parser = duration)]
+    /// With wait: refuse a client that has waited this long since its handshake; 0 is no limit
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_MAX_WAIT", value_parser = duration,
+          help_heading = "Waiting and refusing", allow_negative_numbers = true)]
     pub(super) max_wait: Option<Duration>,
 
-    /// With wait: refuse who comes while so many wait; 0 is no limit
-    #[arg(long, value_name = "N", env = "SOCKCAP_MAX_WAITING", default_value_t = 0, value_parser = number)]
+    /// With wait: refuse new clients while N are waiting; 0 is no limit
+    #[arg(long, value_name = "N", env = "SOCKCAP_MAX_WAITING", default_value_t = 0, value_parser = number,
+          help_heading = "Waiting and refusing", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) max_waiting: u32,
 
-    /// The protocol of a refusal, as listed below, or file:PATH for the bytes of a file
-    #[arg(long, value_name = "PRESET", env = "SOCKCAP_BUSY_REPLY", default_value = "text",
-          value_parser = busy_reply)]
+    /// Protocol of a refusal: a PRESET that --help lists, or file:PATH for the bytes of a file
+    #[arg(long, value_name = "PRESET", env = "SOCKCAP_BUSY_REPLY", default_value = "text", value_parser = busy_reply,
+          help_heading = "Waiting and refusing")]
     pub(super) busy_reply: Choice,
 
-    /// The words of a refusal; {max}, {active} and {retry} are filled in
-    #[arg(long, value_name = "TEXT", env = "SOCKCAP_BUSY_MESSAGE", default_value_t)]
+    /// Text of a refusal; {max}, {active} and {retry} are replaced
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "SOCKCAP_BUSY_MESSAGE",
+        default_value_t,
+        help_heading = "Waiting and refusing",
+        hide_short_help = true
+    )]
     pub(super) busy_message: Message,
 
-    /// How the command gets its connection: as descriptors 0 and 1, or as 3 with LISTEN_FDS=1
-    #[arg(long, value_name = "HOW", env = "SOCKCAP_PASS", default_value = "stdio", value_parser = ["stdio", "listen-fds"])]
+    /// Give the command its connection as descriptors 0 and 1, or as descriptor 3 with LISTEN_FDS=1
+    #[arg(long, value_name = "stdio|listen-fds", env = "SOCKCAP_PASS", default_value = "stdio",
+          value_parser = ["stdio", "listen-fds"], help_heading = "The command", hide_short_help = true)]
     pub(super) pass: String,
 
-    /// The session of a command: its own, which costs more the more processors there are, or the daemon's
-    #[arg(long, value_name = "WHOSE", env = "SOCKCAP_SESSION", default_value = "own", value_parser = ["own", "shared"])]
+    /// Run each command in a session of its own (costs more with more CPUs) or in the daemon's
+    #[arg(long, value_name = "own|shared", env = "SOCKCAP_SESSION", default_value = "own",
+          value_parser = ["own", "shared"], help_heading = "The command", hide_short_help = true)]
     pub(super) session: String,
 
-    /// Send SIGTERM to a command's process group after so long, and SIGKILL after --kill-grace; 0 is no limit
-    #[arg(long, value_name = "DURATION", env = "SOCKCAP_TIME_LIMIT", value_parser = duration)]
+    /// Send SIGTERM to a command's process group after this long, SIGKILL after --kill-grace; 0 is no limit
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_TIME_LIMIT", value_parser = duration, help_heading = "The command",
+          allow_negative_numbers = true)]
     pub(super) time_limit: Option<Duration>,
 
-    /// Exit with 0 when nothing ran or waited for so long; systemd starts the service again; 0 is never
-    #[arg(long, value_name = "DURATION", env = "SOCKCAP_IDLE_EXIT", value_parser = duration)]
-    pub(super) idle_exit: Option<Duration>,
-
-    /// On stop, time for running commands before they are sent SIGTERM
-    #[arg(long, value_name = "DURATION", env = "SOCKCAP_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
+    /// On a stop, let running commands finish for this long, then send them SIGTERM
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration,
+          help_heading = "Stopping", allow_negative_numbers = true)]
     pub(super) drain_timeout: Duration,
 
     /// Time between SIGTERM and SIGKILL
-    #[arg(long, value_name = "DURATION", env = "SOCKCAP_KILL_GRACE", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_KILL_GRACE", default_value = "10s", value_parser = duration,
+          help_heading = "Stopping", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) kill_grace: Duration,
 
-    /// Tell of each connection, too
-    #[arg(short, long, env = "SOCKCAP_VERBOSE", value_parser = BoolishValueParser::new(), conflicts_with = "quiet")]
+    /// Exit with 0 after being idle for this long; systemd starts the service for the next client; 0 is never
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_IDLE_EXIT", value_parser = duration, help_heading = "Stopping",
+          hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) idle_exit: Option<Duration>,
+
+    /// Also log every connection
+    #[arg(short, long, env = "SOCKCAP_VERBOSE", value_parser = BoolishValueParser::new(), conflicts_with = "quiet",
+          help_heading = "Logging")]
     pub(super) verbose: bool,
 
-    /// Tell of refusals and trouble only
-    #[arg(short, long, env = "SOCKCAP_QUIET", value_parser = BoolishValueParser::new())]
+    /// Log only refusals and problems
+    #[arg(short, long, env = "SOCKCAP_QUIET", value_parser = BoolishValueParser::new(), help_heading = "Logging")]
     pub(super) quiet: bool,
 
-    /// Where log entries go; auto is the journal if stderr is connected to it
-    #[arg(long, value_name = "WHERE", env = "SOCKCAP_LOG_TARGET", default_value = "auto", value_parser = ["auto", "journal", "stderr"])]
+    /// Where log entries go; auto is the journal if stderr is connected to it, else stderr
+    #[arg(long, value_name = "auto|journal|stderr", env = "SOCKCAP_LOG_TARGET", default_value = "auto",
+          value_parser = ["auto", "journal", "stderr"], help_heading = "Logging", hide_short_help = true)]
     pub(super) log_target: String,
 
-    /// How much of a client's address is told; prefix is the first 24 bits of IPv4, 48 of IPv6, and no port
-    #[arg(long, value_name = "HOW", env = "SOCKCAP_LOG_PEER", default_value = "full", value_parser = ["full", "prefix", "none"])]
+    /// How much of a client's address is logged; prefix is 24 bits of IPv4, 48 of IPv6, and no port
+    #[arg(long, value_name = "full|prefix|none", env = "SOCKCAP_LOG_PEER", default_value = "full",
+          value_parser = ["full", "prefix", "none"], help_heading = "Logging", hide_short_help = true)]
     pub(super) log_peer: String,
 
-    /// Read everything, print the settings that would hold, and exit with 0 or 2
-    #[arg(long, env = "SOCKCAP_CHECK", value_parser = BoolishValueParser::new())]
+    /// Validate, print the effective settings, and exit (0 valid, 2 not)
+    #[arg(long, env = "SOCKCAP_CHECK", value_parser = BoolishValueParser::new(), help_heading = "Other")]
     pub(super) check: bool,
 
-    /// The command and its arguments, in which {remote_addr} {remote_port} {local_addr} {local_port} {listener} {id} {uid} {pid} {cid} are filled in; {{ is a brace
+    /// Not shown as it stands: the usage line names it, and [`help`] has its placeholders.
     #[arg(value_name = "COMMAND", last = true, action = ArgAction::Append)]
     pub(super) command: Vec<OsString>,
 }

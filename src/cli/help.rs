@@ -1,15 +1,151 @@
-//! What `--help` says beyond the options themselves.
+//! `-h` and `--help`: the options in groups, in two columns, at most 100 wide.
+//!
+//! clap lays out neither: its long form gives each option three lines, and it wraps only with a crate that asks the terminal.
 #![forbid(unsafe_code)]
 
+use super::Args;
 use crate::reply::PRESETS;
+use clap::{Arg, Command, CommandFactory};
+use std::fmt::Write;
 
-const AFTER_HELP: &str = "\
+/// Widest line.
+const WIDTH: usize = 100;
+/// Where explanations begin.
+const COLUMN: usize = 32;
+/// A blank at which no line ends.
+const NO_BREAK: &str = "\u{a0}";
+
+pub(super) const USAGE: &str = "sockcap [OPTIONS] -- COMMAND [ARG...]";
+
+/// What COMMAND may hold.
+const COMMAND: &str = "\
+In COMMAND's arguments {remote_addr} {remote_port} {local_addr} {local_port} {listener} {id} {uid} {pid} {cid} are replaced; \
+{{ and }} are literal braces.";
+
+const NOTES: &str = "\
 Each option is also read from the environment (SOCKCAP_MAX_CONNECTIONS=8); the command line wins.
-DURATION: 30s, 5min 20s, 500ms, or a bare number of seconds.
-Exit status: 0, 1 if the system failed us, 2 for a mistake in options or sockets.";
+DURATION: 30s, 5min, '1h 30min', 500ms, or a bare number of seconds.
+Exit status: 0; 1 if the system failed; 2 for a mistake in options, variables or sockets.";
 
 /// What stands below the options.
-pub(super) fn after_help() -> String {
+pub(super) fn after() -> String {
     let presets: String = PRESETS.iter().map(|preset| format!("  {:<12} {}\n", preset.name, preset.about)).collect();
-    format!("PRESET, and what a refused client is told:\n{presets}\n{AFTER_HELP}")
+    format!("{COMMAND}\n\nPRESET, and what a refused client gets:\n{presets}\n{NOTES}")
+}
+
+/// `--help`, or `-h` with the options that matter most.
+pub fn help(whole: bool) -> String {
+    let command = Args::command();
+    let mut out = String::new();
+    wrap(&command.get_about().map(ToString::to_string).unwrap_or_default(), 0, 0, &mut out);
+    let _ = writeln!(out, "\nUsage: {USAGE}"); // writing to a String cannot fail
+    let mut heading = None;
+    for option in command.get_opts().filter(|option| whole || !option.is_hide_short_help_set()) {
+        if option.get_help_heading() != heading {
+            heading = option.get_help_heading();
+            let _ = writeln!(out, "\n{}:", heading.unwrap_or_default());
+        }
+        row(&names(option), &about(option), &mut out);
+    }
+    row(
+        "  -h, --help",
+        if whole {
+            "Print this help; -h prints a short one"
+        } else {
+            "Print the short help; --help has all options and presets"
+        },
+        &mut out,
+    );
+    row("  -V, --version", "Print the version", &mut out);
+    out.push('\n');
+    if whole {
+        after().lines().for_each(|line| wrap(line, 0, 0, &mut out));
+    } else {
+        NOTES.lines().take(2).for_each(|line| wrap(line, 0, 0, &mut out));
+    }
+    out
+}
+
+fn names(option: &Arg) -> String {
+    let short = option.get_short().map_or("    ".to_owned(), |short| format!("-{short}, "));
+    let value = option.get_value_names().filter(|_| option.get_action().takes_values());
+    let value = value.map(|names| format!(" {}", names.join(" "))).unwrap_or_default();
+    format!("  {short}--{}{value}", option.get_long().unwrap_or_default())
+}
+
+fn about(option: &Arg) -> String {
+    let mut text = option.get_help().map(ToString::to_string).unwrap_or_default();
+    if let ([default], true) = (option.get_default_values(), option.get_action().takes_values()) {
+        let _ = write!(text, " [default:{NO_BREAK}{}]", default.to_string_lossy().replace(' ', NO_BREAK));
+    }
+    if let Some(aliases) = option.get_visible_aliases().filter(|aliases| !aliases.is_empty()) {
+        let aliases: Vec<_> = aliases.iter().map(|alias| format!("--{alias}")).collect();
+        let _ = write!(text, " [also {}]", aliases.join(", "));
+    }
+    text
+}
+
+/// Names at the left, what they mean at the right; names that are too long have a line of their own.
+fn row(names: &str, about: &str, out: &mut String) {
+    if names.len() + 2 > COLUMN {
+        let _ = writeln!(out, "{names}");
+        out.push_str(&" ".repeat(COLUMN));
+    } else {
+        let _ = write!(out, "{names:<COLUMN$}");
+    }
+    wrap(about, COLUMN, COLUMN, out);
+}
+
+/// Adds `text` from column `at` on, and its further lines from column `indent` on.
+fn wrap(text: &str, mut at: usize, indent: usize, out: &mut String) {
+    let mut first = true;
+    // Blanks at the begin of a line, and in its columns, stay: only lines that are too long are broken.
+    for word in if text.chars().count() + at <= WIDTH { vec![text] } else { text.split(' ').collect() } {
+        if !first && at + 1 + word.chars().count() > WIDTH {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            at = indent;
+        } else if !first {
+            out.push(' ');
+            at += 1;
+        }
+        out.push_str(&word.replace(NO_BREAK, " "));
+        at += word.chars().count();
+        first = false;
+    }
+    out.push('\n');
+}
+
+/// For a command that is to tell `-h` from `--help`: clap gives the one text for the first, the other for the second.
+pub(super) fn marked(command: Command) -> Command {
+    command.about("-h").long_about("--help").help_template("{about}")
+}
+
+/// Whether this text, which clap gave, asks for the whole help.
+pub(super) fn is_whole(text: &str) -> bool {
+    text.trim() == "--help"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_fits_and_is_grouped() {
+        let (short, whole) = (help(false), help(true));
+        for text in [&short, &whole] {
+            for line in text.lines() {
+                assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+                assert_eq!(line, line.trim_end(), "blanks at the end");
+            }
+        }
+        let headings: Vec<_> =
+            whole.lines().filter(|line| line.ends_with(':') && !line.starts_with([' ', 'P'])).collect();
+        let expected =
+            ["Listening:", "Limits:", "Waiting and refusing:", "The command:", "Stopping:", "Logging:", "Other:"];
+        assert_eq!(headings, expected, "each group once, in this order");
+        let options = |text: &str| text.lines().filter(|line| line.trim_start().starts_with('-')).count();
+        assert!((10..=14).contains(&options(&short)), "{short}");
+        assert_eq!(options(&whole), Args::command().get_opts().count() + 2);
+    }
 }

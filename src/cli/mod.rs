@@ -6,6 +6,7 @@ mod help;
 mod values;
 
 pub use args::Args;
+pub use help::help;
 
 use crate::daemon::settings::Settings;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -31,11 +32,12 @@ pub enum Task {
 /// One line that names the option, the value and what was expected.
 #[inline(never)] // its frame of 50 KiB would be `main`'s, and stay
 pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
-    let matches = match Args::command().try_get_matches_from(words) {
+    let matches = match help::marked(Args::command()).try_get_matches_from(words) {
         Ok(matches) => matches,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return Ok(Task::Print(error.to_string()));
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return Ok(Task::Print(help::help(help::is_whole(&error.to_string()))));
         }
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => return Ok(Task::Print(error.to_string())),
         Err(error) => {
             let hint = if is_bare_word(&error) { "; the command comes after --" } else { "" };
             return Err(one_line(&error.to_string()) + hint);

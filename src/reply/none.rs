@@ -4,6 +4,6 @@
 use super::{Preset, Saying, Talk};
 
 pub(super) const PRESET: Preset =
-    Preset { name: "none", about: "an end of file and no word", talk: Talk::Server(render), objects: super::any_line };
+    Preset { name: "none", about: "nothing, just a close", talk: Talk::Server(render), objects: super::any_line };
 
 fn render(_: &Saying, _: &mut Vec<u8>) {}

@@ -238,16 +238,26 @@ fn check_finds_mistakes() {
     with(&["--check"]).no_command().output().mistake();
 }
 
+/// `--help` has every option, `-h` those that most people need, and says where the others are.
 #[test]
 fn help_and_version() {
-    for help in ["--help", "-h"] {
-        let ended = sockcap(&[help]).no_command().output();
+    let said = |word: &str| {
+        let ended = sockcap(&[word]).no_command().output();
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         assert_eq!(ended.stderr, "");
-        for (option, _, _) in OPTIONS {
-            assert!(ended.stdout.contains(option[0]), "{} is not in {help}", option[0]);
-        }
-        assert!(ended.stdout.contains("--listen") && ended.stdout.contains("--check"));
+        ended.stdout
+    };
+    let (short, whole) = (said("-h"), said("--help"));
+    for (option, _, _) in OPTIONS {
+        assert!(whole.contains(option[0]), "{} is not in --help", option[0]);
+    }
+    for word in ["--listen", "--max-connections", "--when-full", "--check", "--help has all"] {
+        assert!(short.contains(word), "{word} is not in -h: {short}");
+    }
+    assert!(!short.contains("--log-peer"), "-h is to be short: {short}");
+    for text in [short, whole] {
+        assert!(text.lines().all(|line| line.len() <= 100), "{text}");
+        assert!(text.contains("\nWaiting and refusing:\n"), "no groups: {text}");
     }
     let ended = sockcap(&["--version"]).no_command().output();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
