@@ -2,15 +2,16 @@
 #![forbid(unsafe_code)]
 
 pub mod environment;
-pub mod living;
+mod proc;
 pub mod program;
 pub mod running;
+pub mod survivors;
 pub mod template;
+pub mod watched;
 
 use crate::peer::Peer;
 use crate::policy::gate::Slot;
 use crate::sys::socket::Address;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 /// All that a command's words may tell about its connection.
@@ -35,8 +36,10 @@ pub struct Facts<'a> {
 /// A process that an earlier daemon started, or one of ours did.
 #[derive(Debug)]
 pub struct Adopted {
-    /// Readable once it has ended.
-    pub pidfd: OwnedFd,
+    /// The process.
+    pub process: watched::Watched,
+    /// Whether its end is an event; otherwise it has to be looked for.
+    pub in_poll_set: bool,
     /// Number of its connection, if known.
     pub id: Option<u64>,
     /// What it is counted for, to be given back with its end; `None` of one that does not count towards the limits.

@@ -7,7 +7,8 @@
 
 use super::run::Daemon;
 use crate::child::Adopted;
-use crate::child::living::{self, Found};
+use crate::child::survivors::{self, Found};
+use crate::child::watched::Watched;
 use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, Stored};
 use crate::observe::event::{Counters, Event, How};
@@ -24,10 +25,12 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The first line of a state that this version can read.
 const VERSION: &str = "sockcap-state 1";
+/// How often processes are looked at whose end is no event.
+const LOOK: Duration = Duration::from_secs(1);
 /// More than a state of a million commands.
 const LONGEST_STATE: u64 = 64 << 20;
 
@@ -136,7 +139,7 @@ impl Daemon {
         }
         let is_command = |pid| past.as_ref().map(|past| past.commands.contains_key(&pid));
         let session = self.settings.session;
-        let found = match self.cgroup.as_deref().map(|cgroup| living::commands(cgroup, session, is_command)) {
+        let found = match self.cgroup.as_deref().map(|cgroup| survivors::commands(cgroup, session, is_command)) {
             None => Vec::new(),
             Some(Ok(found)) => found,
             Some(Err(error)) => {
@@ -151,21 +154,22 @@ impl Daemon {
             self.report.gone(past.held.saturating_sub(waiting) as u64);
         }
         let mut unknown = 0;
-        for Found { pid, pidfd, age, mark } in found {
+        for Found { process, age, mark } in found {
+            let pid = process.pid();
             let left = past.as_ref().and_then(|past| past.commands.get(&pid));
             let id = mark.as_ref().map(|mark| mark.id).or(left.and_then(|left| left.id));
             let label = mark.as_ref().map(|mark| mark.listener.as_str());
             let label = label.or(left.and_then(|left| Some(names.get(left.listener?)?.as_str())));
             let listener = self.listener_labelled(label);
             unknown += usize::from(id.is_none());
-            self.next_id = self.next_id.max(id.unwrap_or(0) + 1);
+            self.next_id = self.next_id.max(id.unwrap_or(0).saturating_add(1));
             if past.is_none() {
                 self.report.accepted(); // otherwise the earlier daemon has counted it
             }
             let source = mark.map(|mark| mark.source).or(left.map(|left| left.source)).unwrap_or(Source::Unknown);
             let since = now.checked_sub(age).unwrap_or(now);
             let slot = Some(self.gate.adopt(now, listener, source, &mut self.actions));
-            self.adopt(pid, Adopted { pidfd, id, slot, since });
+            self.adopt(now, Adopted { process, in_poll_set: false, id, slot, since });
         }
         for Stored { name, ticket, waited_usec, listener, fd } in held {
             // The manager's copy would keep the connection open after the command's end.
@@ -174,7 +178,7 @@ impl Daemon {
                 self.report.accepted();
             }
             let listener = self.listener_labelled(names.get(listener).map(String::as_str)).unwrap_or(0);
-            self.next_ticket = self.next_ticket.max(ticket + 1);
+            self.next_ticket = self.next_ticket.max(ticket.saturating_add(1));
             match Connection::restored(fd, listener, waited_usec) {
                 Ok(connection) => {
                     let (source, since) = (connection.peer.source(), connection.since(now));
@@ -201,19 +205,49 @@ impl Daemon {
     }
 
     /// Watches a process that is not our child.
-    pub(super) fn adopt(&mut self, pid: i32, adopted: Adopted) {
-        // Unwatched it would keep its place until the next daemon; there is no memory for anything then.
-        let _ = self.poll.add(&adopted.pidfd, Watch::Adopted(pid), EpollFlags::EPOLLIN);
+    pub(super) fn adopt(&mut self, now: Instant, mut adopted: Adopted) {
+        let pid = adopted.process.pid();
+        adopted.in_poll_set = self.watch_end(&adopted.process);
+        if !adopted.in_poll_set {
+            self.look_at.get_or_insert(now + LOOK);
+        }
         if adopted.slot.is_some() {
             self.watch_time(pid, adopted.since);
         }
         self.adopted.insert(pid, adopted);
     }
 
+    /// Whether its end will be an event: neither is sure, a pidfd or a place in the poll set.
+    fn watch_end(&self, process: &Watched) -> bool {
+        let watch = Watch::Adopted(process.pid());
+        process.pidfd().is_some_and(|pidfd| self.poll.add(pidfd, watch, EpollFlags::EPOLLIN).is_ok())
+    }
+
+    /// Looks at the adopted processes whose end is no event, and tries again to make it one.
+    pub(super) fn look_at_adopted(&mut self, now: Instant) {
+        let all = self.adopted.iter().filter(|(_, adopted)| !adopted.in_poll_set).map(|(pid, _)| *pid);
+        for pid in all.collect::<Vec<_>>() {
+            let Some(mut adopted) = self.adopted.remove(&pid) else { continue };
+            let has_ended = adopted.process.has_ended();
+            if !has_ended && (adopted.process.pidfd().is_some() || adopted.process.try_pidfd()) {
+                adopted.in_poll_set = self.watch_end(&adopted.process);
+            }
+            if !adopted.in_poll_set {
+                self.look_at = Some(now + LOOK);
+            }
+            self.adopted.insert(pid, adopted);
+            if has_ended {
+                self.adopted_ended(now, pid);
+            }
+        }
+    }
+
     /// An adopted process has ended.
     pub(super) fn adopted_ended(&mut self, now: Instant, pid: i32) {
         let Some(adopted) = self.adopted.remove(&pid) else { return };
-        let _ = self.poll.delete(&adopted.pidfd);
+        if let Some(pidfd) = adopted.process.pidfd().filter(|_| adopted.in_poll_set) {
+            let _ = self.poll.delete(pidfd);
+        }
         self.unwatch_time(pid, adopted.since);
         let Some(slot) = adopted.slot else { return };
         self.gate.ended(now, slot, &mut self.actions);

@@ -10,7 +10,7 @@ use super::time::Times;
 use crate::child::environment::Entries;
 use crate::child::running::Children;
 use crate::child::template::Template;
-use crate::child::{Adopted, living};
+use crate::child::{Adopted, survivors};
 use crate::listen::accept::{Accepted, Connection, accept};
 use crate::listen::linger::Lingering;
 use crate::listen::{Listener, Shown};
@@ -91,6 +91,8 @@ pub(super) struct Daemon {
     pub(super) cgroup: Option<PathBuf>,
     /// Processes in it that are not our children, by pid.
     pub(super) adopted: HashMap<i32, Adopted>,
+    /// When those of them are looked at whose end is no event.
+    pub(super) look_at: Option<Instant>,
     pub(super) times: Times,
     /// Since when nothing ran or waited; kept only for `--idle-exit`.
     pub(super) idle_since: Option<Instant>,
@@ -169,8 +171,9 @@ impl Daemon {
             spawner,
             reports,
             children: Children::with_capacity(settings.max_connections.min(MOST_ROOM) as usize),
-            cgroup: living::own_cgroup(),
+            cgroup: survivors::own_cgroup(),
             adopted: HashMap::new(),
+            look_at: None,
             times: Times::default(),
             idle_since: None,
             next_id: 1,
@@ -360,6 +363,9 @@ impl Daemon {
         if self.unhealed.is_some_and(|since| since + HEAL <= now) {
             self.reap_all(now);
         }
+        if self.look_at.take_if(|at| *at <= now).is_some() {
+            self.look_at_adopted(now);
+        }
         if self.gate.deadline().is_some_and(|at| at <= now) {
             match self.gate.load_is_due(now) {
                 true => self.read_load(now),
@@ -435,6 +441,7 @@ impl Daemon {
         let deadlines = [
             self.lingering.deadline(),
             self.unhealed.map(|since| since + HEAL),
+            self.look_at,
             self.gate.deadline(),
             self.accepting.deadline(),
             self.starting.deadline(),

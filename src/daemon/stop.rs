@@ -3,7 +3,7 @@
 
 use super::run::Daemon;
 use crate::child::Adopted;
-use crate::child::living::{self, Found};
+use crate::child::survivors::{self, Found};
 use crate::observe::event::Event;
 use crate::observe::notify::Notify;
 use nix::sys::signal::{Signal, kill};
@@ -150,13 +150,13 @@ impl Daemon {
     fn end_strays(&mut self, now: Instant) {
         let Some(cgroup) = &self.cgroup else { return };
         let known = |pid| self.children.contains(pid) || self.adopted.contains_key(&pid);
-        let strays = living::strays(cgroup, known).unwrap_or_default(); // a cgroup that is gone is empty
+        let strays = survivors::strays(cgroup, known).unwrap_or_default(); // a cgroup that is gone is empty
         if strays.is_empty() {
             return;
         }
-        for Found { pid, pidfd, age, .. } in strays {
+        for Found { process, age, .. } in strays {
             let since = now.checked_sub(age).unwrap_or(now);
-            self.adopt(pid, Adopted { pidfd, id: None, slot: None, since });
+            self.adopt(now, Adopted { process, in_poll_set: false, id: None, slot: None, since });
         }
         match self.stop {
             Stop::Killed => self.kill_commands(),

@@ -8,12 +8,14 @@
 
 mod client;
 mod daemon;
+mod manager;
 mod socket;
 mod start;
 mod system;
 
 pub use client::*;
 pub use daemon::*;
+pub use manager::*;
 pub use socket::*;
 pub use start::*;
 pub use system::*;

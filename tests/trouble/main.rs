@@ -8,3 +8,4 @@ mod faults;
 mod launch;
 mod soak;
 mod starter;
+mod survivors;

@@ -1,0 +1,118 @@
+//! What /proc says of processes that are not ours: every read has a bound, since a process decides what is in its own files.
+#![forbid(unsafe_code)]
+
+use nix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::Duration;
+
+/// Longer than any stat(5) of a process: 52 numbers and a name of at most 64 bytes.
+const LONGEST_STAT: u64 = 4096;
+/// Read of an environment, in bytes. Ours comes first in it and is usually a few KiB; the process may have gigabytes.
+const LONGEST_ENVIRON: u64 = 128 << 10;
+/// More than 4 million pids, which is the most that Linux has (proc_sys_kernel(5)).
+const LONGEST_LIST: u64 = 64 << 20;
+
+/// At most `most` bytes of a file.
+pub(super) fn read(path: &str, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Text of a list of processes, such as cgroup.procs.
+pub(super) fn read_list(path: &str) -> io::Result<String> {
+    read(path, LONGEST_LIST).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The first part of a process's environment; empty if it may not be read.
+pub(super) fn environ(pid: i32) -> Vec<u8> {
+    read(&format!("/proc/{pid}/environ"), LONGEST_ENVIRON).unwrap_or_default()
+}
+
+/// Clock ticks per second in which the kernel tells a process's start (sysconf(3)).
+fn ticks_per_second() -> u64 {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
+    ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0).unwrap_or(100)
+}
+
+/// Time since the system's start, suspension included: the clock of [`Stat::started`]. Not /proc/uptime, which `ProcSubset=pid` hides.
+pub fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The fields of proc_pid_stat(5) that matter here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// A zombie, or being reaped. Not one whose first thread has ended and whose others go on.
+    pub(super) is_dead: bool,
+    pub(super) parent: i32,
+    pub(super) group: i32,
+    pub(super) session: i32,
+    /// Clock ticks from the system's start to its own.
+    pub(super) started: u64,
+}
+
+impl Stat {
+    /// Of this process; `None` if there is none, or none that we may see (hidepid= of proc(5)).
+    pub(super) fn of(pid: i32) -> Option<Stat> {
+        let text = read(&format!("/proc/{pid}/stat"), LONGEST_STAT).ok()?;
+        Stat::parse(&String::from_utf8_lossy(&text))
+    }
+
+    fn parse(text: &str) -> Option<Stat> {
+        // The name in parentheses may hold anything, parentheses too.
+        let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_whitespace().collect();
+        let threads: i64 = fields.get(17)?.parse().ok()?;
+        Some(Stat {
+            is_dead: matches!(*fields.first()?, "Z" | "X") && threads < 2,
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// When it was started, rounded down to a clock tick, on the clock of [`uptime`].
+    pub(super) fn started(&self) -> Duration {
+        let ticks = ticks_per_second();
+        let rest = (self.started % ticks) * 1_000_000_000 / ticks;
+        Duration::new(self.started / ticks, u32::try_from(rest).unwrap_or(0))
+    }
+
+    /// How long it has run.
+    pub(super) fn age(&self) -> Duration {
+        uptime().saturating_sub(self.started())
+    }
+
+    /// Whether both tell of one process, given that they tell of one pid.
+    pub(super) fn is_same(&self, other: &Stat) -> bool {
+        self.started == other.started
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_of_ourselves_and_of_a_name_that_tries() {
+        let own = Stat::of(std::process::id() as i32).unwrap();
+        assert!(!own.is_dead && own.parent > 0 && own.started > 0 && own.started() <= uptime());
+        let text = format!("12 (a) Z (b) S 1 12 13 0 -1 {} 2 0 512 0", "0 ".repeat(11));
+        let stat = Stat::parse(&text).unwrap();
+        assert!(!Stat::parse(&text.replace("S", "Z")).unwrap().is_dead, "its other thread lives");
+        assert!(Stat::parse(&text.replace("S", "Z").replace(" 2 ", " 1 ")).unwrap().is_dead);
+        assert_eq!((stat.is_dead, stat.parent, stat.group, stat.session, stat.started), (false, 1, 12, 13, 512));
+        for bad in ["", "12 (a", "12 (a) S 1", &text.replace(" 512", " -1"), &text.replace(" 512", " 1e99")] {
+            assert_eq!(Stat::parse(bad), None, "{bad}");
+        }
+        let huge = Stat { started: u64::MAX, ..stat };
+        assert_eq!(huge.age(), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_read_is_longer_than_its_bound() {
+        assert_eq!(read("/dev/zero", 5000).unwrap(), [0; 5000]);
+    }
+}

@@ -1,0 +1,199 @@
+//! Finding the commands of an earlier daemon by looking at what runs in our own cgroup.
+//!
+//! Each command leads a session of its own, or with `--session shared` a process group, which anybody may see (proc_pid_stat(5)),
+//! and its parent, the daemon, has ended: another process has taken its place. Sessions that a command started have a
+//! parent among the processes here. Beside that a command carries [`MARK`] in its environment, which only its own user and root with
+//! CAP_SYS_PTRACE may read. So a command that has become another user is still counted, without being recognized.
+//! Its exit code is lost: PID 1 is its parent now.
+#![forbid(unsafe_code)]
+
+use super::environment::MARK;
+use super::proc::{self, Stat};
+use super::watched::Watched;
+use crate::policy::source::Source;
+use crate::sys::launch::Session;
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// More connections than any daemon serves: a million a second for 285 years. A number beyond it was made up.
+const LAST_ID: u64 = 1 << 53;
+
+/// A process in our cgroup that we did not start.
+#[derive(Debug)]
+pub struct Found {
+    /// The process. If it is a command, its number is its process group's, too.
+    pub process: Watched,
+    /// How long it has run.
+    pub age: std::time::Duration,
+    /// What it says of its connection, if it can be read.
+    pub mark: Option<Mark>,
+}
+
+/// What a command's environment says of its connection. The command may have changed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Number of the connection in the daemon that started the command, from 1 and never near the end of what a number can hold.
+    pub id: u64,
+    /// Label of the listener.
+    pub listener: String,
+    /// Whom the connection is counted for.
+    pub source: Source,
+}
+
+/// The kinds of process in a cgroup.
+#[derive(Debug, PartialEq)]
+enum Kind {
+    Command(Option<Mark>),
+    /// What a command has started.
+    Descendant,
+}
+
+/// Our own cgroup's directory, if the service manager made it for this process alone; `None` for a process that somebody
+/// else's service or session started (`SYSTEMD_EXEC_PID`, systemd.exec(5), since 248).
+pub fn own_cgroup() -> Option<PathBuf> {
+    let exec_pid = std::env::var("SYSTEMD_EXEC_PID").ok()?;
+    (exec_pid.parse() == Ok(std::process::id())).then_some(())?;
+    let lines = proc::read_list("/proc/self/cgroup").ok()?;
+    // cgroups(7): "0::PATH" in version 2, "N:name=systemd:PATH" in version 1.
+    lines.lines().find_map(|line| {
+        let (root, path) = match line.split_once("::") {
+            Some(("0", path)) => ("/sys/fs/cgroup", path),
+            _ => ("/sys/fs/cgroup/systemd", line.split_once(":name=systemd:")?.1),
+        };
+        let directory = PathBuf::from(format!("{root}{path}"));
+        directory.join("cgroup.procs").exists().then_some(directory)
+    })
+}
+
+/// The commands of an earlier daemon that still run here: those that it `left`, if it said which; else those that look like
+/// one. Call it before a command is started.
+///
+/// # Errors
+/// If the cgroup's processes cannot be listed.
+pub fn commands(cgroup: &Path, session: Session, left: impl Fn(i32) -> Option<bool>) -> io::Result<Vec<Found>> {
+    let members = members(cgroup)?;
+    let here: HashSet<i32> = members.iter().copied().collect();
+    let mut found = Vec::new();
+    for process in watched(&members, |_| false) {
+        let pid = process.pid();
+        let kind = match process.stat() {
+            Some(stat) => kind(pid, stat, session, here.contains(&stat.parent), || proc::environ(pid)),
+            // hidepid= of proc(5): all that is known is that it is there.
+            None => Kind::Command(None),
+        };
+        let (mark, looks_like_one) = match kind {
+            Kind::Command(mark) => (mark, true),
+            Kind::Descendant => (None, false),
+        };
+        // What was read is of this process only if it lives now.
+        if left(pid).unwrap_or(looks_like_one) && !process.has_ended() {
+            found.push(Found { mark, ..Found::from(process) });
+        }
+    }
+    Ok(found)
+}
+
+/// All processes that still run here but this one and those that are `known`.
+///
+/// # Errors
+/// If the cgroup's processes cannot be listed.
+pub fn strays(cgroup: &Path, known: impl Fn(i32) -> bool) -> io::Result<Vec<Found>> {
+    Ok(watched(&members(cgroup)?, known).map(Found::from).collect())
+}
+
+impl From<Watched> for Found {
+    fn from(process: Watched) -> Found {
+        let age = process.stat().map(Stat::age).unwrap_or_default();
+        Found { process, age, mark: None }
+    }
+}
+
+/// All processes of a cgroup, this one included.
+fn members(cgroup: &Path) -> io::Result<Vec<i32>> {
+    let list = proc::read_list(&cgroup.join("cgroup.procs").to_string_lossy())?;
+    // A process of another pid namespace is listed as 0.
+    Ok(list.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+}
+
+/// Those that run, but for this process and those that are `known`.
+fn watched(members: &[i32], known: impl Fn(i32) -> bool) -> impl Iterator<Item = Watched> {
+    let own = std::process::id() as i32;
+    members.iter().filter(move |pid| **pid != own && !known(**pid)).filter_map(|pid| Watched::new(*pid))
+}
+
+/// What the process `pid` is where commands are in such a session. A leader that a process here has started is no command,
+/// whatever its environment says; otherwise the mark decides, if it can be read: a leader that it does not name was started by a
+/// command, as a daemon or as a job of a shell. The daemon before us may have had the other setting.
+fn kind(pid: i32, stat: &Stat, session: Session, has_parent_here: bool, environ: impl FnOnce() -> Vec<u8>) -> Kind {
+    if has_parent_here {
+        return Kind::Descendant;
+    }
+    let is_leader = stat.session == pid || (session == Session::Shared && stat.group == pid);
+    match marked(&environ()) {
+        Some((mark, leader)) if leader == pid => Kind::Command(mark),
+        None if is_leader => Kind::Command(None),
+        _ => Kind::Descendant,
+    }
+}
+
+/// The mark, if it can be true, and the pid in it.
+fn marked(environ: &[u8]) -> Option<(Option<Mark>, i32)> {
+    let value = |name: &str| {
+        let mut entries = environ.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
+        entries.find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+    };
+    let (id, rest) = value(MARK)?.split_once(' ')?;
+    let (listener, pid) = rest.rsplit_once(' ')?;
+    let ip = || value("REMOTE_ADDR")?.parse().ok().map(Source::ip);
+    let cid = || value("REMOTE_ADDR")?.strip_prefix("vsock:")?.parse().ok().map(Source::Cid);
+    let uid = || value("IPCREMOTEEUID")?.parse().ok().map(Source::Uid);
+    let source = ip().or_else(cid).or_else(uid).unwrap_or(Source::Unknown);
+    let id = id.parse().ok().filter(|id| (1..=LAST_ID).contains(id));
+    Some((id.map(|id| Mark { id, listener: listener.to_owned(), source }), pid.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_names_connection_listener_and_leader() {
+        let environ = b"PATH=/bin\0REMOTE_ADDR=::ffff:192.0.2.1\0SOCKCAP_CONNECTION=17 my ) port 4242\0";
+        let source = Source::ip("192.0.2.1".parse().unwrap());
+        let mark = Mark { id: 17, listener: "my ) port".into(), source };
+        assert_eq!(marked(environ), Some((Some(mark), 4242)));
+        let unix = b"SOCKCAP_CONNECTION=1 u 2\0IPCREMOTEEUID=7\0REMOTE_ADDR=@x\0";
+        assert_eq!(marked(unix).and_then(|(mark, _)| mark).map(|mark| mark.source), Some(Source::Uid(7)));
+        for bad in
+            [&b""[..], b"SOCKCAP_CONNECTION=", b"SOCKCAP_CONNECTION=1 2\0", b"SOCKCAP_CONNECTION=1 y x\0", b"\xff"]
+        {
+            assert_eq!(marked(bad), None, "{bad:?}");
+        }
+        for made_up in ["0", "x", "-1", "9007199254740993", "18446744073709551614", "18446744073709551616"] {
+            let environ = format!("SOCKCAP_CONNECTION={made_up} web 3\0");
+            assert_eq!(marked(environ.as_bytes()), Some((None, 3)), "{made_up}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_a_leader_without_a_parent_here_whose_mark_does_not_name_another() {
+        let own = Stat::of(std::process::id() as i32).unwrap();
+        let stat = |group, session| Stat { group, session, ..own };
+        let mark = |pid: i32| move || format!("SOCKCAP_CONNECTION=3 web {pid}\0").into_bytes();
+        let marked = || Kind::Command(Some(Mark { id: 3, listener: "web".into(), source: Source::Unknown }));
+        let none = Vec::new;
+        for session in [Session::Own, Session::Shared] {
+            for (group, of) in [(7, 7), (7, 1), (6, 1)] {
+                assert_eq!(kind(7, &stat(group, of), session, false, mark(7)), marked());
+                assert_eq!(kind(7, &stat(group, of), session, false, mark(8)), Kind::Descendant);
+                assert_eq!(kind(7, &stat(group, of), session, true, mark(7)), Kind::Descendant, "its own word");
+            }
+            assert_eq!(kind(7, &stat(7, 7), session, false, none), Kind::Command(None));
+            assert_eq!(kind(7, &stat(7, 7), session, true, none), Kind::Descendant, "the session of a command");
+            assert_eq!(kind(7, &stat(6, 1), session, false, none), Kind::Descendant);
+        }
+        assert_eq!(kind(7, &stat(7, 1), Session::Own, false, none), Kind::Descendant, "a job of somebody's shell");
+        assert_eq!(kind(7, &stat(7, 1), Session::Shared, false, none), Kind::Command(None));
+    }
+}
