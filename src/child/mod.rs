@@ -7,6 +7,7 @@ pub mod program;
 pub mod running;
 pub mod survivors;
 pub mod template;
+pub mod victim;
 pub mod watched;
 
 use crate::peer::Peer;

@@ -4,6 +4,7 @@
 use super::run::{Daemon, Held};
 use crate::child::Facts;
 use crate::child::running::Child;
+use crate::child::victim;
 use crate::listen::accept::{Connection, tcp_wait};
 use crate::listen::linger;
 use crate::observe::event::{Event, How};
@@ -259,6 +260,7 @@ impl Daemon {
             let latest = succeeded.filter(|child| child.exec_errno.is_none()).map(|child| child.since).max();
             latest.into_iter().for_each(|since| self.start_succeeded(now, since));
         }
+        victim::raise(begun.into_iter());
     }
 
     /// SIGCHLD for one child. Signals coalesce, so others may have ended without one of their own; only a

@@ -4,6 +4,9 @@ use crate::common::*;
 use crate::faults::{Tracer, can_trace};
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::fs;
+use std::io::Write;
 use std::net::TcpStream;
 
 /// More than any pool of stacks begins with.
@@ -60,4 +63,61 @@ fn an_exec_that_hangs_outlives_a_hand_over() {
     }
     drop(clients);
     assert_eq!(daemon.finish().code(), Some(0));
+}
+
+/// `oom_score_adj`, which the kernel adds to a process's share of memory when it looks for a victim.
+fn score(pid: Pid) -> i32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("a score");
+    text.trim().parse().expect("a number")
+}
+
+/// When memory runs out, a command is killed and not the daemon. What a command has chosen itself stays.
+#[test]
+fn the_kernel_s_victim_is_a_command() {
+    let choice = "read chosen; [ -z \"$chosen\" ] || echo $chosen >/proc/$$/oom_score_adj; \
+                  echo $$; exec /bin/cat";
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).run(&["/bin/sh", "-c", choice]).start();
+    let ours = score(daemon.pid());
+    if ours == 1000 {
+        return skip("the kernel's victim", "everything here has the highest score");
+    }
+    let open = |said: &[u8]| {
+        let mut client = daemon.connect();
+        client.write_all(said).expect("write");
+        Session::of(client)
+    };
+    let raised = |session: &Session| until("a score above the daemon's", || score(session.pid) > ours);
+    let own_mind = open(b"1000\n");
+    let first = open(b"\n");
+    raised(&first);
+    let second = open(b"\n");
+    raised(&second);
+    assert_eq!(score(own_mind.pid), 1000);
+    assert_eq!(score(daemon.pid()), ours, "the daemon's own");
+    [own_mind, first, second].into_iter().for_each(Session::leave);
+    assert_eq!(daemon.stop().served, 3);
+}
+
+/// A command whose exec hangs shares the daemon's memory, and so its score: it waits until its exec is over.
+#[test]
+fn an_exec_that_hangs_does_not_make_the_daemon_a_victim() {
+    if !can_trace("the score of an exec that hangs") {
+        return;
+    }
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).run(PID_CAT).start();
+    let ours = score(daemon.pid());
+    if ours == 1000 {
+        return skip("the kernel's victim", "everything here has the highest score");
+    }
+    let tracer = Tracer::attach(daemon.pid(), true, &[HANGS.into()]).expect("strace");
+    let hanging = daemon.connect();
+    until("its child", || daemon.commands().len() == 1);
+    waits(&hanging);
+    assert_eq!(score(daemon.pid()), ours);
+    drop(tracer);
+    let hanging = Session::of(hanging);
+    until("a score above the daemon's", || score(hanging.pid) > ours);
+    assert_eq!(score(daemon.pid()), ours);
+    hanging.leave();
+    assert_eq!(daemon.stop().served, 1);
 }
