@@ -49,6 +49,9 @@ const MOST_ROOM: u32 = 1 << 14;
 /// or at once when a limit is about to say no.
 const HEAL: Duration = Duration::from_secs(1);
 
+/// Clients in a row that had gone when they were accepted. More are not believed: an error that stays would turn the loop without end.
+const MOST_GONE: u32 = 256;
+
 /// A listener and what the loop knows of it.
 pub(super) struct Door {
     pub(super) listener: Listener,
@@ -57,6 +60,10 @@ pub(super) struct Door {
     pub(super) label: String,
     pub(super) in_poll_set: bool,
     pub(super) broken: bool,
+    /// Pauses of this listener alone, where accepting is forbidden or finds nothing but clients that have gone.
+    forbidden: BackOff,
+    trouble: Trouble,
+    gone_in_a_row: u32,
 }
 
 /// A client that was accepted and waits for its turn.
@@ -158,7 +165,8 @@ impl Daemon {
         let labels = labels(&listeners);
         let door = |(listener, label): (Listener, String)| {
             let name: Arc<str> = listener.name.as_str().into();
-            Door { listener, name, label, in_poll_set: false, broken: false }
+            let (forbidden, trouble) = (BackOff::default(), Trouble::default());
+            Door { listener, name, label, in_poll_set: false, broken: false, forbidden, trouble, gone_in_a_row: 0 }
         };
         let mut daemon = Daemon {
             gate: Gate::new(&rules, settings.when_full, hold, listeners.len()),
@@ -274,18 +282,30 @@ impl Daemon {
                 self.report.accepted();
                 // Its command may have ended before the clock is looked at again.
                 self.idle_since = None;
-                self.accept_recovered(now);
+                self.accept_recovered(now, id);
                 self.arrive(now, connection)
             }
-            Accepted::PeerGone => {
+            Accepted::PeerGone(error) => {
+                if self.doors[id].gone_in_a_row == MOST_GONE {
+                    self.accept_forbidden(now, id, &error);
+                    return false;
+                }
+                self.doors[id].gone_in_a_row += 1;
                 self.report.accepted();
                 self.report.gone(1);
                 self.idle_since = None;
                 true
             }
-            Accepted::Nothing => false,
+            Accepted::Nothing => {
+                self.doors[id].gone_in_a_row = 0;
+                false
+            }
             Accepted::Exhausted(error) => {
                 self.accept_failed(now, id, &error);
+                false
+            }
+            Accepted::Forbidden(error) => {
+                self.accept_forbidden(now, id, &error);
                 false
             }
             Accepted::Broken(error) => {
@@ -305,7 +325,23 @@ impl Daemon {
         }
     }
 
-    fn accept_recovered(&mut self, now: Instant) {
+    /// Something keeps this listener from giving a client, and may stop to.
+    fn accept_forbidden(&mut self, now: Instant, id: ListenerId, error: &io::Error) {
+        let door = &mut self.doors[id];
+        let pause = door.forbidden.pause(now);
+        if door.trouble.failed(now) {
+            self.report.tell(Event::AcceptPaused { listener: door.name.clone(), error: plain(error), pause });
+        }
+        self.keep_interest(id);
+    }
+
+    fn accept_recovered(&mut self, now: Instant, id: ListenerId) {
+        let door = &mut self.doors[id];
+        door.gone_in_a_row = 0;
+        door.forbidden.succeeded();
+        if let Some(Over { failures, lasted: over }) = door.trouble.succeeded(now, now) {
+            self.report.tell(Event::AcceptResumed { failures, over });
+        }
         if let Some(Over { failures, lasted: over }) = self.accept_trouble.succeeded(now, now) {
             self.report.tell(Event::AcceptResumed { failures, over });
         }
@@ -343,8 +379,8 @@ impl Daemon {
     }
 
     fn set_interest(&mut self, id: ListenerId) -> io::Result<()> {
-        let pausing = self.accepting.is_pausing();
         let door = &mut self.doors[id];
+        let pausing = self.accepting.is_pausing() || door.forbidden.is_pausing();
         let wanted = !self.gate.is_paused(id) && !pausing && !door.broken && self.stop.is_running();
         if wanted == door.in_poll_set {
             return Ok(());
@@ -374,6 +410,11 @@ impl Daemon {
         }
         if self.accepting.try_again(now) {
             (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+        }
+        for id in 0..self.doors.len() {
+            if self.doors[id].forbidden.try_again(now) {
+                self.keep_interest(id);
+            }
         }
         if self.starting.try_again(now) {
             self.gate.try_again(now, &mut self.actions);
@@ -444,6 +485,7 @@ impl Daemon {
             self.look_at,
             self.gate.deadline(),
             self.accepting.deadline(),
+            self.doors.iter().filter_map(|door| door.forbidden.deadline()).min(),
             self.starting.deadline(),
             self.report.deadline(),
             self.children.deadline(),

@@ -81,12 +81,14 @@ pub enum Accepted {
     /// A client, which may have left again.
     Connection(Connection),
     /// A client that the network took away while it queued.
-    PeerGone,
+    PeerGone(io::Error),
     /// Nobody waits.
     Nothing,
     /// Out of descriptors or memory (`EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`): the client still waits.
     Exhausted(io::Error),
     /// The listener itself is of no more use.
+    /// Forbidden for now, and at this listener alone: the client still waits, and the next try may find the same.
+    Forbidden(io::Error),
     Broken(io::Error),
 }
 
@@ -123,7 +125,6 @@ fn classify(error: io::Error) -> Accepted {
         libc::ECONNABORTED
         | libc::ECONNRESET
         | libc::EPROTO
-        | libc::EPERM
         | libc::ENETDOWN
         | libc::ENOPROTOOPT
         | libc::EHOSTDOWN
@@ -131,9 +132,11 @@ fn classify(error: io::Error) -> Accepted {
         | libc::EHOSTUNREACH
         | libc::EOPNOTSUPP
         | libc::ENETUNREACH
-        | libc::ETIMEDOUT => Accepted::PeerGone,
+        | libc::ETIMEDOUT => Accepted::PeerGone(error),
         libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS => Accepted::Exhausted(error),
-        _ => Accepted::Broken(error),
+        libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT => Accepted::Broken(error),
+        // EPERM and EACCES of a firewall or a security module, whatever a seccomp filter returns: rules can change.
+        _ => Accepted::Forbidden(error),
     }
 }
 
@@ -147,13 +150,16 @@ mod tests {
         for errno in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS] {
             assert!(matches!(class(errno), Accepted::Exhausted(_)));
         }
-        for errno in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM] {
-            assert!(matches!(class(errno), Accepted::PeerGone));
+        for errno in [libc::ECONNABORTED, libc::EPROTO] {
+            assert!(matches!(class(errno), Accepted::PeerGone(_)));
         }
         assert!(matches!(class(libc::EAGAIN), Accepted::Nothing));
         assert!(matches!(class(libc::EBADF), Accepted::Broken(_)));
     }
 
+        for errno in [libc::EPERM, libc::EACCES, libc::ENOSYS] {
+            assert!(matches!(class(errno), Accepted::Forbidden(_)));
+        }
     #[test]
     fn a_closed_unix_peer_has_left_and_a_half_closed_one_has_not() {
         use std::io::Write;

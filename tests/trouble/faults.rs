@@ -299,7 +299,22 @@ fn accept_runs_out() {
 
 #[test]
 fn accept_loses_a_client() {
-    walk(&Fault { call: "accept4", errors: &["ECONNABORTED", "EPERM"], gone: true, ..Fault::default() });
+    walk(&Fault { call: "accept4", errors: &["ECONNABORTED"], gone: true, ..Fault::default() });
+}
+
+#[test]
+fn accept_is_forbidden() {
+    walk(&Fault {
+        call: "accept4",
+        errors: &["EPERM", "EACCES"],
+        at: &[1, 5],
+        says: &[
+            "cannot accept on '127.0.0.1:",
+            "; clients wait, trying again in 100 ms",
+            "accepting again after 1 failure ",
+        ],
+        ..Fault::default()
+    });
 }
 
 #[test]
@@ -476,6 +491,8 @@ fn a_lasting_fault_is_no_reason_to_spin() {
     }
     for (call, error, mode) in [
         ("accept4", "ENFILE", Refuse),
+        ("accept4", "EPERM", Refuse),
+        ("accept4", "EACCES", Queue),
         ("clone", "EAGAIN", Queue),
         ("clone", "ENOMEM", Hold),
         ("epoll_ctl", "ENOSPC", Queue),
@@ -602,4 +619,21 @@ fn a_hand_over_that_fails() {
             assert_eq!(daemon.finish().code(), Some(0));
         }
     }
+}
+
+/// Errors that mean "this client has gone" are believed a few hundred times in a row, and no more.
+#[test]
+fn a_lasting_loss_of_clients_is_no_reason_to_spin() {
+    if !can_trace("lasting losses") {
+        return;
+    }
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).run(PID_CAT).start();
+    let tracer = Tracer::attach(daemon.pid(), false, &["accept4:error=ECONNABORTED:when=1+".into()]).expect("strace");
+    let client = daemon.connect();
+    daemon.wait_for("the pause", |l| l.text.starts_with("cannot accept on '127.0.0.1:"));
+    tracer.detach("accept4");
+    Session::of(client).leave();
+    let totals = daemon.stop();
+    assert_eq!((totals.served, totals.refused, totals.failed), (1, 0, 0), "{totals:?}");
+    assert_eq!((totals.accepted, totals.gone), (257, 256), "only as many as are believed count as gone");
 }
