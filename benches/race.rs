@@ -9,6 +9,7 @@
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use sockcap::child::environment::cleaned;
+use sockcap::sys::client_fd::ClientFd;
 use sockcap::sys::launch::{Image, Pass, Session, Spawner};
 use sockcap::sys::process::default_signal_actions;
 use std::ffi::CString;
@@ -84,8 +85,9 @@ fn limit(port: u16, command: &str) -> ! {
         let (connection, _) = sockcap::sys::socket::accept(listener.as_fd()).expect("accept");
         let mut words = spawner.begin().expect("a free slot");
         words.arg_fixed(0);
-        words.spawn(connection.as_fd()).expect("clone");
-        drop(connection);
+        let connection = ClientFd::new(connection, false);
+        let (_, launch) = words.spawn(&connection).expect("clone");
+        spawner.leave(launch, connection);
         running += 1;
         while running > 0 {
             let flags = if running < CAP { WaitPidFlag::WNOHANG } else { WaitPidFlag::empty() };

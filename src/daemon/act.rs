@@ -14,11 +14,12 @@ use crate::policy::gate::{Action, Arrival, Slot, Verdict, WhenFull};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
 use crate::poll::Watch;
+use crate::sys::client_fd::ClientFd;
 use crate::sys::process::{Exit, Usage, reap, take_end};
 use crate::sys::{exec, plain, socket};
 use nix::sys::epoll::EpollFlags;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Exit code of a child whose exec failed; a report tells why.
@@ -143,7 +144,7 @@ impl Daemon {
         let started = self.spawner.begin().and_then(|mut words| {
             self.template.fill(&facts, &mut words);
             self.entries.fill(connection.listener, &facts, &mut words);
-            words.spawn(connection.fd.as_fd())
+            words.spawn(&connection.fd)
         });
         let (pid, launch) = match started {
             Ok(started) => started,
@@ -164,14 +165,15 @@ impl Daemon {
                 return false;
             }
         };
+        let Connection { fd, peer, waited_usec, .. } = connection;
+        self.spawner.leave(launch, fd);
         let id = self.next_id;
         self.next_id += 1;
         self.starting.succeeded();
         self.watch_time(pid, now);
-        let waited_ms = connection.waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
+        let waited_ms = waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
         self.children.insert(Child { pid, id, slot, since: now, waited_ms, launch, exec_errno: None });
-        let Connection { peer, waited_usec, .. } = &connection;
-        let client = Client { listener: &self.doors[who.listener].name, peer, waited_usec: *waited_usec };
+        let client = Client { listener: &self.doors[who.listener].name, peer: &peer, waited_usec };
         self.report.serving(id, pid, client, (self.gate.census().active, self.settings.max_connections));
         true
     }
@@ -215,7 +217,7 @@ impl Daemon {
         (count > 0).then_some(Event::CutShort { count, most: linger::MOST })
     }
 
-    fn tell_unavailable(&mut self, now: Instant, fd: OwnedFd) {
+    fn tell_unavailable(&mut self, now: Instant, fd: ClientFd) {
         let reply = self.replies.unavailable();
         self.lingering.refuse(now, fd, reply, &self.poll);
     }
@@ -236,7 +238,7 @@ impl Daemon {
             self.report.exec_failed();
             self.start_failed(now, &io::Error::from_raw_os_error(report.errno), "are refused");
             if let Some(fd) = report.connection {
-                self.tell_unavailable(now, fd);
+                self.tell_unavailable(now, ClientFd::new(fd, true));
             }
         }
     }

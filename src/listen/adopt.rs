@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::Listener;
+use crate::sys::client_fd::ClientFd;
 use crate::sys::{process, socket};
 use std::env;
 use std::os::fd::{IntoRawFd, OwnedFd};
@@ -43,11 +44,11 @@ pub struct Stored {
     /// Position of its listener in the earlier daemon's table.
     pub listener: usize,
     /// The connection.
-    pub fd: OwnedFd,
+    pub fd: ClientFd,
 }
 
 impl Stored {
-    fn new(name: &str, fd: OwnedFd) -> Option<Stored> {
+    fn new(name: &str, fd: ClientFd) -> Option<Stored> {
         let mut parts = name.strip_prefix(HELD)?.split('-');
         let (ticket, waited_usec) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         Some(Stored { name: name.into(), ticket, waited_usec, listener: parts.next()?.parse().ok()?, fd })
@@ -95,7 +96,7 @@ pub fn from_environment() -> Result<Passed, String> {
         if name == STATE {
             all_passed.state = Some(owned);
         } else if name.starts_with(HELD) {
-            all_passed.held.extend(Stored::new(&name, owned));
+            all_passed.held.extend(Stored::new(&name, ClientFd::new(owned, true)));
         } else {
             all_passed.listeners.push(Listener::new(owned, name.clone()).map_err(unfit)?);
         }

@@ -9,9 +9,12 @@
 
 use crate::poll::{Poll, Watch};
 use crate::reply::{Heard, MOST_HEARD, Reply, Step};
+use crate::sys::client_fd::ClientFd;
+use crate::sys::socket::{self, Received};
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
-use std::os::fd::{AsRawFd, OwnedFd};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +29,7 @@ const TURN: usize = 256 << 10;
 
 /// One refused client. Its socket is not non-blocking, since a command might have got it: each call says so.
 struct Place {
-    fd: OwnedFd,
+    fd: ClientFd,
     until: Instant,
     read: usize,
     /// What the client has not taken yet.
@@ -45,7 +48,7 @@ enum State {
 }
 
 /// Sends without waiting; how many bytes were taken, `None` if the client is gone.
-fn send_some(fd: &OwnedFd, bytes: &[u8]) -> Option<usize> {
+fn send_some(fd: &ClientFd, bytes: &[u8]) -> Option<usize> {
     match send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
         Ok(sent) => Some(sent),
         Err(nix::Error::EAGAIN | nix::Error::EINTR) => Some(0),
@@ -88,16 +91,20 @@ impl Place {
     fn receive(&mut self, now: Instant, buffer: &mut [u8]) -> State {
         let mut turn = 0;
         while turn < TURN && self.read < MOST_BYTES {
-            let (room, flags) = match self.hearing {
+            let (room, is_thrown_away) = match self.hearing {
                 // All that was read was heard. What is answered counts too, or the answers would have no bound.
-                Some(_) => (MOST_HEARD - self.read, MsgFlags::empty()),
+                Some(_) => (MOST_HEARD - self.read, false),
                 // TCP drops the bytes without copying them (tcp(7)); others copy and ignore it.
-                None => (buffer.len(), MsgFlags::MSG_TRUNC),
+                None => (buffer.len(), true),
             };
             let part = room.min(buffer.len());
-            let got = match recv(self.fd.as_raw_fd(), &mut buffer[..part], MsgFlags::MSG_DONTWAIT | flags) {
-                Ok(got) => got,
-                Err(nix::Error::EAGAIN | nix::Error::EINTR) => return State::Stays,
+            let got = match socket::receive(&self.fd, &mut buffer[..part], is_thrown_away) {
+                Ok(Received::Bytes(got)) => got,
+                // What it passes stays where it is, since to read it is to close it: as if that were its last word.
+                Ok(Received::Loaded) => 0,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return State::Stays;
+                }
                 Err(_) => return State::Over,
             };
             turn += got;
@@ -150,7 +157,7 @@ impl Lingering {
     }
 
     /// Tells the client `reply` without ever waiting, and lets the socket linger until it has read that.
-    pub fn refuse(&mut self, now: Instant, fd: OwnedFd, reply: Rc<Reply>, poll: &Poll) {
+    pub fn refuse(&mut self, now: Instant, fd: ClientFd, reply: Rc<Reply>, poll: &Poll) {
         let hearing = reply.hears().then(|| (reply.clone(), Vec::new()));
         let mut place = Place { fd, until: now + PATIENCE, read: 0, unsent: Vec::new(), ended: false, hearing };
         let opening = reply.opening();

@@ -6,6 +6,7 @@ pub mod adopt;
 pub mod linger;
 pub mod open;
 
+use crate::sys::client_fd::ClientFd;
 use crate::sys::socket::{self, Address};
 use std::fmt;
 use std::io;
@@ -15,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 #[derive(Debug)]
 pub struct Listener {
     /// The socket. systemd holds the same open file, so it is never shut down.
-    pub fd: OwnedFd,
+    pub fd: ClientFd,
     /// `FileDescriptorName=` (systemd.socket(5)), or the address as given to `--listen`.
     pub name: String,
     /// Where it is bound.
@@ -84,6 +85,7 @@ impl Listener {
         nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(flags)).map_err(io::Error::from)?;
         let is_wildcard = matches!(&local, Address::Ip(at) if at.ip().is_unspecified());
         let is_tcp = socket::tcp_info(fd.as_fd()).is_ok();
+        let fd = ClientFd::new(fd, domain == libc::AF_UNIX);
         Ok(Listener { fd, name, local, is_tcp, is_wildcard, is_own: false, unlink: None })
     }
 

@@ -34,6 +34,8 @@ pub struct Report {
 pub(super) struct Slot {
     /// Not zero while a child may still use this slot; the kernel zeroes it and wakes its futex.
     pub(super) tid: AtomicI32,
+    /// Whether the parent has closed its copy of the connection: [`HOLD`], [`WAITS`] or [`GO`].
+    pub(super) go: AtomicI32,
     /// How many children have had this slot.
     pub(super) launches: u32,
     pub(super) stack_top: *mut c_void,
@@ -77,6 +79,7 @@ pub(super) unsafe extern "C" fn child(slot: *mut c_void) -> ! {
     unsafe {
         let slot = slot.cast::<Slot>();
         let errno = prepare_and_exec(slot);
+        wait_for_parent(slot);
         send_back(slot, errno);
         loop {
             raw::call(libc::SYS_exit_group, [127, 0, 0, 0, 0]);
@@ -125,10 +128,42 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
             let limit: *const libc::rlimit64 = limit;
             raw::call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit.addr(), 0, 0]);
         }
+        wait_for_parent(slot);
         let none = 0u64;
         raw::call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, (&raw const none).addr(), 0, 8, 0]);
         let (argv, envp) = ((*slot).argv_start, (*slot).envp_start);
         -raw::call(libc::SYS_execve, [(*slot).program.addr(), argv.addr(), envp.addr(), 0, 0]) as i32
+    }
+}
+
+/// The parent is to close its copy of the connection.
+pub(super) const HOLD: i32 = 0;
+/// The child sleeps until it has.
+pub(super) const WAITS: i32 = 1;
+/// It has, or need not.
+pub(super) const GO: i32 = 2;
+/// No parent takes so long, unless it was killed in between.
+static LONGEST_WAIT: libc::timespec = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+
+/// Returns once the parent has closed its copy of the connection, so that the child's is the last.
+///
+/// # Safety
+/// As for [`child`].
+unsafe fn wait_for_parent(slot: *mut Slot) {
+    // SAFETY: the word is atomic, and the slot stays where it is; FUTEX_WAIT reads it and the time (futex(2)).
+    unsafe {
+        let go = &(*slot).go;
+        if go.compare_exchange(HOLD, WAITS, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return;
+        }
+        let most = &raw const LONGEST_WAIT;
+        while go.load(Ordering::Acquire) == WAITS {
+            let wait = libc::FUTEX_WAIT as usize;
+            let slept = raw::call(libc::SYS_futex, [go.as_ptr().addr(), wait, WAITS as usize, most.addr(), 0]);
+            if slept == -(libc::ETIMEDOUT as isize) {
+                return;
+            }
+        }
     }
 }
 

@@ -11,12 +11,13 @@
 //! A legacy clone is used, not clone3, because seccomp filters
 //! (`RestrictNamespaces=`) refuse clone3; nothing that only clone3 has is needed.
 
-use super::exec::{PID_DIGITS, Slot, child};
+use super::client_fd::ClientFd;
+use super::exec::{GO, HOLD, PID_DIGITS, Slot, WAITS, child};
 use super::raw;
 use std::ffi::{CString, c_char, c_void};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -197,6 +198,20 @@ impl Spawner {
         slot.launches != launch.nth || !slot.is_in_use()
     }
 
+    /// Leaves the connection to the child of this launch: our copy is closed while the child has one for certain, since the child
+    /// does not get to its exec before that. The last copy takes with it what the client has loaded it with ([`ClientFd`]).
+    pub fn leave(&self, launch: Launch, connection: ClientFd) {
+        let slot = &self.pool.slots[launch.slot as usize];
+        if !connection.is_loadable() || raw::SUSPENDS || slot.launches != launch.nth {
+            return drop(connection);
+        }
+        connection.close_as_one_of_many();
+        if slot.go.swap(GO, Ordering::AcqRel) == WAITS {
+            // SAFETY: a word in a boxed slot; FUTEX_WAKE only takes its address (futex(2)).
+            unsafe { libc::syscall(libc::SYS_futex, slot.go.as_ptr(), libc::FUTEX_WAKE, 1) };
+        }
+    }
+
     /// Gives back the pages of stacks that no child uses, after a burst.
     pub fn rest(&self) {
         for (stacks, slots) in self.pool.stacks.iter().zip(self.pool.slots.chunks(BLOCK)) {
@@ -215,6 +230,7 @@ impl Spawner {
         }
         slots.push(Box::new(Slot {
             tid: AtomicI32::new(0),
+            go: AtomicI32::new(GO),
             launches: 0,
             stack_top: stacks[at / BLOCK].top(at % BLOCK),
             program: image.program.as_ptr(),
@@ -315,13 +331,13 @@ impl Words<'_> {
         self.slot.bytes.push(0);
     }
 
-    /// Starts the command with `connection`, whose descriptor the caller still owns and should close.
+    /// Starts the command with `connection`, which the caller still owns and should give to [`Spawner::leave`].
     /// The result is the child's pid and its launch; whether its exec succeeds shows later
     /// ([`receive`](super::exec::receive), [`Spawner::has_left`]).
     ///
     /// # Errors
     /// clone(2)'s: `EAGAIN` for RLIMIT_NPROC, pids.max or the like; `ENOMEM`.
-    pub fn spawn(self, connection: BorrowedFd) -> io::Result<(i32, Launch)> {
+    pub fn spawn(self, connection: &ClientFd) -> io::Result<(i32, Launch)> {
         let Words { at, slot, .. } = self;
         let base = slot.bytes.as_mut_ptr();
         slot.bytes_start = base;
@@ -334,6 +350,8 @@ impl Words<'_> {
         slot.envp.push(ptr::null());
         (slot.argv_start, slot.envp_start) = (slot.argv.as_ptr(), slot.envp.as_ptr());
         slot.connection = connection.as_raw_fd();
+        let is_free = !connection.is_loadable() || raw::SUSPENDS;
+        slot.go.store(if is_free { GO } else { HOLD }, Ordering::Relaxed);
         slot.launches = slot.launches.wrapping_add(1);
         let launch = Launch { slot: at, nth: slot.launches };
         slot.tid.store(1, Ordering::Release);

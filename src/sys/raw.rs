@@ -14,6 +14,10 @@ use std::sync::atomic::AtomicI32;
 /// What a child does. It does not return: there is nothing on its stack to return to.
 pub(super) type Body = unsafe extern "C" fn(*mut c_void) -> !;
 
+/// Whether [`clone`] returns only when the child is out of our memory.
+pub(super) const SUSPENDS: bool =
+    cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")));
+
 /// A child in the same memory that runs `body(argument)`; the result is its pid, or `-errno`. `in_use` must not be zero,
 /// and is zero once the child is out of our memory, by exec or by death; its futex is woken then.
 ///

@@ -1,6 +1,8 @@
 //! Socket calls that nix lacks or gets wrong: accept with the peer's address, listen with any backlog,
 //! TCP_INFO, SO_COOKIE, and taking ownership of inherited descriptors.
 
+use super::client_fd::ClientFd;
+use nix::sys::socket::{MsgFlags, recv, recvmsg, setsockopt, sockopt};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -78,6 +80,35 @@ pub fn accept(listener: BorrowedFd) -> io::Result<(OwnedFd, Address)> {
         }
         Ok((OwnedFd::from_raw_fd(fd), decode(&storage, length)))
     }
+}
+
+/// What came of reading a client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes; 0 at the end of file.
+    Bytes(usize),
+    /// Nothing was read, since descriptors lie among it: they would be closed, and some of them take their time.
+    Loaded,
+}
+
+/// Reads without waiting for anything; `is_thrown_away`: TCP need not even copy it (`MSG_TRUNC`, tcp(7)).
+///
+/// # Errors
+/// recv(2)'s; `EAGAIN` if nothing is there.
+pub fn receive(socket: &ClientFd, buffer: &mut [u8], is_thrown_away: bool) -> io::Result<Received> {
+    let flags = MsgFlags::MSG_DONTWAIT | if is_thrown_away { MsgFlags::MSG_TRUNC } else { MsgFlags::empty() };
+    if !socket.is_loadable() {
+        return Ok(Received::Bytes(recv(socket.as_raw_fd(), buffer, flags)?));
+    }
+    // With a byte out of band in the queue (unix(7)) looking and reading would not meet the same bytes.
+    let _ = setsockopt(socket, sockopt::OobInline, &true); // a kernel without such bytes may not know it
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    let seen = recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK)?;
+    if seen.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Ok(Received::Loaded);
+    }
+    let whole = seen.bytes;
+    Ok(Received::Bytes(recv(socket.as_raw_fd(), &mut buffer[..whole], MsgFlags::MSG_DONTWAIT)?))
 }
 
 /// The address at the other end (getpeername(2)).

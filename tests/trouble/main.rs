@@ -6,6 +6,7 @@ mod common;
 mod exhaustion;
 mod faults;
 mod launch;
+mod loaded;
 mod soak;
 mod starter;
 mod survivors;
