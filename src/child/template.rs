@@ -118,12 +118,17 @@ fn tokens(word: &[u8]) -> Result<Vec<Token>, String> {
             }
             [b'{', tail @ ..] => {
                 let end = tail.iter().position(|byte| *byte == b'}');
-                let end = end.ok_or_else(|| format!("'{{' without '}}' in '{}'; '{{{{' is a brace", shown()))?;
+                let end =
+                    end.ok_or_else(|| format!("'{{' without '}}' in '{}'; write {{{{ for a literal brace", shown()))?;
                 let name = String::from_utf8_lossy(&tail[..end]);
                 let field = FIELDS.iter().find(|(known, _)| *known == name).map(|(_, field)| *field);
                 let field = field.ok_or_else(|| {
                     let known: Vec<_> = FIELDS.iter().map(|(name, _)| format!("{{{name}}}")).collect();
-                    format!("unknown placeholder '{{{name}}}' in '{}'; known: {}", shown(), known.join(" "))
+                    format!(
+                        "unknown placeholder '{{{name}}}' in '{}'; write {{{{{name}}}}} for literal braces, or one of {}",
+                        shown(),
+                        known.join(" ")
+                    )
                 })?;
                 if !literal.is_empty() {
                     tokens.push(Token::Literal(std::mem::take(&mut literal)));

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::help;
-use super::values::{backlog, busy_reply, duration, load, number};
+use super::values::{backlog, busy_reply, duration, limit, load, number, switch};
 use crate::daemon::settings::Settings;
 use crate::listen::open::{Family, Place};
 use crate::observe::event::Severity;
@@ -13,7 +13,6 @@ use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
 use crate::reply::{Choice, Message};
 use crate::sys::launch::{Pass, Session};
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -27,12 +26,12 @@ pub struct Args {
     pub(super) listen: Vec<String>,
 
     /// Restrict host names and bare ports to IPv4
-    #[arg(long, env = "SOCKCAP_IPV4", value_parser = BoolishValueParser::new(), conflicts_with = "ipv6",
+    #[arg(long, env = "SOCKCAP_IPV4", value_parser = switch,
           help_heading = "Listening", hide_short_help = true)]
     pub(super) ipv4: bool,
 
     /// Restrict host names and bare ports to IPv6
-    #[arg(long, env = "SOCKCAP_IPV6", value_parser = BoolishValueParser::new(), help_heading = "Listening", hide_short_help = true)]
+    #[arg(long, env = "SOCKCAP_IPV6", value_parser = switch, help_heading = "Listening", hide_short_help = true)]
     pub(super) ipv6: bool,
 
     /// Length of the kernel's queue of connections; the kernel caps it at net.core.somaxconn
@@ -66,7 +65,7 @@ pub struct Args {
     pub(super) when_full: String,
 
     /// With wait: refuse a client that has waited this long since its handshake; 0 is no limit
-    #[arg(long, value_name = "DURATION", env = "SOCKCAP_MAX_WAIT", value_parser = duration,
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_MAX_WAIT", value_parser = limit,
           help_heading = "Waiting and refusing", allow_negative_numbers = true)]
     pub(super) max_wait: Option<Duration>,
 
@@ -102,7 +101,7 @@ pub struct Args {
     pub(super) session: String,
 
     /// Send SIGTERM to a command's process group after this long, SIGKILL after --kill-grace; 0 is no limit
-    #[arg(long, value_name = "DURATION", env = "SOCKCAP_TIME_LIMIT", value_parser = duration, help_heading = "The command",
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_TIME_LIMIT", value_parser = limit, help_heading = "The command",
           allow_negative_numbers = true)]
     pub(super) time_limit: Option<Duration>,
 
@@ -117,17 +116,17 @@ pub struct Args {
     pub(super) kill_grace: Duration,
 
     /// Exit with 0 after being idle for this long; systemd starts the service for the next client; 0 is never
-    #[arg(long, value_name = "DURATION", env = "SOCKCAP_IDLE_EXIT", value_parser = duration, help_heading = "Stopping",
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_IDLE_EXIT", value_parser = limit, help_heading = "Stopping",
           hide_short_help = true, allow_negative_numbers = true)]
     pub(super) idle_exit: Option<Duration>,
 
     /// Also log every connection
-    #[arg(short, long, env = "SOCKCAP_VERBOSE", value_parser = BoolishValueParser::new(), conflicts_with = "quiet",
+    #[arg(short, long, env = "SOCKCAP_VERBOSE", value_parser = switch,
           help_heading = "Logging")]
     pub(super) verbose: bool,
 
     /// Log only refusals and problems
-    #[arg(short, long, env = "SOCKCAP_QUIET", value_parser = BoolishValueParser::new(), help_heading = "Logging")]
+    #[arg(short, long, env = "SOCKCAP_QUIET", value_parser = switch, help_heading = "Logging")]
     pub(super) quiet: bool,
 
     /// Where log entries go; auto is the journal if stderr is connected to it, else stderr
@@ -141,7 +140,7 @@ pub struct Args {
     pub(super) log_peer: String,
 
     /// Validate, print the effective settings, and exit (0 valid, 2 not)
-    #[arg(long, env = "SOCKCAP_CHECK", value_parser = BoolishValueParser::new(), help_heading = "Other")]
+    #[arg(long, env = "SOCKCAP_CHECK", value_parser = switch, help_heading = "Other")]
     pub(super) check: bool,
 
     /// Not shown as it stands: the usage line names it, and [`help`] has its placeholders.

@@ -3,17 +3,20 @@
 
 mod args;
 mod help;
+mod mistakes;
 mod values;
+mod variables;
 
 pub use args::Args;
 pub use help::help;
 
 use crate::daemon::settings::Settings;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
 use values::per_listener;
+use variables::is_empty;
 
 /// What to do.
 #[derive(Debug)]
@@ -29,41 +32,66 @@ pub enum Task {
 /// Reads the command line, and the environment for what it does not say.
 ///
 /// # Errors
-/// One line that names the option, the value and what was expected.
+/// One line that names the option or the variable, the value and what was expected.
 #[inline(never)] // its frame of 50 KiB would be `main`'s, and stay
 pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
-    let matches = match help::marked(Args::command()).try_get_matches_from(words) {
+    let words: Vec<OsString> = words.collect();
+    let mut command = help::marked(Args::command());
+    let matches = match command.try_get_matches_from_mut(&words) {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             return Ok(Task::Print(help::help(help::is_whole(&error.to_string()))));
         }
         Err(error) if error.kind() == ErrorKind::DisplayVersion => return Ok(Task::Print(error.to_string())),
-        Err(error) => {
-            let hint = if is_bare_word(&error) { "; the command comes after --" } else { "" };
-            return Err(one_line(&error.to_string()) + hint);
+        Err(error) => return Err(mistakes::explain(&error, &command, &words)),
+    };
+    variables::check(&command, std::env::vars_os().map(|(name, _)| name))?;
+    let from_variable = |id: &str| matches.value_source(id) == Some(ValueSource::EnvVariable);
+    if let Some(empty) =
+        variables::options(&command).find(|option| from_variable(option.get_id().as_str()) && is_empty(option))
+    {
+        return Err(variables::mistake(&variables::variable(empty), "", ""));
+    }
+    let args = Args::from_arg_matches(&matches).map_err(|error| mistakes::explain(&error, &command, &words))?;
+    // What is judged here and not by clap, since a variable holds a list, or since it takes two options to know.
+    let invalid = |id: &str, value: &str, why: String| {
+        let option = variables::options(&command).find(|option| option.get_id() == id);
+        let (name, usage) = option.map_or_else(Default::default, |o| (variables::variable(o), o.to_string()));
+        if from_variable(id) {
+            variables::mistake(&name, value, &why)
+        } else {
+            format!("invalid value '{value}' for '{usage}': {why}")
         }
     };
-    let args = Args::from_arg_matches(&matches).map_err(|error| one_line(&error.to_string()))?;
     let all = |id: &str, given: &[String]| -> Vec<String> {
         // From the environment a list comes as one value; on the command line a path may hold blanks.
-        match matches.value_source(id) {
-            Some(ValueSource::EnvVariable) => {
-                given.iter().flat_map(|all| all.split_whitespace()).map(str::to_owned).collect()
-            }
-            _ => given.to_vec(),
-        }
+        let list = from_variable(id);
+        given
+            .iter()
+            .flat_map(|all| if list { all.split_whitespace().collect() } else { vec![&all[..]] })
+            .map(str::to_owned)
+            .collect()
     };
     let (mut places, mut limits) = (Vec::new(), Vec::new());
     for text in all("listen", &args.listen) {
-        let place = text.parse().map_err(|why| format!("invalid value '{text}' for '--listen <ADDR>': {why}"))?;
+        let place = text.parse().map_err(|why: String| invalid("listen", &text, why))?;
         places.push((text, place));
     }
     for text in all("max_per_listener", &args.max_per_listener) {
-        let limit = per_listener(&text);
-        limits.push(limit.map_err(|why| format!("invalid value '{text}' for '--max-per-listener <N|NAME=N>': {why}"))?);
+        limits.push(per_listener(&text).map_err(|why| invalid("max_per_listener", &text, why))?);
+    }
+    // Not clap's conflicts_with, to which SOCKCAP_QUIET=false is a --quiet, too.
+    for (one, other, both) in
+        [("verbose", "quiet", args.verbose && args.quiet), ("ipv4", "ipv6", args.ipv4 && args.ipv6)]
+    {
+        if both {
+            let name =
+                |id: &str| if from_variable(id) { format!("SOCKCAP_{}", id.to_uppercase()) } else { format!("--{id}") };
+            return Err(format!("{} and {} exclude each other: leave one out", name(one), name(other)));
+        }
     }
     if let Err(why) = args.busy_reply.check(&args.busy_message) {
-        return Err(format!("invalid value for '--busy-message <TEXT>': {why}"));
+        return Err(invalid("busy_message", &args.busy_message.to_string(), why));
     }
     if args.idle_exit.is_some_and(|idle| !idle.is_zero()) && !places.is_empty() {
         return Err("--idle-exit needs systemd's sockets: with --listen nobody would start sockcap again".into());
@@ -71,20 +99,6 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     let check = args.check;
     let settings = Box::new(args.settings(places, limits));
     Ok(if check { Task::Check(settings) } else { Task::Run(settings) })
-}
-
-/// Whether a word that is no option stands before "--": a command, most likely.
-fn is_bare_word(error: &clap::Error) -> bool {
-    let word = error.get(ContextKind::InvalidArg);
-    error.kind() == ErrorKind::UnknownArgument
-        && matches!(word, Some(ContextValue::String(word)) if !word.starts_with('-'))
-}
-
-/// clap explains in paragraphs; the first says what is wrong, and for missing values the next lines name them.
-fn one_line(text: &str) -> String {
-    let text = text.strip_prefix("error: ").unwrap_or(text);
-    let first = text.split("\n\n").next().unwrap_or(text);
-    first.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -29,8 +29,18 @@ pub(super) fn per_listener(text: &str) -> Result<(Option<String>, u32), String> 
     Ok((name, self::number(number)?))
 }
 
+/// On or off, in systemd's words (systemd.syntax(7)).
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
+        _ => Err("expected true or false".into()),
+    }
+}
+
+/// A limit.
 pub(super) fn number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("expected a number from 0 to {}", u32::MAX))
+    text.parse().map_err(|_| format!("expected a number from 0 to {}, where 0 is no limit", u32::MAX))
 }
 
 pub(super) fn backlog(text: &str) -> Result<i32, String> {
@@ -46,10 +56,17 @@ pub(super) fn load(text: &str) -> Result<f64, String> {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
     let span = match text.parse::<u32>() {
-        Ok(seconds) => Duration::from_secs(seconds.into()),
-        Err(_) => humantime::parse_duration(text).map_err(|error| error.to_string())?,
+        Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
+        Err(_) => humantime::parse_duration(text),
     };
-    if span > LONGEST { Err("at most ten years".into()) } else { Ok(span) }
+    span.ok()
+        .filter(|span| *span <= LONGEST)
+        .ok_or_else(|| "expected a duration such as 30s, 5min or '1h 30min', at most ten years".into())
+}
+
+/// A duration that bounds something.
+pub(super) fn limit(text: &str) -> Result<Duration, String> {
+    duration(text).map_err(|why| why + ", where 0 is no limit")
 }
 
 #[cfg(test)]

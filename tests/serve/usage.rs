@@ -286,3 +286,89 @@ fn quiet_and_verbose() {
     assert!(quiet.len() < verbose.len(), "quiet: {quiet:#?} verbose: {verbose:#?}");
     assert!(quiet.iter().any(|l| l.text.starts_with("rejected connection: ")), "a warning is not noise: {quiet:#?}");
 }
+
+/// Exit 2 and this very line.
+#[track_caller]
+fn says(start: Start, line: &str) {
+    assert_eq!(start.output().mistake(), format!("sockcap: {line}"));
+}
+
+/// A limit that is misspelt limits nothing: it is a mistake, and the line says what was meant.
+#[test]
+fn a_variable_that_no_option_has() {
+    let variable = |name: &str, line: &str| {
+        says(with(&[]).env(name, "3"), line);
+        says(with(&["--check"]).env(name, "3"), line);
+    };
+    variable(
+        "SOCKCAP_MAX_CONECTIONS",
+        "unknown variable SOCKCAP_MAX_CONECTIONS; did you mean SOCKCAP_MAX_CONNECTIONS?",
+    );
+    for alias in ["MAX_CLIENTS", "MAXCLIENTS", "PROCESSES"] {
+        let option = alias.to_lowercase().replace('_', "-");
+        let line = format!("unknown variable SOCKCAP_{alias}: --{option} is read from SOCKCAP_MAX_CONNECTIONS");
+        variable(&format!("SOCKCAP_{alias}"), &line);
+    }
+    variable("SOCKCAP_MAX_LOAD", "unknown variable SOCKCAP_MAX_LOAD: --max-load is read from SOCKCAP_LOAD_AVERAGE");
+    // Help is for those who do not know the names.
+    assert_eq!(sockcap(&["--help"]).env("SOCKCAP_HELP", "1").no_command().output().status.code(), Some(0));
+}
+
+/// sockcap as a command of sockcap: what the outer one sets for it is no option that the inner one misses.
+#[test]
+fn a_command_may_be_sockcap() {
+    let inner = std::env::var("SOCKCAP_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sockcap").into());
+    let mut daemon =
+        with(&[]).run(&["/bin/sh", "-c", &format!("exec {inner} --check --listen 0 -- /bin/cat 2>&1")]).start();
+    let said = to_end(daemon.connect());
+    assert!(said.contains("max-connections"), "{said}");
+    daemon.stop();
+}
+
+/// A mistake in a variable names the variable: the option is nowhere to be seen in the unit.
+#[test]
+fn a_mistake_in_a_variable_names_it() {
+    let variable = |name: &str, value: &str, why: &str| says(with(&[]).env(name, value), &format!("{name}{why}"));
+    let number = "expected a number from 0 to 4294967295, where 0 is no limit";
+    variable("SOCKCAP_MAX_CONNECTIONS", "x", &format!("=x: {number}"));
+    variable("SOCKCAP_MAX_CONNECTIONS", "infinity", &format!("=infinity: {number}"));
+    variable("SOCKCAP_MAX_PER_LISTENER", "web=x", &format!("=web=x: {number}"));
+    variable("SOCKCAP_WHEN_FULL", "drop", "=drop: expected refuse or wait");
+    variable("SOCKCAP_BUSY_MESSAGE", "{x}", "={x}: '{x}' is not one of {max}, {active}, {retry}");
+    variable("SOCKCAP_QUIET", "maybe", "=maybe: expected true or false");
+    for name in ["MAX_CONNECTIONS", "MAX_PER_LISTENER", "WHEN_FULL", "MAX_WAIT", "BUSY_MESSAGE", "QUIET", "LOG_PEER"] {
+        variable(&format!("SOCKCAP_{name}"), "", " is set, but empty: give it a value, or unset it");
+    }
+    says(sockcap(&["-v"]).env("SOCKCAP_QUIET", "yes"), "--verbose and SOCKCAP_QUIET exclude each other: leave one out");
+    checked(with(&["-v", "--check"]).env("SOCKCAP_QUIET", "no"));
+    // The command line wins, and then the variable's value does not matter.
+    checked(with(&["--check", "--max-connections", "3"]).env("SOCKCAP_MAX_CONNECTIONS", "x"));
+    says(
+        with(&["--max-connections", "y"]).env("SOCKCAP_MAX_CONNECTIONS", "x"),
+        &format!("invalid value 'y' for '--max-connections <N>': {number}"),
+    );
+}
+
+/// What people type who know other programs.
+#[test]
+fn mistakes_say_what_to_type() {
+    let number = "expected a number from 0 to 4294967295, where 0 is no limit";
+    let duration = "expected a duration such as 30s, 5min or '1h 30min', at most ten years";
+    says(with(&["--max-connections", "-1"]), &format!("invalid value '-1' for '--max-connections <N>': {number}"));
+    says(
+        with(&["--max-wait", "infinity"]),
+        &format!("invalid value 'infinity' for '--max-wait <DURATION>': {duration}, where 0 is no limit"),
+    );
+    says(
+        with(&["--kill-grace", "infinity"]),
+        &format!("invalid value 'infinity' for '--kill-grace <DURATION>': {duration}"),
+    );
+    says(with(&["--max-wait", "5", "min"]), "--max-wait 5 min is two words: write --max-wait 5min");
+    says(with(&["--max-wait=5", "min"]), "--max-wait 5 min is two words: write --max-wait 5min");
+    says(
+        with(&["--max-conections", "5"]),
+        "unexpected argument '--max-conections' found; did you mean --max-connections?",
+    );
+    let line = with(&[]).run(&["/usr/bin/env", "{print}"]).output().mistake();
+    assert!(line.contains("unknown placeholder '{print}' in '{print}'; write {{print}} for literal braces"), "{line}");
+}
