@@ -6,7 +6,6 @@ use crate::child::Facts;
 use crate::child::running::Child;
 use crate::child::victim;
 use crate::listen::accept::{Connection, tcp_wait};
-use crate::listen::linger;
 use crate::observe::event::{Event, How};
 use crate::observe::report::{Client, Ended, Figures};
 use crate::policy::back_off::Over;
@@ -37,7 +36,7 @@ impl Daemon {
             self.carry_out(now);
         }
         let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full(listener);
-        if !is_refused && connection.is_gone(self.doors[listener].listener.is_tcp) {
+        if !is_refused && connection.is_gone(self.listeners[listener].is_tcp) {
             self.report.gone(1);
             return true;
         }
@@ -79,9 +78,11 @@ impl Daemon {
                         self.refuse(now, held.into_connection(now), refusal);
                     }
                 }
-                Action::Pause(id) | Action::Resume(id) => self.keep_interest(id),
+                Action::Pause(id) => self.listeners.set_full(now, id, true, &self.poll),
+                Action::Resume(id) => self.listeners.set_full(now, id, false, &self.poll),
             }
         }
+        self.tell_news();
     }
 
     /// A client that was held.
@@ -103,7 +104,7 @@ impl Daemon {
     pub(super) fn held_changed(&mut self, now: Instant, ticket: Ticket) {
         let Some(held) = self.held.get_mut(&ticket) else { return };
         let who = held.who;
-        if held.connection.is_gone(self.doors[who.listener].listener.is_tcp) {
+        if held.connection.is_gone(self.listeners[who.listener].is_tcp) {
             drop(self.take(ticket));
             self.report.gone(1);
             self.gate.left(now, &who, &mut self.actions);
@@ -113,7 +114,7 @@ impl Daemon {
     fn admit(&mut self, now: Instant, ticket: Ticket, slot: Slot) {
         let Some(mut held) = self.take(ticket) else { return self.gate.ended(now, slot, &mut self.actions) };
         let who = held.who;
-        if held.connection.is_gone(self.doors[who.listener].listener.is_tcp) {
+        if held.connection.is_gone(self.listeners[who.listener].is_tcp) {
             self.report.gone(1);
             return self.gate.ended(now, slot, &mut self.actions);
         }
@@ -127,17 +128,17 @@ impl Daemon {
             self.postpone(now, who, connection, slot);
             return false;
         }
-        let door = &self.doors[connection.listener];
-        let own_address = match door.listener.is_wildcard {
+        let from = &self.listeners[connection.listener];
+        let own_address = match from.is_wildcard {
             true => socket::local_address(connection.fd.as_fd()).ok(),
             false => None,
         };
         let facts = Facts {
             id: self.next_id,
-            listener: &door.listener.name,
-            label: &door.label,
+            listener: &from.name,
+            label: &from.label,
             peer: &connection.peer,
-            local: own_address.as_ref().unwrap_or(&door.listener.local),
+            local: own_address.as_ref().unwrap_or(&from.local),
             cookie: socket::cookie(connection.fd.as_fd()).ok(),
             of_source: self.gate.census().per_source.count(who.source),
         };
@@ -159,8 +160,8 @@ impl Daemon {
                     self.gate.ended(now, slot, &mut self.actions);
                     let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active, 0);
                     self.reject(now, &connection, refusal);
-                    self.tell_unavailable(now, connection.fd);
-                    self.pause_accepting(now);
+                    self.refusals.unavailable(now, connection.fd, &self.poll);
+                    let _ = self.listeners.pause(now, &self.poll);
                 }
                 return false;
             }
@@ -173,7 +174,7 @@ impl Daemon {
         self.watch_time(pid, now);
         let waited_ms = waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
         self.children.insert(Child { pid, id, slot, since: now, waited_ms, launch, exec_errno: None });
-        let client = Client { listener: &self.doors[who.listener].name, peer: &peer, waited_usec };
+        let client = Client { listener: &self.listeners[who.listener].name, peer: &peer, waited_usec };
         self.report.serving(id, pid, client, (self.gate.census().active, self.settings.max_connections));
         true
     }
@@ -186,18 +187,17 @@ impl Daemon {
 
     fn refuse(&mut self, now: Instant, connection: Connection, refusal: Refusal) {
         self.reject(now, &connection, refusal);
-        let reply = self.replies.busy(refusal.active, refusal.max);
-        self.lingering.refuse(now, connection.fd, reply, &self.poll);
+        self.refusals.busy(now, connection.fd, (refusal.active, refusal.max), &self.poll);
     }
 
     /// Counts a refusal, and tells it unless too many are told already.
     fn reject(&mut self, now: Instant, connection: &Connection, refusal: Refusal) {
-        let door = &self.doors[connection.listener];
+        let from = &self.listeners[connection.listener];
         let Connection { fd, peer, waited_usec, .. } = connection;
-        let client = Client { listener: &door.name, peer, waited_usec: *waited_usec };
+        let client = Client { listener: &from.name, peer, waited_usec: *waited_usec };
         self.report.refused(now, refusal, client, || Figures {
             waited_usec: waited_usec.or_else(|| tcp_wait(fd).map(|(usec, _)| usec)),
-            queued: door.listener.queued(),
+            queued: from.queued(),
         });
     }
 
@@ -206,20 +206,14 @@ impl Daemon {
         self.report.on_time(now);
         if let Some(event) = self.cut_short() {
             if self.report.tell(event) {
-                self.lingering.cut_short = 0;
+                self.refusals.told_cut_short();
             }
         }
     }
 
     /// What is to be told of refusals that could not linger, if any.
     pub(super) fn cut_short(&self) -> Option<Event> {
-        let count = self.lingering.cut_short;
-        (count > 0).then_some(Event::CutShort { count, most: linger::MOST })
-    }
-
-    fn tell_unavailable(&mut self, now: Instant, fd: ClientFd) {
-        let reply = self.replies.unavailable();
-        self.lingering.refuse(now, fd, reply, &self.poll);
+        self.refusals.cut_short().map(|(count, most)| Event::CutShort { count, most })
     }
 
     fn start_failed(&mut self, now: Instant, error: &io::Error, clients: &'static str) {
@@ -238,7 +232,7 @@ impl Daemon {
             self.report.exec_failed();
             self.start_failed(now, &io::Error::from_raw_os_error(report.errno), "are refused");
             if let Some(fd) = report.connection {
-                self.tell_unavailable(now, ClientFd::new(fd, true));
+                self.refusals.unavailable(now, ClientFd::new(fd, true), &self.poll);
             }
         }
     }

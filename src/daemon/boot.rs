@@ -119,7 +119,7 @@ fn rules(settings: &Settings, listeners: &[Listener]) -> Result<Rules, Failure> 
     for (name, max) in &settings.max_per_listener {
         let Some(name) = name else { continue };
         let mut found = false;
-        for (at, _) in listeners.iter().enumerate().filter(|(_, listener)| listener.name == *name) {
+        for (at, _) in listeners.iter().enumerate().filter(|(_, listener)| *listener.name == **name) {
             max_per_listener[at] = *max;
             found = true;
         }

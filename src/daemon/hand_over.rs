@@ -14,7 +14,6 @@ use crate::listen::adopt::{self, Stored};
 use crate::observe::event::{Counters, Event, How};
 use crate::observe::report::Ended;
 use crate::policy::gate::Arrival;
-use crate::policy::limit::ListenerId;
 use crate::policy::reason::Reason;
 use crate::policy::source::Source;
 use crate::poll::Watch;
@@ -160,7 +159,7 @@ impl Daemon {
             let id = mark.as_ref().map(|mark| mark.id).or(left.and_then(|left| left.id));
             let label = mark.as_ref().map(|mark| mark.listener.as_str());
             let label = label.or(left.and_then(|left| Some(names.get(left.listener?)?.as_str())));
-            let listener = self.listener_labelled(label);
+            let listener = self.listeners.labelled(label);
             unknown += usize::from(id.is_none());
             self.next_id = self.next_id.max(id.unwrap_or(0).saturating_add(1));
             if past.is_none() {
@@ -177,7 +176,7 @@ impl Daemon {
             if past.is_none() {
                 self.report.accepted();
             }
-            let listener = self.listener_labelled(names.get(listener).map(String::as_str)).unwrap_or(0);
+            let listener = self.listeners.labelled(names.get(listener).map(String::as_str)).unwrap_or(0);
             self.next_ticket = self.next_ticket.max(ticket.saturating_add(1));
             match Connection::restored(fd, listener, waited_usec) {
                 Ok(connection) => {
@@ -194,14 +193,6 @@ impl Daemon {
         if running + waiting > 0 {
             self.report.tell(Event::TakenOver { running, unknown, waiting });
         }
-    }
-
-    /// The listener of this label; with one listener, that one whatever it was called.
-    fn listener_labelled(&self, label: Option<&str>) -> Option<ListenerId> {
-        if self.doors.len() == 1 {
-            return Some(0);
-        }
-        self.doors.iter().position(|door| Some(&*door.label) == label)
     }
 
     /// Watches a process that is not our child.
@@ -257,7 +248,7 @@ impl Daemon {
 
     /// Whether the manager will start another daemon with what this one leaves: it has to be the one that passed all sockets.
     pub(super) fn can_hand_over(&self) -> bool {
-        self.notify.is_enabled() && self.doors.iter().all(|door| !door.listener.is_own)
+        self.notify.is_enabled() && self.listeners.iter().all(|listener| !listener.is_own)
     }
 
     /// Leaves everything to the next daemon, as far as the manager takes it by then. Returns how many clients wait there.
@@ -294,8 +285,8 @@ impl Daemon {
         for reason in Reason::ALL {
             let _ = writeln!(text, "refused {} {}", reason.slug(), refused[reason.index()]);
         }
-        for door in &self.doors {
-            let _ = writeln!(text, "listener {}", door.label);
+        for listener in self.listeners.iter() {
+            let _ = writeln!(text, "listener {}", listener.label);
         }
         for child in self.children.iter() {
             let (listener, source) = (or_dash(child.slot.listener()), child.slot.source());

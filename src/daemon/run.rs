@@ -11,8 +11,9 @@ use crate::child::environment::Entries;
 use crate::child::running::Children;
 use crate::child::template::Template;
 use crate::child::{Adopted, survivors};
-use crate::listen::accept::{Accepted, Connection, accept};
-use crate::listen::linger::Lingering;
+use crate::listen::accept::Connection;
+use crate::listen::listeners::{Listeners, News, Taken};
+use crate::listen::refusals::Refusals;
 use crate::listen::{Listener, Shown};
 use crate::observe::event::Event;
 use crate::observe::log::Log;
@@ -33,7 +34,6 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Connections turned away in one turn, by listener. One that is served ends the turn: its child is at work
@@ -48,23 +48,6 @@ const MOST_ROOM: u32 = 1 << 14;
 /// SIGCHLD coalesces, so an end may come without a signal of its own; it is found this much later,
 /// or at once when a limit is about to say no.
 const HEAL: Duration = Duration::from_secs(1);
-
-/// Clients in a row that had gone when they were accepted. More are not believed: an error that stays would turn the loop without end.
-const MOST_GONE: u32 = 256;
-
-/// A listener and what the loop knows of it.
-pub(super) struct Door {
-    pub(super) listener: Listener,
-    pub(super) name: Arc<str>,
-    /// By which the next daemon knows it.
-    pub(super) label: String,
-    pub(super) in_poll_set: bool,
-    pub(super) broken: bool,
-    /// Pauses of this listener alone, where accepting is forbidden or finds nothing but clients that have gone.
-    forbidden: BackOff,
-    trouble: Trouble,
-    gone_in_a_row: u32,
-}
 
 /// A client that was accepted and waits for its turn.
 pub(super) struct Held {
@@ -83,7 +66,7 @@ impl Held {
 /// Everything the loop works on.
 pub(super) struct Daemon {
     pub(super) settings: Settings,
-    pub(super) doors: Vec<Door>,
+    pub(super) listeners: Listeners,
     pub(super) gate: Gate,
     /// What the gate wants and is not yet carried out.
     pub(super) actions: VecDeque<Action>,
@@ -104,8 +87,7 @@ pub(super) struct Daemon {
     /// Since when nothing ran or waited; kept only for `--idle-exit`.
     pub(super) idle_since: Option<Instant>,
     pub(super) next_id: u64,
-    pub(super) replies: Replies,
-    pub(super) lingering: Lingering,
+    pub(super) refusals: Refusals,
     pub(super) poll: Poll,
     pub(super) signals: SignalFd,
     pub(super) report: Report,
@@ -114,9 +96,6 @@ pub(super) struct Daemon {
     /// A SIGCHLD has come since the last walk over all children, so another may have been lost.
     pub(super) unhealed: Option<Instant>,
     pub(super) signals_since_walk: usize,
-    /// Pauses in accepting, after accept(2) or, with `refuse`, a start has failed.
-    accepting: BackOff,
-    accept_trouble: Trouble,
     /// Pauses in starting commands, while their clients wait.
     pub(super) starting: BackOff,
     pub(super) start_trouble: Trouble,
@@ -124,21 +103,6 @@ pub(super) struct Daemon {
     /// When the program's own pages are given back: once the start is over, and then whenever it is quiet.
     settles: Option<Instant>,
     settled: bool,
-}
-
-/// Whether an error of epoll_ctl(2) passes: no memory for now, or more watches than the user may have.
-fn runs_out(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOSPC))
-}
-
-/// Several `ListenStream=` of one unit have one name: the second is `NAME:2`. systemd allows no colon in a name.
-fn labels(listeners: &[Listener]) -> Vec<String> {
-    let same = |at: usize| listeners[..at].iter().filter(|before| before.name == listeners[at].name).count();
-    let label = |at: usize| match same(at) {
-        0 => listeners[at].name.clone(),
-        before => format!("{}:{}", listeners[at].name, before + 1),
-    };
-    (0..listeners.len()).map(label).collect()
 }
 
 /// The machine's name (gethostname(2)), without asking anybody else for a longer one.
@@ -162,15 +126,10 @@ impl Daemon {
         let signals = SignalFd::with_flags(&signals_to_read(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         poll.add(&signals, Watch::Signals, EpollFlags::EPOLLIN)?;
         poll.add(&reports, Watch::FailedExecs, EpollFlags::EPOLLIN)?;
-        let labels = labels(&listeners);
-        let door = |(listener, label): (Listener, String)| {
-            let name: Arc<str> = listener.name.as_str().into();
-            let (forbidden, trouble) = (BackOff::default(), Trouble::default());
-            Door { listener, name, label, in_poll_set: false, broken: false, forbidden, trouble, gone_in_a_row: 0 }
-        };
+        let replies = Replies::new(settings.busy_reply.clone(), settings.busy_message.clone(), &host_name());
         let mut daemon = Daemon {
             gate: Gate::new(&rules, settings.when_full, hold, listeners.len()),
-            doors: listeners.into_iter().zip(labels).map(door).collect(),
+            listeners: Listeners::new(listeners, &poll)?,
             actions: VecDeque::new(),
             next_ticket: 0,
             held: HashMap::new(),
@@ -185,8 +144,7 @@ impl Daemon {
             times: Times::default(),
             idle_since: None,
             next_id: 1,
-            replies: Replies::new(settings.busy_reply.clone(), settings.busy_message.clone(), &host_name()),
-            lingering: Lingering::new(),
+            refusals: Refusals::new(replies),
             poll,
             signals,
             report: Report::new(Log::start(settings.log_target, settings.most)?, settings.log_peer),
@@ -194,8 +152,6 @@ impl Daemon {
             command,
             unhealed: None,
             signals_since_walk: 0,
-            accepting: BackOff::default(),
-            accept_trouble: Trouble::default(),
             starting: BackOff::default(),
             start_trouble: Trouble::default(),
             stop: Stop::Running,
@@ -203,9 +159,6 @@ impl Daemon {
             settled: false,
             settings,
         };
-        for id in 0..daemon.doors.len() {
-            daemon.set_interest(id)?;
-        }
         let Hold { max_waiting: wanted, places, .. } = hold;
         if places < wanted {
             daemon.report.tell(Event::FewPlaces { wanted, places });
@@ -215,9 +168,9 @@ impl Daemon {
 
     /// Serves until a signal and the last command's end.
     pub(super) fn run(mut self, inheritance: Inheritance) -> Result<(), String> {
-        for door in &self.doors {
-            let local = Shown(&door.listener.local).to_string();
-            self.report.tell(Event::Listening { local, listener: door.name.clone() });
+        for listener in self.listeners.iter() {
+            let local = Shown(&listener.local).to_string();
+            self.report.tell(Event::Listening { local, listener: listener.name.clone() });
         }
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
         self.report.tell(Event::Ready { max, when_full, command: self.command.clone() });
@@ -244,7 +197,7 @@ impl Daemon {
                 break;
             }
         }
-        let lost = self.doors.iter().all(|door| door.broken);
+        let lost = self.listeners.are_lost();
         self.finish();
         if lost { Err("all listening sockets were lost".into()) } else { Ok(()) }
     }
@@ -255,7 +208,7 @@ impl Daemon {
             Watch::FailedExecs => self.read_reports(now),
             Watch::Adopted(pid) => self.adopted_ended(now, pid),
             Watch::Held(ticket) => self.held_changed(now, ticket),
-            Watch::Lingering(at) => self.lingering.ready(now, at, &self.poll),
+            Watch::Lingering(at) => self.refusals.ready(now, at, &self.poll),
             Watch::Listener(_) => {} // after the timers
         }
         self.carry_out(now);
@@ -269,7 +222,7 @@ impl Daemon {
         }
         for _ in 0..REFUSALS_AT_ONCE {
             // An earlier arrival may have filled the house.
-            if !self.doors[id].in_poll_set || !self.accept_one(now, id) {
+            if !self.accept_one(now, id) {
                 return;
             }
         }
@@ -277,125 +230,44 @@ impl Daemon {
 
     /// Whether to try again now: somebody was turned away.
     fn accept_one(&mut self, now: Instant, id: ListenerId) -> bool {
-        match accept(&self.doors[id].listener, id) {
-            Accepted::Connection(connection) => {
+        let taken = self.listeners.accept(now, id, &self.poll);
+        self.tell_news();
+        match taken {
+            Taken::Client(connection) => {
                 self.report.accepted();
                 // Its command may have ended before the clock is looked at again.
                 self.idle_since = None;
-                self.accept_recovered(now, id);
+                if !self.start_trouble.is_on() {
+                    self.listeners.recovered();
+                }
                 self.arrive(now, connection)
             }
-            Accepted::PeerGone(error) => {
-                if self.doors[id].gone_in_a_row == MOST_GONE {
-                    self.accept_forbidden(now, id, &error);
-                    return false;
-                }
-                self.doors[id].gone_in_a_row += 1;
+            Taken::Gone => {
                 self.report.accepted();
                 self.report.gone(1);
                 self.idle_since = None;
                 true
             }
-            Accepted::Nothing => {
-                self.doors[id].gone_in_a_row = 0;
-                false
-            }
-            Accepted::Exhausted(error) => {
-                self.accept_failed(now, id, &error);
-                false
-            }
-            Accepted::Forbidden(error) => {
-                self.accept_forbidden(now, id, &error);
-                false
-            }
-            Accepted::Broken(error) => {
-                self.give_up(id, &error);
-                self.keep_interest(id);
-                false
-            }
+            Taken::Nobody => false,
         }
     }
 
-    /// Something has run out that passes.
-    fn accept_failed(&mut self, now: Instant, id: ListenerId, error: &io::Error) {
-        let pause = self.pause_accepting(now);
-        if self.accept_trouble.failed(now) {
-            let (listener, error) = (self.doors[id].name.clone(), plain(error));
-            self.report.tell(Event::AcceptPaused { listener, error, pause });
+    /// What has happened to listeners.
+    pub(super) fn tell_news(&mut self) {
+        while let Some(news) = self.listeners.next_news() {
+            self.report.tell(match news {
+                News::Paused { listener, error, pause } => {
+                    Event::AcceptPaused { listener, error: plain(&error), pause }
+                }
+                News::Resumed(Over { failures, lasted: over }) => Event::AcceptResumed { failures, over },
+                News::Broken { listener, error } => Event::ListenerBroken { listener, error: plain(&error) },
+            });
         }
-    }
-
-    /// Something keeps this listener from giving a client, and may stop to.
-    fn accept_forbidden(&mut self, now: Instant, id: ListenerId, error: &io::Error) {
-        let door = &mut self.doors[id];
-        let pause = door.forbidden.pause(now);
-        if door.trouble.failed(now) {
-            self.report.tell(Event::AcceptPaused { listener: door.name.clone(), error: plain(error), pause });
-        }
-        self.keep_interest(id);
-    }
-
-    fn accept_recovered(&mut self, now: Instant, id: ListenerId) {
-        let door = &mut self.doors[id];
-        door.gone_in_a_row = 0;
-        door.forbidden.succeeded();
-        if let Some(Over { failures, lasted: over }) = door.trouble.succeeded(now, now) {
-            self.report.tell(Event::AcceptResumed { failures, over });
-        }
-        if let Some(Over { failures, lasted: over }) = self.accept_trouble.succeeded(now, now) {
-            self.report.tell(Event::AcceptResumed { failures, over });
-        }
-        if !self.start_trouble.is_on() {
-            // Within a pause only a listener that could not be taken out of the poll set gives a client: not for all.
-            self.accepting.succeeded();
-        }
-    }
-
-    /// Takes all listeners out of the poll set for a while: clients wait in the kernel's queue.
-    pub(super) fn pause_accepting(&mut self, now: Instant) -> Duration {
-        let pause = self.accepting.pause(now);
-        for id in 0..self.doors.len() {
-            match self.set_interest(id) {
-                Err(error) if !runs_out(&error) => self.give_up(id, &error),
-                _ => {} // what has run out is tried again after the pause
-            }
-        }
-        pause
-    }
-
-    /// Makes the poll set agree with gate, pause and stop.
-    pub(super) fn keep_interest(&mut self, id: ListenerId) {
-        match self.set_interest(id) {
-            Ok(()) => {}
-            Err(error) if runs_out(&error) => self.accept_failed(Instant::now(), id, &error),
-            Err(error) => self.give_up(id, &error),
-        }
-    }
-
-    fn give_up(&mut self, id: ListenerId, error: &io::Error) {
-        self.doors[id].broken = true;
-        let (listener, error) = (self.doors[id].name.clone(), plain(error));
-        self.report.tell(Event::ListenerBroken { listener, error });
-    }
-
-    fn set_interest(&mut self, id: ListenerId) -> io::Result<()> {
-        let door = &mut self.doors[id];
-        let pausing = self.accepting.is_pausing() || door.forbidden.is_pausing();
-        let wanted = !self.gate.is_paused(id) && !pausing && !door.broken && self.stop.is_running();
-        if wanted == door.in_poll_set {
-            return Ok(());
-        }
-        match wanted {
-            true => self.poll.add(&door.listener.fd, Watch::Listener(id), EpollFlags::EPOLLIN)?,
-            false => self.poll.delete(&door.listener.fd)?,
-        }
-        door.in_poll_set = wanted;
-        Ok(())
     }
 
     /// Everything that is due by the clock.
     fn timers(&mut self, now: Instant) {
-        self.lingering.expire(now, &self.poll);
+        self.refusals.on_time(now, &self.poll);
         if self.unhealed.is_some_and(|since| since + HEAL <= now) {
             self.reap_all(now);
         }
@@ -408,14 +280,8 @@ impl Daemon {
                 false => self.gate.tick(now, &mut self.actions),
             }
         }
-        if self.accepting.try_again(now) {
-            (0..self.doors.len()).for_each(|id| self.keep_interest(id));
-        }
-        for id in 0..self.doors.len() {
-            if self.doors[id].forbidden.try_again(now) {
-                self.keep_interest(id);
-            }
-        }
+        self.listeners.on_time(now, &self.poll);
+        self.tell_news();
         if self.starting.try_again(now) {
             self.gate.try_again(now, &mut self.actions);
         }
@@ -454,7 +320,7 @@ impl Daemon {
         Status {
             active: self.gate.census().active,
             max: self.settings.max_connections,
-            waiting: queue.len() + self.doors.iter().filter_map(|door| door.listener.queued()).sum::<u32>(),
+            waiting: queue.len() + self.listeners.queued(),
             longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
             refused: self.report.counters().refused_by_limits(),
             served: self.report.counters().served,
@@ -465,10 +331,9 @@ impl Daemon {
     /// Whether the status line may differ from the one that was sent. A queue grows without any event
     /// here only while a listener is out of the poll set.
     fn status_may_change(&self) -> bool {
-        let door_closed = self.doors.iter().any(|door| !door.in_poll_set);
         let (active, counters) = (self.gate.census().active, self.report.counters());
         let was_told = self.notify.was_told(active, counters.refused_by_limits(), counters.served);
-        door_closed || !self.gate.queue().is_empty() || !was_told
+        !self.listeners.are_watched() || !self.gate.queue().is_empty() || !was_told
     }
 
     /// 1-minute load average of proc_loadavg(5); a system without it has no load.
@@ -480,12 +345,11 @@ impl Daemon {
 
     fn deadline(&self) -> Option<Instant> {
         let deadlines = [
-            self.lingering.deadline(),
+            self.refusals.deadline(),
             self.unhealed.map(|since| since + HEAL),
             self.look_at,
             self.gate.deadline(),
-            self.accepting.deadline(),
-            self.doors.iter().filter_map(|door| door.forbidden.deadline()).min(),
+            self.listeners.deadline(),
             self.starting.deadline(),
             self.report.deadline(),
             self.children.deadline(),

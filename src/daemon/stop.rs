@@ -7,9 +7,7 @@ use crate::child::survivors::{self, Found};
 use crate::observe::event::Event;
 use crate::observe::notify::Notify;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 /// How long a hand-over waits for refused clients that have not closed; others wait in the kernel's queue meanwhile.
@@ -95,11 +93,8 @@ impl Daemon {
                 self.stop = Stop::Draining { until: now + patience, next_word: now };
                 self.gate.drain(now, &mut self.actions);
                 self.carry_out(now);
-                (0..self.doors.len()).for_each(|id| self.keep_interest(id));
-                for door in self.doors.iter().filter(|door| door.listener.is_own) {
-                    // Nobody will serve this queue. systemd's sockets stay as they are: it has the next daemon.
-                    let _ = shutdown(door.listener.fd.as_raw_fd(), Shutdown::Both);
-                }
+                self.close(now);
+                self.listeners.shut_down();
                 self.notify.stopping(now);
                 let active = self.children.len() + self.adopted.len();
                 self.report.tell(Event::Draining { signal, active, patience });
@@ -115,14 +110,19 @@ impl Daemon {
     fn hand_over(&mut self, now: Instant) {
         if self.stop.is_running() {
             self.stop = Stop::HandingOver { until: now + REPLIES };
-            (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+            self.close(now);
         }
     }
 
+    fn close(&mut self, now: Instant) {
+        self.listeners.close(now, &self.poll);
+        self.tell_news();
+    }
+
     /// There is nothing to wait for. Whoever comes from here on is the next daemon's.
-    pub(super) fn end_idle(&mut self) {
+    pub(super) fn end_idle(&mut self, now: Instant) {
         self.stop = Stop::Idle;
-        (0..self.doors.len()).for_each(|id| self.keep_interest(id));
+        self.close(now);
     }
 
     fn end_commands(&mut self, now: Instant) {
@@ -178,18 +178,18 @@ impl Daemon {
 
     /// Whether nothing is left to wait for.
     pub(super) fn is_finished(&mut self, now: Instant) -> bool {
-        if self.doors.iter().all(|door| door.broken) && self.stop.is_running() {
+        if self.listeners.are_lost() && self.stop.is_running() {
             self.stop(now, "the loss of all listeners");
         }
         match self.stop {
             Stop::Running => false,
-            Stop::HandingOver { until } => self.lingering.is_empty() || until <= now,
+            Stop::HandingOver { until } => self.refusals.is_empty() || until <= now,
             Stop::Idle => true,
             Stop::Draining { .. } | Stop::Ending { .. } | Stop::Killed => {
                 if self.children.is_empty() && self.adopted.is_empty() {
                     self.end_strays(now);
                 }
-                self.children.is_empty() && self.adopted.is_empty() && self.lingering.is_empty()
+                self.children.is_empty() && self.adopted.is_empty() && self.refusals.is_empty()
             }
         }
     }
@@ -206,9 +206,7 @@ impl Daemon {
             false => Event::Stopped(counters),
             true => Event::HandedOver { running: self.children.len() + self.adopted.len(), waiting, counters },
         };
-        for path in self.doors.iter().filter_map(|door| door.listener.unlink.as_ref()) {
-            let _ = std::fs::remove_file(path); // gone already is as good
-        }
+        self.listeners.remove_files();
         let cut_short = self.cut_short();
         self.report.finish(now, cut_short.into_iter().chain([totals]));
     }

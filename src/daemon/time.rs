@@ -96,18 +96,18 @@ impl Daemon {
         if self.idle_deadline().is_none_or(|at| at > now) {
             return;
         }
-        (0..self.doors.len()).for_each(|id| self.accept_some(now, id));
+        (0..self.listeners.len()).for_each(|id| self.accept_some(now, id));
         if self.is_busy() || self.idle_since.is_none() {
             self.idle_since = None;
             return;
         }
         self.report.tell(Event::Idle { over: now - since });
-        self.end_idle();
+        self.end_idle(now);
     }
 
     fn is_busy(&self) -> bool {
         let runs = !self.children.is_empty() || !self.adopted.is_empty();
-        let waits = !self.held.is_empty() || self.doors.iter().any(|door| !door.in_poll_set);
-        runs || waits || !self.lingering.is_empty()
+        let waits = !self.held.is_empty() || !self.listeners.are_watched();
+        runs || waits || !self.refusals.is_empty()
     }
 }

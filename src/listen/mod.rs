@@ -4,13 +4,16 @@
 pub mod accept;
 pub mod adopt;
 pub mod linger;
+pub mod listeners;
 pub mod open;
+pub mod refusals;
 
 use crate::sys::client_fd::ClientFd;
 use crate::sys::socket::{self, Address};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 /// One socket to accept from: listening, non-blocking, close-on-exec.
 #[derive(Debug)]
@@ -18,7 +21,9 @@ pub struct Listener {
     /// The socket. systemd holds the same open file, so it is never shut down.
     pub fd: ClientFd,
     /// `FileDescriptorName=` (systemd.socket(5)), or the address as given to `--listen`.
-    pub name: String,
+    pub name: Arc<str>,
+    /// Its name too, but no other listener's: by it the next daemon knows it.
+    pub label: String,
     /// Where it is bound.
     pub local: Address,
     /// Whether TCP_INFO tells about it.
@@ -86,7 +91,8 @@ impl Listener {
         let is_wildcard = matches!(&local, Address::Ip(at) if at.ip().is_unspecified());
         let is_tcp = socket::tcp_info(fd.as_fd()).is_ok();
         let fd = ClientFd::new(fd, domain == libc::AF_UNIX);
-        Ok(Listener { fd, name, local, is_tcp, is_wildcard, is_own: false, unlink: None })
+        let (label, name) = (name.clone(), name.into());
+        Ok(Listener { fd, name, label, local, is_tcp, is_wildcard, is_own: false, unlink: None })
     }
 
     /// Connections that wait in the kernel's queue; `None` where only TCP would tell.

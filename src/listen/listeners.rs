@@ -1,0 +1,370 @@
+//! Every listening socket, and whether it is watched: as far as the gate, the pauses and the stop let it.
+#![forbid(unsafe_code)]
+
+use super::Listener;
+use super::accept::{Accepted, Connection, accept};
+use crate::policy::back_off::{BackOff, Over, Trouble};
+use crate::policy::limit::ListenerId;
+use crate::poll::{Poll, Watch};
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{Shutdown, shutdown};
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Index;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Clients in a row that had gone when they were accepted. More are not believed: an error that stays would turn the loop without end.
+const MOST_GONE: u32 = 256;
+
+/// All of them, by [`ListenerId`].
+#[derive(Debug)]
+pub struct Listeners {
+    all: Vec<Entry>,
+    /// No more once the daemon is on its way out.
+    is_closed: bool,
+    pauses: BackOff,
+    trouble: Trouble,
+    news: VecDeque<News>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    listener: Listener,
+    is_watched: bool,
+    is_broken: bool,
+    is_full: bool,
+    /// Pauses of this one alone, where accepting is forbidden or finds nothing but clients that have gone.
+    forbidden: BackOff,
+    trouble: Trouble,
+    gone_in_a_row: u32,
+}
+
+impl Entry {
+    fn new(listener: Listener) -> Entry {
+        let (forbidden, trouble) = (BackOff::default(), Trouble::default());
+        Entry { listener, is_watched: false, is_broken: false, is_full: false, forbidden, trouble, gone_in_a_row: 0 }
+    }
+}
+
+/// What came of looking at a listener.
+#[derive(Debug)]
+pub enum Taken {
+    /// A client, which may have left again.
+    Client(Connection),
+    /// A client that the network took away while it queued.
+    Gone,
+    /// Nobody, for now.
+    Nobody,
+}
+
+/// Something worth telling has happened to a listener.
+#[derive(Debug)]
+pub enum News {
+    /// Accepting has failed for something that passes: the first time. It is tried again after this pause.
+    Paused {
+        /// Name of the listener.
+        listener: Arc<str>,
+        /// accept(2)'s, or epoll_ctl(2)'s.
+        error: io::Error,
+        /// How long the first pause is.
+        pause: Duration,
+    },
+    /// It goes on.
+    Resumed(Over),
+    /// A listener has failed for good.
+    Broken {
+        /// Its name.
+        listener: Arc<str>,
+        /// accept(2)'s, or epoll_ctl(2)'s.
+        error: io::Error,
+    },
+}
+
+/// Whether an error of epoll_ctl(2) passes: no memory for now, or more watches than the user may have.
+fn runs_out(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOSPC))
+}
+
+/// Several `ListenStream=` of one unit have one name: the second is `NAME:2`. systemd allows no colon in a name.
+fn label(listeners: &mut [Listener]) {
+    for at in 0..listeners.len() {
+        let same = listeners[..at].iter().filter(|before| before.name == listeners[at].name).count();
+        if same > 0 {
+            listeners[at].label = format!("{}:{}", listeners[at].name, same + 1);
+        }
+    }
+}
+
+impl Listeners {
+    /// These, watched from now on.
+    ///
+    /// # Errors
+    /// epoll_ctl(2)'s.
+    pub fn new(mut listeners: Vec<Listener>, poll: &Poll) -> io::Result<Listeners> {
+        label(&mut listeners);
+        let mut all = Listeners {
+            all: listeners.into_iter().map(Entry::new).collect(),
+            is_closed: false,
+            pauses: BackOff::default(),
+            trouble: Trouble::default(),
+            news: VecDeque::new(),
+        };
+        (0..all.all.len()).try_for_each(|id| all.set_interest(id, poll))?;
+        Ok(all)
+    }
+
+    /// Takes the oldest client from this listener's queue, if that is watched.
+    pub fn accept(&mut self, now: Instant, id: ListenerId, poll: &Poll) -> Taken {
+        if !self.all[id].is_watched {
+            return Taken::Nobody;
+        }
+        match accept(&self.all[id].listener, id) {
+            Accepted::Connection(connection) => {
+                let entry = &mut self.all[id];
+                entry.gone_in_a_row = 0;
+                entry.forbidden.succeeded();
+                let over = [entry.trouble.succeeded(now, now), self.trouble.succeeded(now, now)];
+                self.news.extend(over.into_iter().flatten().map(News::Resumed));
+                return Taken::Client(connection);
+            }
+            Accepted::PeerGone(error) if self.all[id].gone_in_a_row == MOST_GONE => {
+                self.forbidden(now, id, error, poll);
+            }
+            Accepted::PeerGone(_) => {
+                self.all[id].gone_in_a_row += 1;
+                return Taken::Gone;
+            }
+            Accepted::Nothing => self.all[id].gone_in_a_row = 0,
+            Accepted::Forbidden(error) => self.forbidden(now, id, error, poll),
+            Accepted::Exhausted(error) => self.failed(now, id, error, poll),
+            Accepted::Broken(error) => {
+                self.give_up(id, error);
+                self.keep_interest(now, id, poll);
+            }
+        }
+        Taken::Nobody
+    }
+
+    /// Nothing is short any more: the next pause is a short one.
+    pub fn recovered(&mut self) {
+        // Within a pause only a listener that could not be taken out of the poll set gives a client: not for all.
+        self.pauses.succeeded();
+    }
+
+    /// The gate has room for clients of this listener, or has none.
+    pub fn set_full(&mut self, now: Instant, id: ListenerId, is_full: bool, poll: &Poll) {
+        self.all[id].is_full = is_full;
+        self.keep_interest(now, id, poll);
+    }
+
+    /// Takes all listeners out of the poll set for a while: clients wait in the kernel's queue.
+    pub fn pause(&mut self, now: Instant, poll: &Poll) -> Duration {
+        let pause = self.pauses.pause(now);
+        for id in 0..self.all.len() {
+            match self.set_interest(id, poll) {
+                Err(error) if !runs_out(&error) => self.give_up(id, error),
+                _ => {} // what has run out is tried again after the pause
+            }
+        }
+        pause
+    }
+
+    /// Takes nobody any more.
+    pub fn close(&mut self, now: Instant, poll: &Poll) {
+        self.is_closed = true;
+        self.keep_all(now, poll);
+    }
+
+    /// Resets who is in the queues of our own sockets, and who comes: nobody will serve them. systemd's sockets stay as they are,
+    /// since it has the next daemon.
+    pub fn shut_down(&self) {
+        for listener in self.iter().filter(|listener| listener.is_own) {
+            let _ = shutdown(listener.fd.as_raw_fd(), Shutdown::Both);
+        }
+    }
+
+    /// Removes the files of our own sockets.
+    pub fn remove_files(&self) {
+        for path in self.iter().filter_map(|listener| listener.unlink.as_ref()) {
+            let _ = std::fs::remove_file(path); // gone already is as good
+        }
+    }
+
+    /// When the next pause is over.
+    pub fn deadline(&self) -> Option<Instant> {
+        let each = self.all.iter().filter_map(|entry| entry.forbidden.deadline());
+        each.chain(self.pauses.deadline()).min()
+    }
+
+    /// Ends the pauses whose time is over.
+    pub fn on_time(&mut self, now: Instant, poll: &Poll) {
+        if self.pauses.try_again(now) {
+            self.keep_all(now, poll);
+        }
+        for id in 0..self.all.len() {
+            if self.all[id].forbidden.try_again(now) {
+                self.keep_interest(now, id, poll);
+            }
+        }
+    }
+
+    /// What is to be told, in order.
+    pub fn next_news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.all.iter().map(|entry| &entry.listener)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether each has failed for good.
+    pub fn are_lost(&self) -> bool {
+        self.all.iter().all(|entry| entry.is_broken)
+    }
+
+    /// Whether all are in the poll set. A queue grows unseen only while a listener is not.
+    pub fn are_watched(&self) -> bool {
+        self.all.iter().all(|entry| entry.is_watched)
+    }
+
+    /// Connections in the kernel's queues, as far as they are known.
+    pub fn queued(&self) -> u32 {
+        self.iter().filter_map(Listener::queued).sum()
+    }
+
+    /// The listener of this label; with one listener, that one whatever it was called.
+    pub fn labelled(&self, label: Option<&str>) -> Option<ListenerId> {
+        if self.all.len() == 1 {
+            return Some(0);
+        }
+        self.iter().position(|listener| Some(&*listener.label) == label)
+    }
+
+    fn keep_all(&mut self, now: Instant, poll: &Poll) {
+        (0..self.all.len()).for_each(|id| self.keep_interest(now, id, poll));
+    }
+
+    /// Makes the poll set agree with gate, pause and stop.
+    fn keep_interest(&mut self, now: Instant, id: ListenerId, poll: &Poll) {
+        match self.set_interest(id, poll) {
+            Ok(()) => {}
+            Err(error) if runs_out(&error) => self.failed(now, id, error, poll),
+            Err(error) => self.give_up(id, error),
+        }
+    }
+
+    fn set_interest(&mut self, id: ListenerId, poll: &Poll) -> io::Result<()> {
+        let is_stopped = self.is_closed || self.pauses.is_pausing();
+        let entry = &mut self.all[id];
+        let wanted = !is_stopped && !entry.is_full && !entry.is_broken && !entry.forbidden.is_pausing();
+        if wanted == entry.is_watched {
+            return Ok(());
+        }
+        match wanted {
+            true => poll.add(&entry.listener.fd, Watch::Listener(id), EpollFlags::EPOLLIN)?,
+            false => poll.delete(&entry.listener.fd)?,
+        }
+        entry.is_watched = wanted;
+        Ok(())
+    }
+
+    /// Something has run out that passes.
+    fn failed(&mut self, now: Instant, id: ListenerId, error: io::Error, poll: &Poll) {
+        let pause = self.pause(now, poll);
+        if self.trouble.failed(now) {
+            self.news.push_back(News::Paused { listener: self.all[id].listener.name.clone(), error, pause });
+        }
+    }
+
+    /// Something keeps this listener from giving a client, and may stop to.
+    fn forbidden(&mut self, now: Instant, id: ListenerId, error: io::Error, poll: &Poll) {
+        let entry = &mut self.all[id];
+        let pause = entry.forbidden.pause(now);
+        if entry.trouble.failed(now) {
+            self.news.push_back(News::Paused { listener: entry.listener.name.clone(), error, pause });
+        }
+        self.keep_interest(now, id, poll);
+    }
+
+    fn give_up(&mut self, id: ListenerId, error: io::Error) {
+        self.all[id].is_broken = true;
+        self.news.push_back(News::Broken { listener: self.all[id].listener.name.clone(), error });
+    }
+}
+
+impl Index<ListenerId> for Listeners {
+    type Output = Listener;
+
+    fn index(&self, id: ListenerId) -> &Listener {
+        &self.all[id].listener
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poll::Ready;
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    /// So many listeners of one name, their addresses, and the set in which they are.
+    fn listeners(count: usize) -> (Listeners, Vec<SocketAddr>, Poll) {
+        let sockets: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let at = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let poll = Poll::new().unwrap();
+        let all = sockets.into_iter().map(|socket| Listener::new(socket.into(), "web".into()).unwrap()).collect();
+        (Listeners::new(all, &poll).unwrap(), at, poll)
+    }
+
+    /// Who is ready now, in order.
+    fn ready(poll: &Poll, now: Instant) -> Vec<usize> {
+        let mut ready = Ready::new();
+        poll.wait(&mut ready, Some(now), now).unwrap();
+        let mut ready: Vec<_> = ready.listeners().collect();
+        ready.sort_unstable();
+        ready
+    }
+
+    #[test]
+    fn those_of_one_name_have_labels_of_their_own() {
+        let (all, ..) = listeners(3);
+        assert_eq!(all.iter().map(|listener| &*listener.label).collect::<Vec<_>>(), ["web", "web:2", "web:3"]);
+        assert_eq!((all.labelled(Some("web:2")), all.labelled(Some("x")), all.labelled(None)), (Some(1), None, None));
+        assert_eq!(listeners(1).0.labelled(Some("x")), Some(0), "there is just one");
+    }
+
+    #[test]
+    fn full_is_one_listener_and_a_pause_is_all() {
+        let (mut all, at, poll) = listeners(2);
+        let now = Instant::now();
+        let _clients: Vec<_> = at.iter().map(|at| TcpStream::connect(at).unwrap()).collect();
+        assert_eq!(ready(&poll, now), [0, 1]);
+        all.set_full(now, 1, true, &poll);
+        assert_eq!((ready(&poll, now), all.are_watched()), (vec![0], false));
+        assert!(matches!(all.accept(now, 1, &poll), Taken::Nobody), "it is not watched");
+        let pause = all.pause(now, &poll);
+        assert_eq!((ready(&poll, now), all.deadline()), (vec![], Some(now + pause)));
+        all.set_full(now, 1, false, &poll);
+        assert_eq!(ready(&poll, now), [], "the pause lasts");
+        all.on_time(now + pause, &poll);
+        assert_eq!((ready(&poll, now), all.are_watched()), (vec![0, 1], true));
+        assert!(matches!(all.accept(now, 1, &poll), Taken::Client(client) if client.listener == 1));
+        assert!(matches!(all.accept(now, 1, &poll), Taken::Nobody));
+        all.close(now, &poll);
+        all.set_full(now, 0, false, &poll);
+        assert_eq!(ready(&poll, now), [], "closed for good");
+        assert!(all.next_news().is_none(), "nothing was amiss");
+    }
+}
