@@ -1,7 +1,7 @@
 //! What happens to one connection: start, refusal, end. One function per step.
 #![forbid(unsafe_code)]
 
-use super::run::{Daemon, Held};
+use super::run::Daemon;
 use crate::child::Facts;
 use crate::child::running::Child;
 use crate::child::victim;
@@ -12,11 +12,9 @@ use crate::policy::back_off::Over;
 use crate::policy::gate::{Action, Arrival, Slot, Verdict, WhenFull};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
-use crate::poll::Watch;
 use crate::sys::client_fd::ClientFd;
 use crate::sys::process::{Exit, Usage, reap, take_end};
 use crate::sys::{exec, plain, socket};
-use nix::sys::epoll::EpollFlags;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -36,12 +34,11 @@ impl Daemon {
             self.carry_out(now);
         }
         let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full(listener);
-        if !is_refused && connection.is_gone(self.listeners[listener].is_tcp) {
+        if !is_refused && connection.is_gone() {
             self.report.gone(1);
             return true;
         }
-        let (ticket, source, since) = (self.next_ticket, connection.peer.source(), connection.since(now));
-        self.next_ticket += 1;
+        let (ticket, source, since) = (self.waiting.ticket(), connection.peer.source(), connection.since(now));
         let is_started = self.judge(now, Arrival { ticket, listener, source, since }, connection);
         self.carry_out(now);
         // The house has just become full, or so it seems: an end that gave no signal must not keep anybody
@@ -58,7 +55,7 @@ impl Daemon {
         match self.gate.arrive(now, who, &mut self.actions) {
             Verdict::Admit(slot) => self.start(now, who, connection, slot),
             Verdict::Hold => {
-                self.hold(who, connection);
+                self.waiting.hold(who, connection, &self.poll);
                 false
             }
             Verdict::Refuse(refusal) => {
@@ -74,7 +71,7 @@ impl Daemon {
             match action {
                 Action::Admit(ticket, slot) => self.admit(now, ticket, slot),
                 Action::Refuse(ticket, refusal) => {
-                    if let Some(held) = self.take(ticket) {
+                    if let Some(held) = self.waiting.take(ticket, &self.poll) {
                         self.refuse(now, held.into_connection(now), refusal);
                     }
                 }
@@ -85,36 +82,20 @@ impl Daemon {
         self.tell_news();
     }
 
-    /// A client that was held.
-    fn take(&mut self, ticket: Ticket) -> Option<Held> {
-        let held = self.held.remove(&ticket)?;
-        // The command will have this socket, too, so that closing ours would not end the watch.
-        let _ = self.poll.delete(&held.connection.fd);
-        Some(held)
-    }
-
-    /// Keeps a client. Only its leaving is an event, and only once: what it says is for its command.
-    fn hold(&mut self, who: Arrival, connection: Connection) {
-        // Unwatched, its leaving is seen when its turn comes.
-        let _ = self.poll.add(&connection.fd, Watch::Held(who.ticket), EpollFlags::EPOLLET);
-        self.held.insert(who.ticket, Held { who, connection });
-    }
-
     /// A client that is held may have left.
     pub(super) fn held_changed(&mut self, now: Instant, ticket: Ticket) {
-        let Some(held) = self.held.get_mut(&ticket) else { return };
-        let who = held.who;
-        if held.connection.is_gone(self.listeners[who.listener].is_tcp) {
-            drop(self.take(ticket));
+        if let Some(held) = self.waiting.has_left(ticket, &self.poll) {
             self.report.gone(1);
-            self.gate.left(now, &who, &mut self.actions);
+            self.gate.left(now, &held.who, &mut self.actions);
         }
     }
 
     fn admit(&mut self, now: Instant, ticket: Ticket, slot: Slot) {
-        let Some(mut held) = self.take(ticket) else { return self.gate.ended(now, slot, &mut self.actions) };
+        let Some(mut held) = self.waiting.take(ticket, &self.poll) else {
+            return self.gate.ended(now, slot, &mut self.actions);
+        };
         let who = held.who;
-        if held.connection.is_gone(self.listeners[who.listener].is_tcp) {
+        if held.connection.is_gone() {
             self.report.gone(1);
             return self.gate.ended(now, slot, &mut self.actions);
         }
@@ -181,7 +162,7 @@ impl Daemon {
 
     /// Gives the slot back and keeps the client, at its old place.
     fn postpone(&mut self, now: Instant, who: Arrival, connection: Connection, slot: Slot) {
-        self.hold(who, connection);
+        self.waiting.hold(who, connection, &self.poll);
         self.gate.postponed(now, who, slot, &mut self.actions);
     }
 

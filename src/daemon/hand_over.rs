@@ -11,6 +11,7 @@ use crate::child::survivors::{self, Found};
 use crate::child::watched::Watched;
 use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, Stored};
+use crate::listen::waiting::Held;
 use crate::observe::event::{Counters, Event, How};
 use crate::observe::report::Ended;
 use crate::policy::gate::Arrival;
@@ -133,7 +134,8 @@ impl Daemon {
         let past = state.and_then(Past::read);
         let names = past.as_ref().map(|past| past.listeners.clone()).unwrap_or_default();
         if let Some(past) = &past {
-            (self.next_id, self.next_ticket) = (past.next_id, past.next_ticket);
+            self.next_id = past.next_id;
+            self.waiting.go_on_from(past.next_ticket);
             self.report.go_on_from(past.counters);
         }
         let is_command = |pid| past.as_ref().map(|past| past.commands.contains_key(&pid));
@@ -177,7 +179,7 @@ impl Daemon {
                 self.report.accepted();
             }
             let listener = self.listeners.labelled(names.get(listener).map(String::as_str)).unwrap_or(0);
-            self.next_ticket = self.next_ticket.max(ticket.saturating_add(1));
+            self.waiting.go_on_from(ticket.saturating_add(1));
             match Connection::restored(fd, listener, waited_usec) {
                 Ok(connection) => {
                     let (source, since) = (connection.peer.source(), connection.since(now));
@@ -256,17 +258,14 @@ impl Daemon {
         self.reap_all(now);
         self.carry_out(now);
         let written = self.write_state();
-        let held = std::mem::take(&mut self.held);
+        let held = self.waiting.take_all();
         // Without the state the next daemon still serves who waits, and counts from there.
         let mut trouble = written.and_then(|state| self.notify.store(adopt::STATE, state.as_fd(), until)).err();
         let mut lost = 0;
-        let mut tickets: Vec<_> = held.keys().copied().collect();
-        tickets.sort_unstable();
-        for ticket in tickets {
-            let waiting = &held[&ticket];
-            let waited = now.saturating_duration_since(waiting.who.since).as_micros();
-            let name = format!("{}{ticket}-{waited}-{}", adopt::HELD, waiting.connection.listener);
-            if let Err(error) = self.notify.store(&name, waiting.connection.fd.as_fd(), until) {
+        for Held { who, connection } in &held {
+            let waited = now.saturating_duration_since(who.since).as_micros();
+            let name = format!("{}{}-{waited}-{}", adopt::HELD, who.ticket, who.listener);
+            if let Err(error) = self.notify.store(&name, connection.fd.as_fd(), until) {
                 lost += 1;
                 trouble.get_or_insert(error);
             }
@@ -278,10 +277,10 @@ impl Daemon {
     }
 
     fn write_state(&self) -> io::Result<File> {
-        let mut text = format!("{VERSION}\nnext {} {}\n", self.next_id, self.next_ticket);
+        let mut text = format!("{VERSION}\nnext {} {}\n", self.next_id, self.waiting.next_ticket());
         let Counters { accepted, served, gone, longest_wait_usec, refused } = *self.report.counters();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "counters {accepted} {served} {gone} {longest_wait_usec}\nheld {}", self.held.len());
+        let _ = writeln!(text, "counters {accepted} {served} {gone} {longest_wait_usec}\nheld {}", self.waiting.len());
         for reason in Reason::ALL {
             let _ = writeln!(text, "refused {} {}", reason.slug(), refused[reason.index()]);
         }

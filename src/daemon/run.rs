@@ -11,18 +11,17 @@ use crate::child::environment::Entries;
 use crate::child::running::Children;
 use crate::child::template::Template;
 use crate::child::{Adopted, survivors};
-use crate::listen::accept::Connection;
 use crate::listen::listeners::{Listeners, News, Taken};
 use crate::listen::refusals::Refusals;
+use crate::listen::waiting::Waiting;
 use crate::listen::{Listener, Shown};
 use crate::observe::event::Event;
 use crate::observe::log::Log;
 use crate::observe::notify::{Notify, Status};
 use crate::observe::report::Report;
 use crate::policy::back_off::{BackOff, Over, Trouble};
-use crate::policy::gate::{Action, Arrival, Gate, Hold};
+use crate::policy::gate::{Action, Gate, Hold};
 use crate::policy::limit::{ListenerId, Rules};
-use crate::policy::queue::Ticket;
 use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;
 use crate::sys::launch::{Image, Spawner};
@@ -49,20 +48,6 @@ const MOST_ROOM: u32 = 1 << 14;
 /// or at once when a limit is about to say no.
 const HEAL: Duration = Duration::from_secs(1);
 
-/// A client that was accepted and waits for its turn.
-pub(super) struct Held {
-    pub(super) who: Arrival,
-    pub(super) connection: Connection,
-}
-
-impl Held {
-    /// The connection, with all the time that its client has waited.
-    pub(super) fn into_connection(self, now: Instant) -> Connection {
-        let waited_usec = Some(now.saturating_duration_since(self.who.since).as_micros() as u64);
-        Connection { waited_usec, ..self.connection }
-    }
-}
-
 /// Everything the loop works on.
 pub(super) struct Daemon {
     pub(super) settings: Settings,
@@ -70,8 +55,7 @@ pub(super) struct Daemon {
     pub(super) gate: Gate,
     /// What the gate wants and is not yet carried out.
     pub(super) actions: VecDeque<Action>,
-    pub(super) next_ticket: Ticket,
-    pub(super) held: HashMap<Ticket, Held>,
+    pub(super) waiting: Waiting,
     pub(super) template: Template,
     pub(super) entries: Entries,
     pub(super) spawner: Spawner,
@@ -131,8 +115,7 @@ impl Daemon {
             gate: Gate::new(&rules, settings.when_full, hold, listeners.len()),
             listeners: Listeners::new(listeners, &poll)?,
             actions: VecDeque::new(),
-            next_ticket: 0,
-            held: HashMap::new(),
+            waiting: Waiting::default(),
             template,
             entries,
             spawner,

@@ -107,7 +107,7 @@ impl Daemon {
 
     fn is_busy(&self) -> bool {
         let runs = !self.children.is_empty() || !self.adopted.is_empty();
-        let waits = !self.held.is_empty() || !self.listeners.are_watched();
+        let waits = !self.waiting.is_empty() || !self.listeners.are_watched();
         runs || waits || !self.refusals.is_empty()
     }
 }

@@ -18,6 +18,8 @@ pub struct Connection {
     pub fd: ClientFd,
     /// Which listener it came from.
     pub listener: ListenerId,
+    /// Whether TCP_INFO tells about it.
+    is_tcp: bool,
     /// The client.
     pub peer: Peer,
     /// Microseconds between the end of the handshake and accept (1 ms steps), plus the time it was held; `None`
@@ -26,12 +28,12 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(fd: ClientFd, listener: ListenerId, address: Address) -> Connection {
+    fn new(fd: ClientFd, listener: ListenerId, is_tcp: bool, address: Address) -> Connection {
         let credentials = match address {
             Address::Unix(_) => socket::peer_credentials(fd.as_fd()).ok(),
             _ => None,
         };
-        Connection { fd, listener, peer: Peer { address, credentials }, waited_usec: None }
+        Connection { fd, listener, is_tcp, peer: Peer { address, credentials }, waited_usec: None }
     }
 
     /// Since when it has waited: the end of the handshake, where TCP tells; elsewhere accept, which is `now`.
@@ -40,16 +42,16 @@ impl Connection {
         now.checked_sub(waited).unwrap_or(now)
     }
 
-    /// Whether the client gave up while it queued: worth a call before a process is spent, not before a refusal.
-    pub fn is_gone(&mut self, is_tcp: bool) -> bool {
-        if is_tcp { self.read_wait() == Some(TCP_CLOSE) } else { has_left(&self.fd) }
-    }
-
-    /// Reads how long the client waited, and its TCP state; `None` where it is not TCP.
-    pub fn read_wait(&mut self) -> Option<u8> {
-        let (usec, state) = tcp_wait(&self.fd)?;
-        self.waited_usec = Some(usec);
-        Some(state)
+    /// Whether the client gave up while it queued: worth a call before a process is spent, not before a refusal. The same call
+    /// tells how long it has waited, unless that is known.
+    pub fn is_gone(&mut self) -> bool {
+        if !self.is_tcp {
+            return has_left(&self.fd);
+        }
+        tcp_wait(&self.fd).is_some_and(|(usec, state)| {
+            self.waited_usec.get_or_insert(usec);
+            state == TCP_CLOSE
+        })
     }
 }
 
@@ -60,12 +62,10 @@ impl Connection {
     /// If the client has left.
     pub fn restored(fd: ClientFd, listener: ListenerId, waited_usec: u64) -> io::Result<Connection> {
         let address = socket::peer_address(fd.as_fd())?;
-        let mut connection = Connection::new(fd, listener, address);
         // TCP still knows it better: nothing has been sent since the handshake.
-        if connection.read_wait().is_none() {
-            connection.waited_usec = Some(waited_usec);
-        }
-        Ok(connection)
+        let wait = tcp_wait(&fd).map(|(usec, _)| usec);
+        let connection = Connection::new(fd, listener, wait.is_some(), address);
+        Ok(Connection { waited_usec: wait.or(Some(waited_usec)), ..connection })
     }
 }
 
@@ -98,7 +98,7 @@ pub fn accept(listener: &Listener, id: ListenerId) -> Accepted {
     match socket::accept(listener.fd.as_fd()) {
         Ok((fd, address)) => {
             let is_loadable = !matches!(address, Address::Ip(_) | Address::Vsock { .. });
-            Accepted::Connection(Connection::new(ClientFd::new(fd, is_loadable), id, address))
+            Accepted::Connection(Connection::new(ClientFd::new(fd, is_loadable), id, listener.is_tcp, address))
         }
         Err(error) => classify(error),
     }

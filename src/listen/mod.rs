@@ -7,6 +7,7 @@ pub mod linger;
 pub mod listeners;
 pub mod open;
 pub mod refusals;
+pub mod waiting;
 
 use crate::sys::client_fd::ClientFd;
 use crate::sys::socket::{self, Address};

@@ -1,0 +1,89 @@
+//! Clients that were accepted and wait for their turn, and the numbers by which they wait.
+#![forbid(unsafe_code)]
+
+use super::accept::Connection;
+use crate::policy::gate::Arrival;
+use crate::policy::queue::Ticket;
+use crate::poll::{Poll, Watch};
+use nix::sys::epoll::EpollFlags;
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Who is held, by ticket.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    held: HashMap<Ticket, Held>,
+    next: Ticket,
+}
+
+/// A client that waits for its turn.
+#[derive(Debug)]
+pub struct Held {
+    /// By which the gate knows it.
+    pub who: Arrival,
+    /// Its connection.
+    pub connection: Connection,
+}
+
+impl Held {
+    /// The connection, with all the time that its client has waited.
+    pub fn into_connection(mut self, now: Instant) -> Connection {
+        self.connection.waited_usec = Some(now.saturating_duration_since(self.who.since).as_micros() as u64);
+        self.connection
+    }
+}
+
+impl Waiting {
+    /// The next number.
+    pub fn ticket(&mut self) -> Ticket {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// The number that comes next.
+    pub fn next_ticket(&self) -> Ticket {
+        self.next
+    }
+
+    /// Gives no number below this one any more.
+    pub fn go_on_from(&mut self, next: Ticket) {
+        self.next = self.next.max(next);
+    }
+
+    /// Keeps a client. Only its leaving is an event, and only once: what it says is for its command.
+    pub fn hold(&mut self, who: Arrival, connection: Connection, poll: &Poll) {
+        // Unwatched, its leaving is seen when its turn comes.
+        let _ = poll.add(&connection.fd, Watch::Held(who.ticket), EpollFlags::EPOLLET);
+        self.held.insert(who.ticket, Held { who, connection });
+    }
+
+    /// Gives a client away.
+    pub fn take(&mut self, ticket: Ticket, poll: &Poll) -> Option<Held> {
+        let held = self.held.remove(&ticket)?;
+        // The command will have this socket, too, so that closing ours would not end the watch.
+        let _ = poll.delete(&held.connection.fd);
+        Some(held)
+    }
+
+    /// Something has happened to this client: if it has left, it is given away.
+    pub fn has_left(&mut self, ticket: Ticket, poll: &Poll) -> Option<Held> {
+        self.held.get_mut(&ticket)?.connection.is_gone().then(|| self.take(ticket, poll))?
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Gives all away, in order.
+    pub fn take_all(&mut self) -> Vec<Held> {
+        let mut all: Vec<_> = self.held.drain().map(|(_, held)| held).collect();
+        all.sort_unstable_by_key(|held| held.who.ticket);
+        all
+    }
+}
