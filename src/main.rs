@@ -3,6 +3,7 @@
 
 use sockcap::cli::{self, Task};
 use sockcap::daemon::{self, Failure};
+use sockcap::observe::failure;
 use sockcap::sys::{errno_words, memory, plain, process};
 use std::io::Write;
 
@@ -20,8 +21,7 @@ fn main() {
         Err(Failure::Usage(line)) => (line, 2),
         Err(Failure::System(line)) => (line, 1),
     };
-    // Nobody may be there to read it; the exit code says the same.
-    let _ = writeln!(std::io::stderr(), "sockcap: {line}");
+    failure::tell(line);
     process::exit_now(code)
 }
 

@@ -134,6 +134,8 @@ pub enum Event {
     SignalIgnored { signal: &'static str },
     /// The log could not keep up, or had nobody to talk to.
     Lost { count: u64 },
+    /// The program cannot start, or cannot go on.
+    Failed { line: String },
     /// The end.
     Stopped(Counters),
 }
@@ -142,7 +144,7 @@ impl Event {
     /// How serious it is.
     pub fn severity(&self) -> Severity {
         match self {
-            Event::ListenerBroken { .. } => Severity::Error,
+            Event::ListenerBroken { .. } | Event::Failed { .. } => Severity::Error,
             Event::Rejected(_)
             | Event::RejectedMore(_)
             | Event::CutShort { .. }
@@ -185,6 +187,7 @@ impl Event {
             Event::NotStored { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b15",
             Event::TimeLimit { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b16",
             Event::Idle { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b17",
+            Event::Failed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b18",
         }
     }
 }

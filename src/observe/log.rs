@@ -20,9 +20,9 @@ const WAITING: usize = 256;
 /// How long the end of the program waits for a log that hangs.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// The journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL).
-const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
+pub(super) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 /// `SYSLOG_IDENTIFIER`, since native entries do not take it from the unit.
-const IDENTIFIER: &str = "sockcap";
+pub(super) const IDENTIFIER: &str = "sockcap";
 
 /// Where entries go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

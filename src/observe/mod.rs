@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+pub mod failure;
 pub mod log;
 pub mod notify;
 pub mod peer;

@@ -240,6 +240,12 @@ impl Notify {
         }
     }
 
+    /// Sends a status for the time after this process: systemd shows it until the next one, also between two starts.
+    pub fn last_status(mut self, text: &str) {
+        self.pending.push_back(format!("STATUS={text}\n"));
+        self.finish(Notify::last_words_end());
+    }
+
     /// Sends what is due: what the manager did not take before, and WATCHDOG=1 if half its period has passed. Called by the
     /// loop itself, so that a loop that hangs is noticed.
     pub fn on_time(&mut self, now: Instant) {

@@ -158,6 +158,7 @@ impl fmt::Display for Event {
                     count => format!("{count} log entries"),
                 }
             ),
+            Event::Failed { line } => f.write_str(line),
             Event::Stopped(counters) => {
                 f.write_str("stopped: ")?;
                 write_counters(counters, f)

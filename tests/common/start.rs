@@ -21,6 +21,7 @@ pub struct Start {
     prelude: String,
     wrap: Vec<OsString>,
     command: Vec<OsString>,
+    stdin: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     is_subreaper: bool,
 }
@@ -41,6 +42,7 @@ pub fn sockcap<S: AsRef<str>>(args: &[S]) -> Start {
         prelude: String::new(),
         wrap: Vec::new(),
         command: vec!["--".into(), "/bin/cat".into()],
+        stdin: None,
         stderr: None,
         is_subreaper: false,
     }
@@ -101,6 +103,12 @@ impl Start {
         self
     }
 
+    /// What stdin is instead of /dev/null.
+    pub fn stdin(mut self, fd: impl Into<OwnedFd>) -> Self {
+        self.stdin = Some(fd.into());
+        self
+    }
+
     /// Where stderr goes instead of into the harness.
     pub fn stderr(mut self, fd: OwnedFd) -> Self {
         self.stderr = Some(fd);
@@ -123,13 +131,14 @@ impl Start {
         words.append(&mut self.command);
 
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stdin(Stdio::null());
+        command.args(&words[1..]).stdin(self.stdin.take().map_or(Stdio::null(), Stdio::from));
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             if name.starts_with("SOCKCAP_")
                 || name.starts_with("LISTEN_")
                 || name == "NOTIFY_SOCKET"
                 || name == "JOURNAL_STREAM"
+                || name == "INVOCATION_ID"
             {
                 command.env_remove(name);
             }

@@ -1,8 +1,13 @@
-//! What whoever starts sockcap leaves to it: ignored signals, and children that are not its own.
+//! Whoever starts sockcap: what it leaves to it (ignored signals, children that are not its own, a socket in the wrong place), and
+//! what it is told of a start that fails.
 
 use crate::common::*;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 /// nohup(1) and a shell's background jobs start programs with signals ignored: the daemon goes on, and its commands have the
 /// default action.
@@ -42,4 +47,104 @@ fn orphans_are_reaped() {
     }
     until("no child is left", || daemon.commands().is_empty());
     assert_eq!(daemon.stop().served, 1);
+}
+
+const NO_SOCKETS: &str = "no listening sockets were passed and no --listen was given";
+
+/// `systemctl status` shows it, also while the service waits for its next start.
+#[test]
+fn an_error_at_the_start_is_the_status() {
+    let mut notify = Notify::new();
+    let line = sockcap::<&str>(&[]).env("NOTIFY_SOCKET", notify.path()).output().mistake();
+    assert_eq!(line, format!("sockcap: {NO_SOCKETS}"));
+    assert_eq!(notify.next(FUSE), Some(format!("STATUS={NO_SOCKETS}\n")));
+
+    let dir = TempDir::new();
+    let path = dir.join("a\nREADY=1");
+    let line =
+        sockcap(&["--listen", &path, "--listen", &path]).env("NOTIFY_SOCKET", notify.path()).output().one_line(&[1]);
+    let status = notify.next(FUSE).expect("a status");
+    assert_eq!(status, format!("STATUS={}\n", line.strip_prefix("sockcap: ").expect("the name")));
+    assert!(status.contains("a?READY=1"), "{status}");
+}
+
+/// The journal's own socket, as a service of systemd sees it.
+struct Journal(UnixDatagram, TempDir);
+
+impl Journal {
+    /// `None`, and said so, where no mount is possible.
+    fn new() -> Option<Journal> {
+        if !is_root() {
+            skip("entries of a start that fails", "only root can mount");
+            return None;
+        }
+        let dir = TempDir::new();
+        let socket = UnixDatagram::bind(dir.join("journal")).expect("bind");
+        socket.set_read_timeout(Some(FUSE)).expect("timeout");
+        Some(Journal(socket, dir))
+    }
+
+    fn start(&self, args: &[&str]) -> Start {
+        const MOUNT: &str = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && \
+                             ln -s \"$0\" /run/systemd/journal/socket && exec \"$@\"";
+        sockcap(args).wrap(&["unshare", "-m", "sh", "-c", MOUNT, &self.1.join("journal")])
+    }
+
+    fn entry(&self) -> String {
+        let mut buffer = [0; 4096];
+        let length = self.0.recv(&mut buffer).expect("an entry");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+}
+
+/// With priority and MESSAGE_ID, wherever stderr goes; and only for a service.
+#[test]
+fn an_error_at_the_start_is_in_the_journal() {
+    let Some(journal) = Journal::new() else { return };
+    let id = "MESSAGE_ID=5c1cbd7bcb154a4b9f7e0b4d4b1d0b18\nPRIORITY=3\nSYSLOG_IDENTIFIER=sockcap\n";
+    assert_eq!(journal.start(&[]).output().mistake(), format!("sockcap: {NO_SOCKETS}"));
+
+    let line = journal.start(&["--no-such-option"]).env("INVOCATION_ID", "1").output().mistake();
+    assert_eq!(line, "sockcap: unexpected argument '--no-such-option' found");
+    // The first entry is this one: without a service there was none.
+    assert_eq!(journal.entry(), format!("MESSAGE=unexpected argument '--no-such-option' found\n{id}"));
+
+    // stderr is the journal, too: one entry is enough
+    let (ours, stderr) = UnixStream::pair().expect("pair");
+    let mut failed = journal.start(&[]).env("INVOCATION_ID", "1").stderr(stderr.into()).spawn();
+    assert_eq!(failed.finish().code(), Some(2));
+    assert_eq!(journal.entry(), format!("MESSAGE={NO_SOCKETS}\n{id}"));
+    assert_eq!(to_end(ours), "");
+}
+
+/// The journal is not there, but stderr leads to it: the priority is in front of the line (sd-daemon(3)).
+#[test]
+fn an_error_at_the_start_has_a_priority() {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("pipe");
+    let to = nix::sys::stat::fstat(&writer).expect("stat");
+    let mut failed =
+        sockcap::<&str>(&[]).env("JOURNAL_STREAM", format!("{}:{}", to.st_dev, to.st_ino)).stderr(writer).spawn();
+    assert_eq!(failed.finish().code(), Some(2));
+    assert_eq!(to_end(std::fs::File::from(reader)), format!("<3>sockcap: {NO_SOCKETS}\n"));
+}
+
+/// A line that is left over from Accept=yes: systemd passes the listening socket as all three streams, and no LISTEN_FDS.
+#[test]
+fn a_listening_socket_on_stdin_is_named() {
+    let mut notify = Notify::new();
+    let listener = tcp_listener("127.0.0.1:0", 8);
+    let dup = || OwnedFd::from(listener.try_clone().expect("dup"));
+    let mut failed = sockcap::<&str>(&[]).stdin(dup()).stderr(dup()).env("NOTIFY_SOCKET", notify.path()).spawn();
+    assert_eq!(failed.finish().code(), Some(2));
+    let status = notify.wait_for("a status", |m| m.starts_with("STATUS="));
+    assert!(status.contains("StandardInput=socket") && status.contains("remove that line"), "{status}");
+
+    let mut failed = sockcap::<&str>(&[]).stderr(dup()).env("NOTIFY_SOCKET", notify.path()).spawn();
+    assert_eq!(failed.finish().code(), Some(2));
+    notify.wait_for("a status", |m| m.contains("StandardError=socket"));
+
+    let _client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+    let (served, _) = listener.accept().expect("accept");
+    let line = sockcap::<&str>(&[]).stdin(served).output().mistake();
+    assert!(line.contains("Accept=no"), "{line}");
 }

@@ -1,0 +1,53 @@
+//! The last word of a program that cannot start or go on: one line on stderr, and, as a service, where its administrator looks:
+//! an entry in the journal with priority and `MESSAGE_ID`, even if stderr goes elsewhere, and the status that
+//! `systemctl status` shows.
+#![forbid(unsafe_code)]
+
+use super::event::Event;
+use super::log::{IDENTIFIER, JOURNAL_SOCKET};
+use super::notify::Notify;
+use crate::sys::socket;
+use std::env;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
+
+/// Tells `line`. Waits for nobody but, for a few seconds, a manager that does not read its socket.
+pub fn tell(line: String) {
+    // A client's name or an argument must not forge a second line, field or variable.
+    let line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let is_service = is_service();
+    if is_service {
+        Notify::from_environment(Instant::now()).last_status(&line);
+    }
+    let is_in_journal = is_service && write_entry(&Event::Failed { line: line.clone() });
+    if is_in_journal && is_socket(io::stderr()) {
+        return; // the journal's again, or a client's, or one that listens
+    }
+    let prefix = if libsystemd::logging::connected_to_journal() { "<3>" } else { "" };
+    // Nobody may be there to read it; the exit code says the same.
+    let _ = writeln!(io::stderr(), "{prefix}sockcap: {line}");
+}
+
+/// Whether systemd started this process. A terminal's shell has these variables from the service that it is part of.
+fn is_service() -> bool {
+    let has_variable = ["INVOCATION_ID", "NOTIFY_SOCKET"].iter().any(|name| env::var_os(name).is_some());
+    has_variable && !io::stdin().is_terminal() && !io::stderr().is_terminal()
+}
+
+fn is_socket(file: impl AsFd) -> bool {
+    socket::domain(file.as_fd()).is_ok()
+}
+
+/// Writes an entry to the journal (systemd.io/JOURNAL_NATIVE_PROTOCOL). Whether it was taken.
+fn write_entry(event: &Event) -> bool {
+    let (id, priority) = (event.message_id(), event.severity().number());
+    let entry = format!("MESSAGE={event}\nMESSAGE_ID={id}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER={IDENTIFIER}\n");
+    let send = || {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.send_to(entry.as_bytes(), JOURNAL_SOCKET)
+    };
+    send().is_ok()
+}
