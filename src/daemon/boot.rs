@@ -45,7 +45,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         listeners.extend(system(opened, &format!("cannot listen on '{text}'"))?);
     }
     if listeners.is_empty() {
-        return Err(Failure::Usage("no listening sockets were passed and no --listen was given".into()));
+        return Err(Failure::Usage(adopt::why_none()));
     }
     for listener in &listeners {
         let what = format!("cannot set the backlog of '{}' to {}", listener.name, settings.backlog);

@@ -9,7 +9,8 @@ use super::Listener;
 use crate::sys::client_fd::ClientFd;
 use crate::sys::{process, socket};
 use std::env;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 /// First passed descriptor (`SD_LISTEN_FDS_START`).
 const START: i32 = 3;
@@ -55,18 +56,58 @@ impl Stored {
     }
 }
 
+/// Whether `LISTEN_PID` names this process.
+fn is_for_us() -> bool {
+    env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
+}
+
+/// Whether `LISTEN_PIDFDID` does, which systemd sets since version 258: a pid may be another process's by now.
+fn is_same_process() -> bool {
+    env::var("LISTEN_PIDFDID").map_or(true, |id| match process::own_pidfd_inode() {
+        Some(own) => id.parse() == Ok(own),
+        None => true,
+    })
+}
+
+/// Why [`from_environment`] found no sockets, in one line that says what to do.
+pub fn why_none() -> String {
+    let count = env::var("LISTEN_FDS").unwrap_or_default();
+    if !count.is_empty() && count != "0" {
+        let own = std::process::id();
+        return match env::var("LISTEN_PID").ok().filter(|pid| !pid.is_empty()) {
+            Some(pid) if is_for_us() => format!("LISTEN_FDS={count} is for an earlier process {pid} (LISTEN_PIDFDID)"),
+            Some(pid) => format!(
+                "LISTEN_FDS={count} is for process {pid}, this is {own}: start sockcap by `exec`, not as a child of the process that systemd started"
+            ),
+            None => {
+                format!("LISTEN_FDS={count} is for no process: LISTEN_PID is not set, and would have to be {own}")
+            }
+        };
+    }
+    // With Accept=no and one of these systemd passes neither LISTEN_FDS nor what an earlier daemon stored (systemd.exec(5)), and
+    // what a command writes to stderr goes into the listening socket. So the line is named, and the socket not adopted.
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let streams: [(&str, &dyn AsFd); 3] =
+        [("StandardInput", &input), ("StandardOutput", &output), ("StandardError", &error)];
+    let is_listening = |fd: BorrowedFd| socket::is_listening(fd).unwrap_or(false);
+    if let Some((name, _)) = streams.iter().find(|(_, stream)| is_listening(stream.as_fd())) {
+        return format!(
+            "the listening socket was passed by {name}=socket, which is for Accept=yes: remove that line from the service"
+        );
+    }
+    if matches!(socket::domain(input.as_fd()), Ok(libc::AF_INET | libc::AF_INET6 | libc::AF_VSOCK)) {
+        return "stdin is a connection, not a listening socket: the socket unit needs Accept=no".into();
+    }
+    "no listening sockets were passed and no --listen was given".into()
+}
+
 /// The sockets passed to this process; empty if none were. Call it once, before threads exist.
 ///
 /// # Errors
 /// One line that names the variable or the descriptor.
 pub fn from_environment() -> Result<Passed, String> {
     let Ok(count) = env::var("LISTEN_FDS") else { return Ok(Passed::default()) };
-    let for_us = env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
-    let same_process = env::var("LISTEN_PIDFDID").map_or(true, |id| match process::own_pidfd_inode() {
-        Some(own) => id.parse() == Ok(own),
-        None => true,
-    });
-    if !for_us || !same_process {
+    if !is_for_us() || !is_same_process() {
         return Ok(Passed::default());
     }
     let number: usize = count

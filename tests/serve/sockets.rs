@@ -251,12 +251,18 @@ fn no_sockets_is_a_mistake() {
 /// Sockets that were meant for another process are not ours, whatever else is set.
 #[test]
 fn a_wrong_listen_pid_is_not_ours() {
-    for pid in ["1", "$PPID", "''", "me"] {
-        sockcap::<&str>(&[])
+    for (pid, says) in [
+        ("1", "LISTEN_FDS=1 is for process 1, this is "),
+        ("$PPID", "LISTEN_FDS=1 is for process "),
+        ("''", "LISTEN_FDS=1 is for no process: "),
+        ("me", "LISTEN_FDS=1 is for process me, this is "),
+    ] {
+        let line = sockcap::<&str>(&[])
             .pass(tcp_listener("127.0.0.1:0", 16))
             .prelude(&format!("export LISTEN_PID={pid}"))
             .output()
             .mistake();
+        assert!(line.contains(says), "{line}");
     }
 }
 
