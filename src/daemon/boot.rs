@@ -7,7 +7,7 @@ use super::settings::Settings;
 use crate::child::template::Template;
 use crate::child::{environment, program};
 use crate::listen::linger;
-use crate::listen::{Listener, Shown, adopt, open};
+use crate::listen::{Shown, adopt, open};
 use crate::observe::words::limit;
 use crate::policy::gate::{Hold, WhenFull};
 use crate::policy::limit::Rules;
@@ -51,7 +51,8 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         let what = format!("cannot set the backlog of '{}' to {}", listener.name, settings.backlog);
         system(socket::listen(listener.fd.as_fd(), settings.backlog), &what)?;
     }
-    let rules = rules(&settings, &listeners)?;
+    let names: Vec<&str> = listeners.iter().map(|listener| &*listener.name).collect();
+    let rules = rules(&settings, &names)?;
     let locals = listeners.iter().map(|listener| (&listener.local, listener.is_wildcard));
     let entries = environment::Entries::new(locals, settings.pass);
     let image = Image {
@@ -111,23 +112,24 @@ fn command(settings: &Settings) -> Result<(std::ffi::CString, Template), Failure
     Ok((program, template))
 }
 
-fn rules(settings: &Settings, listeners: &[Listener]) -> Result<Rules, Failure> {
-    let mut max_per_listener = vec![0; listeners.len()];
+/// For listeners of these names, in this order.
+fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
+    let mut max_per_listener = vec![0; names.len()];
     for (_, max) in settings.max_per_listener.iter().filter(|(name, _)| name.is_none()) {
         max_per_listener.fill(*max);
     }
     for (name, max) in &settings.max_per_listener {
         let Some(name) = name else { continue };
         let mut found = false;
-        for (at, _) in listeners.iter().enumerate().filter(|(_, listener)| *listener.name == **name) {
+        for (at, _) in names.iter().enumerate().filter(|(_, other)| **other == name) {
             max_per_listener[at] = *max;
             found = true;
         }
         if !found {
-            let names: Vec<_> = listeners.iter().map(|listener| format!("'{}'", listener.name)).collect();
-            let names = names.join(", ");
+            let names: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
             return Err(Failure::Usage(format!(
-                "--max-per-listener {name}={max}: no such listener; there are {names}"
+                "--max-per-listener {name}={max}: no listener has this name (FileDescriptorName=, or the text of --listen); there are {}",
+                names.join(", ")
             )));
         }
     }
@@ -142,9 +144,11 @@ fn rules(settings: &Settings, listeners: &[Listener]) -> Result<Rules, Failure> 
 pub fn check(settings: &Settings) -> Result<String, Failure> {
     let passed = adopt::from_environment().map_err(Failure::Usage)?.listeners;
     let (program, _) = command(settings)?;
-    if settings.listen.is_empty() {
-        rules(settings, &passed)
-            .or_else(|failure| if passed.is_empty() { Ok(Rules::default()) } else { Err(failure) })?;
+    let names = passed.iter().map(|listener| &*listener.name).chain(settings.listen.iter().map(|(text, _)| &**text));
+    let names: Vec<&str> = names.collect();
+    // Without any, the names are those that systemd will pass.
+    if !names.is_empty() {
+        rules(settings, &names)?;
     }
     let mut out = String::new();
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
@@ -171,7 +175,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         None => line("load-average", &"off"),
     }
     line("when-full", &settings.when_full);
-    let used = if settings.when_full == WhenFull::Refuse { " (not used: nobody waits)" } else { "" };
+    let used = if settings.when_full == WhenFull::Refuse { " (not used: needs --when-full wait)" } else { "" };
     match settings.max_wait {
         Some(most) => line("max-wait", &format_args!("{}{used}", humantime::format_duration(most))),
         None => line("max-wait", &"unlimited"),

@@ -29,9 +29,9 @@ impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Severity::Error => "errors",
-            Severity::Warning => "refusals and trouble",
-            Severity::Notice => "start, stop, refusals and trouble",
-            Severity::Info => "each connection",
+            Severity::Warning => "refusals and problems",
+            Severity::Notice => "start, stop, refusals and problems",
+            Severity::Info => "every connection",
         })
     }
 }

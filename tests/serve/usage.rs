@@ -236,6 +236,18 @@ fn check_finds_mistakes() {
     with(&["--check"]).run(&["/nonexistent/command"]).output().mistake();
     with(&["--check"]).run(&["/bin/echo", "{nonsense}"]).output().mistake();
     with(&["--check"]).no_command().output().mistake();
+    let line = with(&["--check", "--max-per-listener", "nobody=3"]).output().mistake();
+    assert!(line.contains("nobody=3") && line.contains("there are '127.0.0.1:0'"), "{line}");
+    let line = sockcap(&["--check", "--max-per-listener", "nobody=3"])
+        .pass(tcp_listener("127.0.0.1:0", 16))
+        .names("web")
+        .output()
+        .mistake();
+    assert!(line.contains("nobody=3") && line.contains("there are 'web'"), "{line}");
+    // What cannot be known without the sockets is not refused, and what has no effect is said to have none.
+    checked(sockcap(&["--check", "--max-per-listener", "nobody=3"]));
+    let text = checked(with(&["--check", "--max-wait", "3s"]));
+    assert!(text.contains("3s (not used: needs --when-full wait)"), "{text}");
 }
 
 /// `--help` has every option, `-h` those that most people need, and says where the others are.
@@ -317,7 +329,7 @@ fn a_variable_that_no_option_has() {
 /// sockcap as a command of sockcap: what the outer one sets for it is no option that the inner one misses.
 #[test]
 fn a_command_may_be_sockcap() {
-    let inner = std::env::var("SOCKCAP_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sockcap").into());
+    let inner = binary().into_string().expect("text");
     let mut daemon =
         with(&[]).run(&["/bin/sh", "-c", &format!("exec {inner} --check --listen 0 -- /bin/cat 2>&1")]).start();
     let said = to_end(daemon.connect());
