@@ -28,12 +28,12 @@ impl Daemon {
     /// A client has come: admit it, hold it or turn it away. `true` if no process was spent on it.
     pub(super) fn arrive(&mut self, now: Instant, mut connection: Connection) -> bool {
         let listener = connection.listener;
-        if self.gate.is_full(listener) {
+        if self.gate.is_full_for_anybody(now, listener) {
             // A command that ended before this client came must not cost it its place.
             self.look_for_ends(now);
             self.carry_out(now);
         }
-        let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full(listener);
+        let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full_for_anybody(now, listener);
         if !is_refused && connection.is_gone() {
             self.report.gone(1);
             return true;
@@ -168,7 +168,7 @@ impl Daemon {
 
     fn refuse(&mut self, now: Instant, connection: Connection, refusal: Refusal) {
         self.reject(now, &connection, refusal);
-        self.refusals.busy(now, connection.fd, (refusal.active, refusal.max), &self.poll);
+        self.refusals.busy(now, connection.fd, &refusal, &self.poll);
     }
 
     /// Counts a refusal, and tells it unless too many are told already.

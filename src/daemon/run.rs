@@ -21,7 +21,7 @@ use crate::observe::notify::{Notify, Status};
 use crate::observe::report::Report;
 use crate::policy::back_off::{BackOff, Over, Trouble};
 use crate::policy::gate::{Action, Gate, Hold};
-use crate::policy::limit::{ListenerId, Rules};
+use crate::policy::limit::{Gauge, ListenerId, Reading, Rules};
 use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;
 use crate::sys::launch::{Image, Spawner};
@@ -199,8 +199,8 @@ impl Daemon {
 
     /// One connection, or a few that are refused: in a flood that saves a turn of the loop for each.
     pub(super) fn accept_some(&mut self, now: Instant, id: ListenerId) {
-        if self.gate.load_is_due(now) {
-            self.read_load(now);
+        while let Some(gauge) = self.gate.due_gauge(now) {
+            self.read_gauge(now, gauge);
             self.carry_out(now);
         }
         for _ in 0..REFUSALS_AT_ONCE {
@@ -258,10 +258,10 @@ impl Daemon {
             self.look_at_adopted(now);
         }
         if self.gate.deadline().is_some_and(|at| at <= now) {
-            match self.gate.load_is_due(now) {
-                true => self.read_load(now),
-                false => self.gate.tick(now, &mut self.actions),
+            while let Some(gauge) = self.gate.due_gauge(now) {
+                self.read_gauge(now, gauge);
             }
+            self.gate.tick(now, &mut self.actions);
         }
         self.listeners.on_time(now, &self.poll);
         self.tell_news();
@@ -319,11 +319,15 @@ impl Daemon {
         !self.listeners.are_watched() || !self.gate.queue().is_empty() || !was_told
     }
 
-    /// 1-minute load average of proc_loadavg(5); a system without it has no load.
-    pub(super) fn read_load(&mut self, now: Instant) {
-        let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load = text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0);
-        self.gate.read_load(now, load, &mut self.actions);
+    fn read_gauge(&mut self, now: Instant, gauge: Gauge) {
+        let reading = match gauge {
+            // A system without it has no load.
+            Gauge::Load => {
+                let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+                Reading::Load(text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0))
+            }
+        };
+        self.gate.read(now, reading, &mut self.actions);
     }
 
     fn deadline(&self) -> Option<Instant> {

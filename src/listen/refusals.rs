@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::linger::{self, Lingering};
+use crate::policy::reason::Refusal;
 use crate::poll::Poll;
 use crate::reply::Replies;
 use crate::sys::client_fd::ClientFd;
@@ -19,9 +20,10 @@ impl Refusals {
         Refusals { replies, lingering: Lingering::new() }
     }
 
-    /// Tells a client that so many run, of so many that may, and lets its connection linger.
-    pub fn busy(&mut self, now: Instant, connection: ClientFd, (active, max): (u32, u32), poll: &Poll) {
-        let reply = self.replies.busy(active, max);
+    /// Tells a client that it is refused, and lets its connection linger.
+    pub fn busy(&mut self, now: Instant, connection: ClientFd, refusal: &Refusal, poll: &Poll) {
+        let Refusal { figures, retry, .. } = refusal;
+        let reply = self.replies.busy(figures.active(), figures.max(), *retry);
         self.lingering.refuse(now, connection, reply, poll);
     }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::event::{Counters, Event, How, Rejected, Severity};
-use crate::policy::reason::{Reason, Refusal};
+use crate::policy::reason::{Figures, Reason, Refusal};
 use crate::sys::errno_words;
 use crate::sys::process::{Exit, Usage};
 use std::fmt;
@@ -182,14 +182,18 @@ fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
 }
 
 fn write_rejected(rejected: &Rejected, f: &mut fmt::Formatter) -> fmt::Result {
-    let Refusal { reason, active, max, load, max_load, waiting } = rejected.refusal;
+    let Refusal { reason, figures, waiting, .. } = rejected.refusal;
+    let (active, max) = (figures.active(), figures.max());
     // Trouble, and not a number, may be what keeps a client waiting.
     let running = || if max == 0 { format!("{active} running") } else { format!("{active}/{max} running") };
     f.write_str("rejected connection: ")?;
     match reason {
         Reason::TotalLimit => write!(f, "at capacity ({active}/{max})")?,
         Reason::ListenerLimit => write!(f, "at capacity ({active}/{max}) of this listener")?,
-        Reason::Load => write!(f, "load average {load:.2} is not below {max_load:.2}")?,
+        Reason::Load => match figures {
+            Figures::Level { is, below, .. } => write!(f, "load average {is:.2} is not below {below:.2}")?,
+            Figures::Count { .. } => f.write_str(reason.summary())?,
+        },
         Reason::StartFailed => f.write_str("the command could not be started")?,
         Reason::WaitedTooLong => {
             let waited = Duration::from_micros(rejected.waited_usec.unwrap_or(0));

@@ -8,118 +8,33 @@
 //!   admitted, refused or gone.
 #![forbid(unsafe_code)]
 
-use super::limit::{self, Census, Limit, ListenerId, Rules};
-use super::queue::{Queue, Ticket};
-use super::reason::{Reason, Refusal};
+mod terms;
+
+pub use terms::{Action, Arrival, Hold, Slot, Verdict, WhenFull};
+
+use super::limit::{self, Census, Gauge, Limit, ListenerId, No, Reading, Rules, Until, Who};
+use super::queue::Queue;
+use super::reason::{Figures, Reason, Refusal};
 use super::source::{Source, Sources};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long a load average stays good: the kernel itself renews it every 5 s, and a client that waits
-/// for the load to fall should not wait much longer than that.
-pub const LOAD_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What happens to a connection that a limit does not allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Accept, tell, close.
-    Refuse,
-    /// Leave it in the kernel's queue, in order.
-    Wait,
-}
-
-impl std::fmt::Display for WhenFull {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            WhenFull::Refuse => "refuse",
-            WhenFull::Wait => "wait",
-        })
-    }
-}
-
-/// How clients are held that were accepted and cannot be admitted yet. The default holds nobody: those that a
-/// limit does not allow are left in the kernel's queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hold {
-    /// `--max-wait`: who has waited so long, counted from the end of the handshake, is refused.
-    pub max_wait: Option<Duration>,
-    /// `--max-waiting`: who comes while so many wait is refused; 0 is no such limit.
-    pub max_waiting: u32,
-    /// How many may be held; the rest is left in the kernel's queue.
-    pub places: u32,
-}
-
-/// A client that was accepted, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Its number, and so its place in the order.
-    pub ticket: Ticket,
-    /// Where it came in.
-    pub listener: ListenerId,
-    /// Whom it is counted for.
-    pub source: Source,
-    /// Since when it has waited: the end of the handshake, where that is known.
-    pub since: Instant,
-}
-
-/// One command's place under every limit. It is charged whole and given back whole and once, so it is neither `Copy`
-/// nor `Clone`: it goes in with a command, and comes back with its end ([`Gate::ended`]) or because it could not be
-/// started ([`Gate::postponed`]).
-#[must_use = "a slot that is not given back is lost until the next start"]
-#[derive(Debug, PartialEq, Eq)]
-pub struct Slot {
-    listener: Option<ListenerId>,
-    source: Source,
-}
-
-impl Slot {
-    /// Which listener it is counted for; `None` if that is not known, of a command that an earlier daemon started.
-    pub fn listener(&self) -> Option<ListenerId> {
-        self.listener
-    }
-
-    /// Which source it is counted for.
-    pub fn source(&self) -> Source {
-        self.source
-    }
-}
-
-/// What becomes of a client that has just arrived.
-#[must_use]
-#[derive(Debug, PartialEq)]
-pub enum Verdict {
-    /// Start its command.
-    Admit(Slot),
-    /// Keep it: it is in the queue now.
-    Hold,
-    /// Tell it, and close.
-    Refuse(Refusal),
-}
-
-/// What is to be done besides: to clients that are held, and to listeners.
-#[must_use]
-#[derive(Debug, PartialEq)]
-pub enum Action {
-    /// Start the command for this client, which was held.
-    Admit(Ticket, Slot),
-    /// Tell this client, which was held, and close.
-    Refuse(Ticket, Refusal),
-    /// Take this listener out of the poll set.
-    Pause(ListenerId),
-    /// Put this listener back.
-    Resume(ListenerId),
-}
+/// How long a reading stays good: the kernel itself renews its load average every 5 s, and a client that waits
+/// for it to fall should not wait much longer than that.
+pub const READING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Decides, and keeps the only count that decisions are made from.
 #[derive(Debug)]
 pub struct Gate {
-    limits: Vec<Box<dyn Limit>>,
-    wants_load: bool,
+    limits: Vec<(Reason, Box<dyn Limit>)>,
+    /// What the limits depend on, and when it was read last.
+    gauges: Vec<(Gauge, Option<Instant>)>,
     when_full: WhenFull,
     hold: Hold,
     census: Census,
     queue: Queue,
-    load_read: Option<Instant>,
+    /// When a limit may say yes to somebody who waits, as far as that is a matter of time.
+    next_yes: Option<Instant>,
     paused: Vec<bool>,
     postponed: bool,
     draining: bool,
@@ -130,14 +45,24 @@ impl Gate {
     /// means nothing with [`WhenFull::Refuse`].
     pub fn new(rules: &Rules, when_full: WhenFull, hold: Hold, listeners: usize) -> Self {
         debug_assert_eq!(rules.max_per_listener.len(), listeners);
+        Self::with_limits(limit::from_rules(rules), when_full, hold, listeners)
+    }
+
+    fn with_limits(limits: Vec<(Reason, Box<dyn Limit>)>, when_full: WhenFull, hold: Hold, listeners: usize) -> Self {
+        let mut gauges = Vec::new();
+        for gauge in limits.iter().filter_map(|(_, limit)| limit.gauge()) {
+            if !gauges.contains(&(gauge, None)) {
+                gauges.push((gauge, None));
+            }
+        }
         Gate {
-            limits: limit::from_rules(rules),
-            wants_load: rules.load_average.is_some(),
+            limits,
+            gauges,
             when_full,
             hold,
-            census: Census { active: 0, per_listener: vec![0; listeners], per_source: Sources::default(), load: 0.0 },
+            census: Census { active: 0, per_listener: vec![0; listeners], per_source: Sources::default() },
             queue: Queue::new(listeners),
-            load_read: None,
+            next_yes: None,
             paused: vec![false; listeners],
             postponed: false,
             draining: false,
@@ -163,7 +88,7 @@ impl Gate {
         self.release(slot);
         self.postponed = true;
         match self.draining {
-            true => out.push_back(Action::Refuse(who.ticket, self.refusal(Reason::Stopping, who.listener))),
+            true => out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::Stopping, &who))),
             false => self.queue.enter(who),
         }
         self.settle(now, out);
@@ -189,15 +114,15 @@ impl Gate {
         source: Source,
         out: &mut VecDeque<Action>,
     ) -> Slot {
-        let slot = self.charge(listener, source);
+        let slot = self.count(listener, source);
         self.settle(now, out);
         slot
     }
 
-    /// The 1-minute load average was read.
-    pub fn read_load(&mut self, now: Instant, load: f64, out: &mut VecDeque<Action>) {
-        self.census.load = load;
-        self.load_read = Some(now);
+    /// A gauge was read: see [`Gate::due_gauge`].
+    pub fn read(&mut self, now: Instant, reading: Reading, out: &mut VecDeque<Action>) {
+        self.limits.iter_mut().for_each(|(_, limit)| limit.read(now, reading));
+        self.gauges.iter_mut().filter(|(gauge, _)| *gauge == reading.gauge()).for_each(|(_, at)| *at = Some(now));
         self.settle(now, out);
     }
 
@@ -211,7 +136,7 @@ impl Gate {
         self.draining = true;
         for listener in 0..self.paused.len() {
             while let Some(who) = self.queue.head(listener).copied() {
-                out.push_back(Action::Refuse(who.ticket, self.refusal(Reason::Stopping, listener)));
+                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::Stopping, &who)));
                 self.queue.leave(listener, who.ticket);
             }
         }
@@ -220,23 +145,22 @@ impl Gate {
 
     /// Whatever a change leads to.
     fn settle(&mut self, now: Instant, out: &mut VecDeque<Action>) {
-        self.admit_waiting(out);
+        self.admit_waiting(now, out);
         self.expire(now, out);
-        self.edges(out);
+        self.edges(now, out);
+        self.next_yes = self.next_yes(now);
     }
 
     fn judge(&mut self, now: Instant, who: Arrival) -> Verdict {
-        if !self.is_full(who.listener) {
-            return Verdict::Admit(self.charge(Some(who.listener), who.source));
-        }
+        let no = match self.ask(now, Who::Client(&who)) {
+            Ok(()) if !self.is_closed() => return Verdict::Admit(self.charge(now, &who)),
+            asked => asked.err(),
+        };
         let Hold { max_wait, max_waiting, .. } = self.hold;
         let reason = if self.draining {
             Reason::Stopping
         } else if self.when_full == WhenFull::Refuse {
-            // With `refuse` nothing but a limit makes a listener full.
-            let limit = self.ask(who.listener);
-            debug_assert!(limit.is_some());
-            return Verdict::Refuse(limit.unwrap_or(Refusal::count(Reason::TotalLimit, self.census.active, 0)));
+            no.map_or(Reason::StartFailed, |(reason, _)| reason)
         } else if max_wait.is_some_and(|most| who.since + most <= now) {
             Reason::WaitedTooLong
         } else if max_waiting > 0 && self.queue.len() >= max_waiting {
@@ -245,10 +169,20 @@ impl Gate {
             self.queue.enter(who);
             return Verdict::Hold;
         };
-        Verdict::Refuse(self.refusal(reason, who.listener))
+        Verdict::Refuse(self.refusal(now, reason, no))
     }
 
-    fn charge(&mut self, listener: Option<ListenerId>, source: Source) -> Slot {
+    /// Whether nobody is admitted, whatever the limits say.
+    fn is_closed(&self) -> bool {
+        self.postponed || self.draining
+    }
+
+    fn charge(&mut self, now: Instant, who: &Arrival) -> Slot {
+        self.limits.iter_mut().for_each(|(_, limit)| limit.charge(now, who));
+        self.count(Some(who.listener), who.source)
+    }
+
+    fn count(&mut self, listener: Option<ListenerId>, source: Source) -> Slot {
         self.census.active += 1;
         listener.into_iter().for_each(|listener| self.census.per_listener[listener] += 1);
         self.census.per_source.enter(source);
@@ -261,22 +195,31 @@ impl Gate {
         self.census.per_source.leave(source);
     }
 
-    /// A refusal that is not a limit's own, with the figures of the limit that holds.
-    fn refusal(&self, reason: Reason, listener: ListenerId) -> Refusal {
-        let limit = self.ask(listener).unwrap_or(Refusal::count(reason, self.census.active, 0));
-        Refusal { reason, waiting: self.queue.len(), ..limit }
+    /// A refusal with the figures of the limit that holds, if one does, whose own reason it may be or not.
+    fn refusal(&self, now: Instant, reason: Reason, no: Option<(Reason, No)>) -> Refusal {
+        let retry = match no.map(|(_, no)| no.until) {
+            Some(Until::Then(at)) => Some(at.saturating_duration_since(now)),
+            _ => None,
+        };
+        let figures = no.map_or(Figures::Count { active: self.census.active, max: 0 }, |(_, no)| no.figures);
+        Refusal { reason, figures, waiting: self.queue.len(), retry }
     }
 
-    /// The longest waiting of those whose listener has room, one after the other.
-    fn admit_waiting(&mut self, out: &mut VecDeque<Action>) {
-        while !self.queue.is_empty() {
+    fn refusal_of(&self, now: Instant, reason: Reason, who: &Arrival) -> Refusal {
+        self.refusal(now, reason, self.ask(now, Who::Client(who)).err())
+    }
+
+    /// The longest waiting of those who may, one after the other.
+    fn admit_waiting(&mut self, now: Instant, out: &mut VecDeque<Action>) {
+        while !self.queue.is_empty() && !self.is_closed() {
             let next = (0..self.paused.len())
                 .filter_map(|listener| self.queue.head(listener))
-                .filter(|who| !self.is_full(who.listener))
+                .filter(|who| self.ask(now, Who::Client(who)).is_ok())
                 .min_by_key(|who| who.ticket);
-            let Some(&Arrival { ticket, listener, source, .. }) = next else { return };
-            self.queue.leave(listener, ticket);
-            out.push_back(Action::Admit(ticket, self.charge(Some(listener), source)));
+            let Some(who) = next.copied() else { return };
+            self.queue.leave(who.listener, who.ticket);
+            let slot = self.charge(now, &who);
+            out.push_back(Action::Admit(who.ticket, slot));
         }
     }
 
@@ -284,25 +227,40 @@ impl Gate {
         let Some(most) = self.hold.max_wait else { return };
         for listener in 0..self.paused.len() {
             while let Some(who) = self.queue.head(listener).filter(|who| who.since + most <= now).copied() {
-                out.push_back(Action::Refuse(who.ticket, self.refusal(Reason::WaitedTooLong, listener)));
+                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::WaitedTooLong, &who)));
                 self.queue.leave(listener, who.ticket);
             }
         }
     }
 
-    /// Whether [`Gate::read_load`] is due before the next arrival is accepted: a load limit is set, and the last
-    /// figure is old. Also with nothing running: what is admitted then decides about the next by it.
-    pub fn load_is_due(&self, now: Instant) -> bool {
-        self.wants_load && self.load_read.is_none_or(|at| at + LOAD_INTERVAL <= now)
+    /// What is to be read before the next arrival is accepted, and told to [`Gate::read`]: a limit depends on it, and the
+    /// last reading is old. Also with nothing running: what is admitted then decides about the next by it.
+    pub fn due_gauge(&self, now: Instant) -> Option<Gauge> {
+        let is_due = |at: Option<Instant>| at.is_none_or(|at| at + READING_INTERVAL <= now);
+        self.gauges.iter().find(|(_, at)| is_due(*at)).map(|(gauge, _)| *gauge)
     }
 
-    /// When to wake even though nothing happened: when somebody has waited too long; and while the load keeps
-    /// somebody waiting, it is looked at again, since no command's end may come for long.
+    /// When to wake even though nothing happened: when somebody has waited too long, or a limit lets somebody in. While
+    /// somebody waits, gauges are read again, since no command's end may come for long.
     pub fn deadline(&self) -> Option<Instant> {
         let waits = self.is_anybody_waiting() && self.census.active > 0 && !self.draining;
-        let load = self.load_read.filter(|_| self.wants_load && waits).map(|at| at + LOAD_INTERVAL);
+        let read = self.gauges.iter().filter_map(|(_, at)| *at).min().filter(|_| waits).map(|at| at + READING_INTERVAL);
         let patience = self.hold.max_wait.and_then(|most| Some(self.queue.longest()? + most));
-        load.into_iter().chain(patience).min()
+        [read, patience, self.next_yes].into_iter().flatten().min()
+    }
+
+    /// The first time that a limit gave to somebody who waits, held or behind a paused listener.
+    fn next_yes(&self, now: Instant) -> Option<Instant> {
+        if self.is_closed() || !self.is_anybody_waiting() {
+            return None;
+        }
+        let held = (0..self.paused.len()).filter_map(|listener| self.queue.head(listener)).map(Who::Client);
+        let queued = (0..self.paused.len()).filter(|listener| self.paused[*listener]).map(Who::Anybody);
+        let time = |who| match self.ask(now, who) {
+            Err((_, No { until: Until::Then(at), .. })) => Some(at),
+            _ => None,
+        };
+        held.chain(queued).filter_map(time).min()
     }
 
     /// What is running.
@@ -325,21 +283,22 @@ impl Gate {
         !self.queue.is_empty() || self.paused.contains(&true)
     }
 
-    /// Whether an arrival at this listener could not be admitted now.
-    pub fn is_full(&self, listener: ListenerId) -> bool {
-        self.postponed || self.draining || self.ask(listener).is_some()
+    /// Whether nobody at all who arrives at this listener could be admitted now.
+    pub fn is_full_for_anybody(&self, now: Instant, listener: ListenerId) -> bool {
+        self.is_closed() || self.ask(now, Who::Anybody(listener)).is_err()
     }
 
-    fn ask(&self, listener: ListenerId) -> Option<Refusal> {
-        self.limits.iter().find_map(|limit| limit.ask(&self.census, listener))
+    /// All limits, in order; the first "no" and its reason.
+    fn ask(&self, now: Instant, who: Who) -> Result<(), (Reason, No)> {
+        self.limits.iter().try_for_each(|(reason, limit)| limit.ask(now, &self.census, who).map_err(|no| (*reason, no)))
     }
 
-    fn edges(&mut self, out: &mut VecDeque<Action>) {
+    fn edges(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         let Hold { max_waiting, places, .. } = self.hold;
         // With a limit that can be reached, the next arrival is refused by it.
         let has_place = self.queue.len() < places || (max_waiting > 0 && max_waiting <= places);
         for listener in 0..self.paused.len() {
-            let full = self.when_full == WhenFull::Wait && self.is_full(listener) && !has_place;
+            let full = self.when_full == WhenFull::Wait && !has_place && self.is_full_for_anybody(now, listener);
             let closed = self.draining || full;
             if closed != self.paused[listener] {
                 self.paused[listener] = closed;

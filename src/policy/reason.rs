@@ -3,6 +3,8 @@
 //! Log line, `MESSAGE_ID`, counter and reply text all come from here, so that they cannot disagree.
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 /// Why a client was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -79,27 +81,61 @@ impl Reason {
     }
 }
 
-/// A refusal with the figures that led to it.
+/// The figures that led to a refusal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Figures {
+    /// A number of commands.
+    Count {
+        /// Commands running, under the limit that said no or at all.
+        active: u32,
+        /// The limit; 0 if the reason is none of numbers.
+        max: u32,
+    },
+    /// A level that was read.
+    Level {
+        /// As it was read last.
+        is: f64,
+        /// The limit, below which it has to be.
+        below: f64,
+        /// Commands running.
+        active: u32,
+    },
+}
+
+impl Figures {
+    /// Commands running, under the limit that said no or at all.
+    pub fn active(self) -> u32 {
+        match self {
+            Figures::Count { active, .. } | Figures::Level { active, .. } => active,
+        }
+    }
+
+    /// The limit in commands; 0 if it is none of numbers.
+    pub fn max(self) -> u32 {
+        match self {
+            Figures::Count { max, .. } => max,
+            Figures::Level { .. } => 0,
+        }
+    }
+}
+
+/// A refusal with what led to it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Refusal {
-    /// Which limit said no.
+    /// Why.
     pub reason: Reason,
-    /// Commands running under that limit when it was asked.
-    pub active: u32,
-    /// The limit itself, in commands; 0 where the reason has none.
-    pub max: u32,
-    /// The 1-minute load average, for [`Reason::Load`]; else 0.
-    pub load: f64,
-    /// The load limit, for [`Reason::Load`]; else 0.
-    pub max_load: f64,
-    /// Clients held when it was asked.
+    /// Those of the limit that holds.
+    pub figures: Figures,
+    /// Clients held when it was decided.
     pub waiting: u32,
+    /// How long until this may be different, if that is known.
+    pub retry: Option<Duration>,
 }
 
 impl Refusal {
-    /// A refusal by a count.
+    /// A refusal by a number of commands.
     pub fn count(reason: Reason, active: u32, max: u32) -> Self {
-        Refusal { reason, active, max, load: 0.0, max_load: 0.0, waiting: 0 }
+        Refusal { reason, figures: Figures::Count { active, max }, waiting: 0, retry: None }
     }
 }
 

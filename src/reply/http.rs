@@ -4,7 +4,7 @@
 //! HTTP at all gets the same answer, once it has said a line, ended, or taken too long.
 #![forbid(unsafe_code)]
 
-use super::{Heard, Preset, RETRY_SECONDS, Saying, Step, Talk};
+use super::{Heard, Preset, Saying, Step, Talk};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset {
@@ -25,8 +25,9 @@ fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {
     // Writing to a Vec cannot fail.
     let _ = write!(
         out,
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_SECONDS}\r\nConnection: close\r\n\
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nConnection: close\r\n\
          Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+        saying.retry,
         saying.text.len() + 1
     );
     // The answer to HEAD has the length of a body and no body (RFC 9110 section 9.3.2).
@@ -49,7 +50,8 @@ mod tests {
     use super::*;
 
     fn answered(request: &[u8], is_all: bool) -> Option<String> {
-        let saying = Saying { text: "server at capacity", chosen: false, max: 4, busy: true, host: "host.example" };
+        let saying =
+            Saying { text: "server at capacity", chosen: false, max: 4, retry: 7, busy: true, host: "host.example" };
         let mut out = Vec::new();
         let step = answer(Heard { bytes: request, is_all }, &saying, &mut out);
         (step == Step::Done).then(|| String::from_utf8(out).unwrap())
@@ -64,7 +66,7 @@ mod tests {
         let text = answered(request, false).unwrap();
         assert_eq!(
             text,
-            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nConnection: close\r\nContent-Type: text/plain\r\n\
              Content-Length: 19\r\n\r\nserver at capacity\n"
         );
     }

@@ -33,8 +33,9 @@ use std::fmt;
 use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Seconds after which a client may well come back; what `{retry}` stands for.
+/// Seconds after which a client may well come back, where nobody knows: what `{retry}` stands for then.
 pub const RETRY_SECONDS: u32 = 10;
 /// The human part of a refusal by a limit, unless `--busy-message` says otherwise.
 pub const BUSY: &str = "server at capacity";
@@ -131,6 +132,8 @@ struct Saying<'a> {
     chosen: bool,
     /// The limit that was reached; 0 if there is no such number.
     max: u32,
+    /// Seconds after which the client may come back.
+    retry: u32,
     /// Refused by a limit, and not since the command could not be started.
     busy: bool,
     /// The name of this machine, for protocols whose replies begin with it.
@@ -263,7 +266,7 @@ pub struct Replies {
     choice: Choice,
     message: Message,
     host: Rc<str>,
-    last: Option<((u32, u32), Rc<Reply>)>,
+    last: Option<((u32, u32, u32), Rc<Reply>)>,
 }
 
 impl Replies {
@@ -275,10 +278,12 @@ impl Replies {
         Replies { choice, message, host: host.into(), last: None }
     }
 
-    /// For a limit: `active` commands run, `max` may (0: the reason has no such number).
-    pub fn busy(&mut self, active: u32, max: u32) -> Rc<Reply> {
+    /// For a limit: `active` commands run, `max` may (0: the reason has no such number), and in `retry`, if that is known,
+    /// the client may be let in.
+    pub fn busy(&mut self, active: u32, max: u32, retry: Option<Duration>) -> Rc<Reply> {
+        let retry = retry.map_or(RETRY_SECONDS, whole_seconds);
         if let Some((key, reply)) = &self.last {
-            if *key == (active, max) {
+            if *key == (active, max, retry) {
                 return reply.clone();
             }
         }
@@ -286,19 +291,20 @@ impl Replies {
         let filled = text
             .replace("{max}", &max.to_string())
             .replace("{active}", &active.to_string())
-            .replace("{retry}", &RETRY_SECONDS.to_string());
-        let reply = Rc::new(self.reply(filled, self.message.chosen, max, true));
-        self.last = Some(((active, max), reply.clone()));
+            .replace("{retry}", &retry.to_string());
+        let reply = Rc::new(self.reply(filled, self.message.chosen, max, retry, true));
+        self.last = Some(((active, max, retry), reply.clone()));
         reply
     }
 
     /// For a command that could not be started.
     pub fn unavailable(&self) -> Rc<Reply> {
-        Rc::new(self.reply(UNAVAILABLE.into(), false, 0, false))
+        Rc::new(self.reply(UNAVAILABLE.into(), false, 0, RETRY_SECONDS, false))
     }
 
-    fn reply(&self, text: String, chosen: bool, max: u32, busy: bool) -> Reply {
-        let mut reply = Reply { opening: Vec::new(), answer: None, text, chosen, max, busy, host: self.host.clone() };
+    fn reply(&self, text: String, chosen: bool, max: u32, retry: u32, busy: bool) -> Reply {
+        let host = self.host.clone();
+        let mut reply = Reply { opening: Vec::new(), answer: None, text, chosen, max, retry, busy, host };
         match &self.choice {
             Choice::File(_, bytes) => reply.opening.extend_from_slice(bytes),
             Choice::Preset(Preset { talk: Talk::Server(render), .. }) => {
@@ -315,6 +321,12 @@ impl Replies {
     }
 }
 
+/// Rounded up: whoever comes back a moment too early is refused again.
+fn whole_seconds(span: Duration) -> u32 {
+    let seconds = span.as_secs() + u64::from(span.subsec_nanos() > 0);
+    u32::try_from(seconds.max(1)).unwrap_or(u32::MAX)
+}
+
 /// Our side of one refusal.
 pub struct Reply {
     opening: Vec<u8>,
@@ -322,6 +334,7 @@ pub struct Reply {
     text: String,
     chosen: bool,
     max: u32,
+    retry: u32,
     busy: bool,
     host: Rc<str>,
 }
@@ -349,8 +362,8 @@ impl Reply {
     }
 
     fn saying(&self) -> Saying<'_> {
-        let Reply { text, chosen, max, busy, host, .. } = self;
-        Saying { text, chosen: *chosen, max: *max, busy: *busy, host }
+        let Reply { text, chosen, max, retry, busy, host, .. } = self;
+        Saying { text, chosen: *chosen, max: *max, retry: *retry, busy: *busy, host }
     }
 }
 

@@ -96,7 +96,7 @@ mod tests {
     fn no_to_encryption_comes_first() {
         let said = [WANTS_GSSENC, WANTS_SSL, STARTUP].concat();
         assert_eq!(told("postgresql", None, &said), [b"NN", BUSY].concat());
-        let saying = Saying { text: "", chosen: false, max: 1, busy: true, host: "" };
+        let saying = Saying { text: "", chosen: false, max: 1, retry: 10, busy: true, host: "" };
         let (mut some, mut all) = (Vec::new(), Vec::new());
         assert_eq!(answer(Heard { bytes: WANTS_SSL, is_all: false }, &saying, &mut some), Step::Next(8));
         assert_eq!(some, b"N");
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_whole_startup_packet_is_heard_first() {
-        let saying = Saying { text: "", chosen: false, max: 1, busy: true, host: "" };
+        let saying = Saying { text: "", chosen: false, max: 1, retry: 10, busy: true, host: "" };
         let mut out = Vec::new();
         for heard in 0..STARTUP.len() {
             let heard = Heard { bytes: &STARTUP[..heard], is_all: false };

@@ -38,7 +38,7 @@ fn all_of(reply: &Reply, heard: &[u8]) -> Vec<u8> {
 /// What a client is told that says `heard` and is over the limit of 4; `text`: what the administrator chose.
 pub(super) fn told(preset: &str, text: Option<&str>, heard: &[u8]) -> Vec<u8> {
     let message = text.map_or_else(Message::default, |text| text.parse().unwrap());
-    all_of(&replies(preset, message).busy(4, 4), heard)
+    all_of(&replies(preset, message).busy(4, 4, None), heard)
 }
 
 /// The same if the command cannot be started.
@@ -69,7 +69,7 @@ fn first_words(preset: &str) -> impl Iterator<Item = &'static [u8]> {
 
 #[test]
 fn the_fixed_texts() {
-    let busy = |preset, max| all_of(&replies(preset, Message::default()).busy(max, max), b"");
+    let busy = |preset, max| all_of(&replies(preset, Message::default()).busy(max, max, None), b"");
     assert_eq!(busy("text", 3), b"server at capacity\n");
     assert_eq!(busy("none", 3), b"");
     assert_eq!(busy("rsync", 4), b"@RSYNCD: 31.0\n@ERROR: max connections (4) reached -- try again later\n");
@@ -83,7 +83,7 @@ fn a_message_is_filled_in_everywhere() {
         let words = first_words(preset.name).next().unwrap_or(b"");
         let mut replies = replies(preset.name, message.clone());
         for (active, max) in [(3, 4), (4, 4), (4, 4)] {
-            let bytes = all_of(&replies.busy(active, max), words);
+            let bytes = all_of(&replies.busy(active, max, None), words);
             let text = String::from_utf8_lossy(&bytes);
             assert!(text.contains(&format!("{active} of {max}, again in 10 s")), "{}: {text}", preset.name);
         }
@@ -109,7 +109,7 @@ fn first_words_are_answered_alike_in_one_piece_and_in_many() {
         assert!(first_words(preset.name).next().is_some(), "{} has no first words", preset.name);
     }
     for (preset, words) in FIRST_WORDS {
-        let reply = replies(preset, Message::default()).busy(4, 4);
+        let reply = replies(preset, Message::default()).busy(4, 4, None);
         let bytes: Vec<_> = words.chunks(1).collect();
         assert_eq!(all_of_parts(&reply, &bytes), all_of(&reply, words), "{preset}: {words:x?}");
         assert!(all_of(&reply, words).len() > reply.opening().len(), "{preset}: {words:x?}");
@@ -146,7 +146,7 @@ proptest! {
         for preset in &PRESETS {
             let message = text.as_deref().map_or_else(Message::default, |text| text.parse().unwrap());
             let mut replies = replies(preset.name, message);
-            let reply = if is_up { replies.busy(4, 4) } else { replies.unavailable() };
+            let reply = if is_up { replies.busy(4, 4, None) } else { replies.unavailable() };
             for parts in [&parts[..], &[&heard]] {
                 let out = all_of_parts(&reply, parts);
                 prop_assert!(out.len() < 2048, "{}: {} bytes", preset.name, out.len());
@@ -159,7 +159,7 @@ proptest! {
 fn a_file_is_sent_as_it_is() {
     let choice = Choice::file("/x", b"\0\r\nany {max}".to_vec()).unwrap();
     let mut replies = Replies::new(choice, Message::default(), "host.example");
-    assert_eq!(all_of(&replies.busy(1, 1), b""), b"\0\r\nany {max}");
+    assert_eq!(all_of(&replies.busy(1, 1, None), b""), b"\0\r\nany {max}");
     assert!(Choice::file("/x", vec![0; LONGEST_FILE]).is_ok());
     assert!(Choice::file("/x", vec![0; LONGEST_FILE + 1]).is_err());
 }
@@ -178,4 +178,33 @@ fn what_would_break_a_protocol_is_refused() {
     }
     assert!("x".repeat(LONGEST).parse::<Message>().is_ok());
     assert!("smoke-signals".parse::<Choice>().is_err());
+}
+
+#[test]
+fn who_is_refused_is_told_when_to_come_back_where_that_is_known() {
+    let seconds = |retry| {
+        let message: Message = "in {retry} s".parse().unwrap();
+        let text = String::from_utf8(all_of(&replies("text", message).busy(1, 1, retry), b"")).unwrap();
+        let header =
+            String::from_utf8(all_of(&replies("http", Message::default()).busy(1, 1, retry), b"GET /\n")).unwrap();
+        let told: u32 =
+            text.trim_end().strip_prefix("in ").and_then(|t| t.strip_suffix(" s")).unwrap().parse().unwrap();
+        assert!(header.contains(&format!("\r\nRetry-After: {told}\r\n")), "{header}");
+        told
+    };
+    assert_eq!(seconds(None), RETRY_SECONDS);
+    for (millis, told) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (59_999, 60), (u64::MAX, u32::MAX)] {
+        assert_eq!(seconds(Some(Duration::from_millis(millis))), told, "{millis} ms");
+    }
+}
+
+#[test]
+fn the_last_reply_is_kept_for_the_same_figures_alone() {
+    let mut replies = replies("text", "{active} {max} {retry}".parse().unwrap());
+    let second = Some(Duration::from_secs(1));
+    for (active, max, retry, told) in [(1, 2, None, "1 2 10\n"), (1, 2, second, "1 2 1\n"), (2, 2, second, "2 2 1\n")] {
+        let reply = replies.busy(active, max, retry);
+        assert_eq!(all_of(&reply, b""), told.as_bytes());
+        assert!(Rc::ptr_eq(&reply, &replies.busy(active, max, retry)), "made once");
+    }
 }

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::policy::queue::Ticket;
 use crate::policy::reason::Reason;
+use std::collections::HashMap;
 
 mod model;
 
@@ -15,6 +17,36 @@ fn gate_of(max: u32, per_listener: &[u32], load: Option<f64>, when_full: WhenFul
 
 fn gate(max: u32, per_listener: &[u32], load: Option<f64>, when_full: WhenFull) -> Gate {
     gate_of(max, per_listener, load, when_full, Hold::default())
+}
+
+/// A limit with a memory: one start in so long for each source.
+#[derive(Debug)]
+struct Every {
+    span: Duration,
+    last: HashMap<Source, Instant>,
+}
+
+impl Every {
+    fn limit(span: Duration) -> (Reason, Box<dyn Limit>) {
+        (Reason::Load, Box::new(Every { span, last: HashMap::new() }))
+    }
+}
+
+impl Limit for Every {
+    fn ask(&self, now: Instant, census: &Census, who: Who) -> Result<(), No> {
+        let Who::Client(who) = who else { return Ok(()) };
+        match self.last.get(&who.source).map(|last| *last + self.span) {
+            Some(then) if now < then => {
+                let figures = Figures::Count { active: census.per_source.count(who.source), max: 1 };
+                Err(No { figures, until: Until::Then(then) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn charge(&mut self, now: Instant, who: &Arrival) {
+        self.last.insert(who.source, now);
+    }
 }
 
 fn arrival(listener: ListenerId, ticket: Ticket, since: Instant) -> Arrival {
@@ -87,6 +119,60 @@ fn borders_of_the_total_cap() {
     }
 }
 
+const NANO: Duration = Duration::from_nanos(1);
+
+#[test]
+fn a_limit_that_knows_until_when_says_so_to_the_moment() {
+    let (span, t0) = (5 * SECOND, Instant::now());
+    let mut gate = Gate::with_limits(vec![Every::limit(span)], WhenFull::Refuse, Hold::default(), 1);
+    let from = |source, ticket| Arrival { ticket, listener: 0, source: Source::Uid(source), since: t0 };
+    let _slot = admitted(&mut gate, t0, from(1, 0));
+    let _other = admitted(&mut gate, t0, from(2, 1));
+    for (now, retry) in [(t0, span), (t0 + SECOND, 4 * SECOND), (t0 + span - NANO, NANO)] {
+        let (Verdict::Refuse(refusal), actions) = arrive(&mut gate, now, from(1, 2)) else { panic!() };
+        assert_eq!((refusal.retry, actions), (Some(retry), vec![]));
+    }
+    assert_eq!(gate.deadline(), None, "nobody waits");
+    let _slot = admitted(&mut gate, t0 + span, from(1, 3));
+}
+
+#[test]
+fn who_waits_for_a_time_is_let_in_at_that_time() {
+    let (span, t0, hold) = (5 * SECOND, Instant::now(), Hold { places: 10, ..Hold::default() });
+    let mut gate = Gate::with_limits(vec![Every::limit(span)], WhenFull::Wait, hold, 1);
+    let from = |ticket| Arrival { ticket, listener: 0, source: Source::Uid(1), since: t0 };
+    let _slot = admitted(&mut gate, t0, from(0));
+    for ticket in [1, 2] {
+        assert_eq!(arrive(&mut gate, t0 + SECOND, from(ticket)), (Verdict::Hold, vec![]));
+    }
+    for nth in [1, 2] {
+        let at = t0 + span * nth;
+        assert_eq!(gate.deadline(), Some(at));
+        assert_eq!(step(|out| gate.tick(at - NANO, out)), []);
+        let admitted = only_admitted(step(|out| gate.tick(at, out)));
+        assert_eq!((admitted.len(), admitted[0].0), (1, nth.into()), "that it was let in is remembered");
+    }
+    assert_eq!(gate.deadline(), None);
+}
+
+/// Whichever limit says no, the others are none the poorer for it.
+#[test]
+fn all_limits_are_charged_or_none() {
+    let (span, now) = (5 * SECOND, Instant::now());
+    for is_last in [false, true] {
+        let mut limits = limit::from_rules(&Rules { max_connections: 1, ..Rules::default() });
+        limits.insert(if is_last { 1 } else { 0 }, Every::limit(span));
+        let mut gate = Gate::with_limits(limits, WhenFull::Refuse, Hold::default(), 1);
+        let from = |source| Arrival { ticket: 0, listener: 0, source: Source::Uid(source), since: now };
+        let slot = admitted(&mut gate, now, from(1));
+        assert_eq!(reason(&arrive(&mut gate, now, from(2)).0), Some(Reason::TotalLimit));
+        assert_eq!(step(|out| gate.ended(now, slot, out)), []);
+        assert_eq!(reason(&arrive(&mut gate, now, from(1)).0), Some(Reason::Load));
+        assert_eq!(gate.census().active, 0);
+        let _slot = admitted(&mut gate, now, from(2));
+    }
+}
+
 #[test]
 fn a_slot_knows_what_it_is_counted_for() {
     let (mut gate, now) = (gate(0, &[0, 0], None, WhenFull::Refuse), Instant::now());
@@ -118,16 +204,16 @@ fn only_the_edge_pauses_and_resumes() {
 #[test]
 fn load_lets_one_run_and_is_looked_at_again() {
     let (mut gate, t0) = (gate(0, &[0], Some(2.0), WhenFull::Wait), Instant::now());
-    assert!(gate.load_is_due(t0));
-    assert_eq!(step(|out| gate.read_load(t0, 2.0, out)), [], "with nothing running the load does not matter");
+    assert!(gate.due_gauge(t0).is_some());
+    assert_eq!(step(|out| gate.read(t0, Reading::Load(2.0), out)), [], "with nothing running the load does not matter");
     assert_eq!(gate.deadline(), None);
     let (verdict, actions) = arrive(&mut gate, t0, arrival(0, 1, t0));
     assert!(matches!(verdict, Verdict::Admit(_)));
     assert_eq!(actions, [Action::Pause(0)]);
-    assert_eq!(gate.deadline(), Some(t0 + LOAD_INTERVAL));
-    let t1 = t0 + LOAD_INTERVAL;
-    assert!(gate.load_is_due(t1));
-    assert_eq!(step(|out| gate.read_load(t1, 1.99, out)), [Action::Resume(0)]);
+    assert_eq!(gate.deadline(), Some(t0 + READING_INTERVAL));
+    let t1 = t0 + READING_INTERVAL;
+    assert!(gate.due_gauge(t1).is_some());
+    assert_eq!(step(|out| gate.read(t1, Reading::Load(1.99), out)), [Action::Resume(0)]);
     assert_eq!(gate.deadline(), None);
 }
 

@@ -1,20 +1,22 @@
 //! The limits: one file each, asked in the order of [`from_rules`]; the first "no" gives the reason.
 //!
-//! A limit keeps no count of its own: it compares the one [`Census`], so that asking never changes
-//! anything and a connection is charged to all limits at once or to none.
+//! Asking changes nothing. All are asked, then all are charged, or none, so that a client whom one limit refuses costs
+//! it nothing with another. Who is running is counted once, in the [`Census`]; what else a limit has to remember is its own.
 #![forbid(unsafe_code)]
 
 mod listener;
 mod load;
 mod total;
 
-use super::reason::Refusal;
+use super::gate::Arrival;
+use super::reason::{Figures, Reason};
 use super::source::Sources;
+use std::time::Instant;
 
 /// Position of a listener in the daemon's table.
 pub type ListenerId = usize;
 
-/// What is running: the only state that limits look at.
+/// What is running: counts, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Census {
     /// Commands running, over all listeners.
@@ -23,14 +25,89 @@ pub struct Census {
     pub per_listener: Vec<u32>,
     /// Commands running, by source.
     pub per_source: Sources,
-    /// The last 1-minute load average that was told (proc_loadavg(5)).
-    pub load: f64,
+}
+
+/// For whom one more command would be started.
+#[derive(Clone, Copy, Debug)]
+pub enum Who<'a> {
+    /// Whoever comes next at this listener. A "no" may pause it, so a limit that depends on the client says yes.
+    Anybody(ListenerId),
+    /// This client. A "no" means that it is held or refused.
+    Client(&'a Arrival),
+}
+
+impl Who<'_> {
+    /// The listener in question.
+    pub fn listener(self) -> ListenerId {
+        match self {
+            Who::Anybody(listener) => listener,
+            Who::Client(who) => who.listener,
+        }
+    }
+}
+
+/// What may turn a "no" into a "yes". The gate asks again then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The end of a command.
+    AnEnd,
+    /// A new [`Reading`].
+    AReading,
+    /// This time, which has not come yet.
+    Then(Instant),
+}
+
+/// A limit's "no".
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct No {
+    /// The figures that led to it.
+    pub figures: Figures,
+    /// What may change it.
+    pub until: Until,
+}
+
+/// Something outside that limits depend on, and that has to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// The 1-minute load average (proc_loadavg(5)).
+    Load,
+}
+
+/// What a [`Gauge`] showed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Reading {
+    /// Of [`Gauge::Load`].
+    Load(f64),
+}
+
+impl Reading {
+    /// What was read.
+    pub fn gauge(self) -> Gauge {
+        match self {
+            Reading::Load(_) => Gauge::Load,
+        }
+    }
 }
 
 /// One rule that can say no.
 pub trait Limit: std::fmt::Debug {
-    /// Whether one more command for `listener` may start now; the refusal if not.
-    fn ask(&self, census: &Census, listener: ListenerId) -> Option<Refusal>;
+    /// Whether one more command for `who` may start now.
+    ///
+    /// # Errors
+    /// Why not, and until when not.
+    fn ask(&self, now: Instant, census: &Census, who: Who) -> Result<(), No>;
+
+    /// All limits have said yes, and this client's command is being started: for limits that remember more than is
+    /// running. It is not taken back if the start fails.
+    fn charge(&mut self, _now: Instant, _who: &Arrival) {}
+
+    /// What has to be read for it.
+    fn gauge(&self) -> Option<Gauge> {
+        None
+    }
+
+    /// A gauge was read, this limit's or another's.
+    fn read(&mut self, _now: Instant, _reading: Reading) {}
 }
 
 /// What the administrator set. 0 means unlimited.
@@ -44,7 +121,15 @@ pub struct Rules {
     pub load_average: Option<f64>,
 }
 
-/// The limits that these rules switch on, in the order in which they are asked.
-pub fn from_rules(rules: &Rules) -> Vec<Box<dyn Limit>> {
-    [total::limit(rules), listener::limit(rules), load::limit(rules)].into_iter().flatten().collect()
+/// The limits that these rules switch on, in the order in which they are asked, and the reason that each gives.
+pub fn from_rules(rules: &Rules) -> Vec<(Reason, Box<dyn Limit>)> {
+    let limit = |reason, limit: Option<Box<dyn Limit>>| Some((reason, limit?));
+    [
+        limit(Reason::TotalLimit, total::build(rules)),
+        limit(Reason::ListenerLimit, listener::build(rules)),
+        limit(Reason::Load, load::build(rules)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

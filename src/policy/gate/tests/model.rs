@@ -4,7 +4,6 @@
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use std::collections::HashMap;
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -54,6 +53,9 @@ struct Model {
     load: Option<f64>,
     hold: Hold,
     wait: bool,
+    /// Seconds from one start of a source to its next: a limit on clients, with a memory.
+    every: Option<u32>,
+    last_start: HashMap<Source, u32>,
     living: Vec<Living>,
     /// In order of tickets: listener, ticket, seconds of the start of its wait.
     held: Vec<(usize, Ticket, u32)>,
@@ -75,7 +77,17 @@ impl Model {
             || (self.load.is_some_and(|below| self.last_load >= below) && !self.living.is_empty())
     }
 
-    fn start(&mut self, listener: usize, ticket: Ticket) {
+    /// When this source may start again, as far as it is a matter of time.
+    fn due(&self, source: Source) -> u32 {
+        self.last_start.get(&source).zip(self.every).map_or(0, |(last, every)| last + every)
+    }
+
+    fn may(&self, listener: usize, ticket: Ticket, clock: u32) -> bool {
+        !self.is_full(listener) && self.due(source_of(ticket)) <= clock
+    }
+
+    fn start(&mut self, listener: usize, ticket: Ticket, clock: u32) {
+        self.last_start.insert(source_of(ticket), clock);
         self.living.push(Living { listener: Some(listener), ticket, source: source_of(ticket) });
     }
 
@@ -84,12 +96,18 @@ impl Model {
         self.held.sort_by_key(|(_, ticket, _)| *ticket);
     }
 
+    /// Where the first of each line is, in order of tickets.
+    fn heads(&self) -> Vec<usize> {
+        let is_head = |at: &usize| !self.held[..*at].iter().any(|(listener, _, _)| *listener == self.held[*at].0);
+        (0..self.held.len()).filter(is_head).collect()
+    }
+
     /// Who is admitted and who is refused now, in order.
     fn settle(&mut self, clock: u32) -> (Vec<Ticket>, Vec<Ticket>) {
         let mut admitted = Vec::new();
-        while let Some(at) = (0..self.held.len()).find(|at| !self.is_full(self.held[*at].0)) {
+        while let Some(at) = self.heads().into_iter().find(|at| self.may(self.held[*at].0, self.held[*at].1, clock)) {
             let (listener, ticket, _) = self.held.remove(at);
-            self.start(listener, ticket);
+            self.start(listener, ticket, clock);
             admitted.push(ticket);
         }
         // The first of a line decides: who came after it is not told before it.
@@ -144,7 +162,7 @@ impl Tried {
             Step::Fail(_) => gate.postponed(now, who.unwrap(), slot_of(slots), &mut out),
             Step::Retry => gate.try_again(now, &mut out),
             Step::Leave(_) => gate.left(now, &who.unwrap(), &mut out),
-            Step::Load(load) => gate.read_load(now, load, &mut out),
+            Step::Load(load) => gate.read(now, Reading::Load(load), &mut out),
             Step::Pass(_) => gate.tick(now, &mut out),
             Step::Drain => gate.drain(now, &mut out),
         }
@@ -167,14 +185,17 @@ proptest! {
     #[test]
     fn like_a_naive_model(
         max in 0..6u32, each in vec(0..4u32, 3), load in prop::option::of((1..6u32).prop_map(|half| f64::from(half) / 2.0)),
-        wait in any::<bool>(), max_wait in prop::option::of(1..6u32), max_waiting in 0..5u32, places in 0..5u32, steps in steps(),
+        wait in any::<bool>(), max_wait in prop::option::of(1..6u32), max_waiting in 0..5u32, places in 0..5u32,
+        every in prop::option::of(1..4u32), steps in steps(),
     ) {
         let when_full = if wait { WhenFull::Wait } else { WhenFull::Refuse };
         let hold = Hold { max_wait: max_wait.map(|most| SECOND * most), max_waiting, places };
-        let tried = || Tried { gate: gate_of(max, &each, load, when_full, hold), slots: HashMap::new(), paused: [false; 3] };
+        let rules = Rules { max_connections: max, max_per_listener: each.clone(), load_average: load };
+        let limits = || every.map(|every| Every::limit(SECOND * every)).into_iter().chain(limit::from_rules(&rules)).collect();
+        let tried = || Tried { gate: Gate::with_limits(limits(), when_full, hold, 3), slots: HashMap::new(), paused: [false; 3] };
         let (mut tried, mut twin) = (tried(), tried());
         let mut model = Model {
-            max, each: each.clone(), load, hold, wait, living: vec![], held: vec![], last_load: 0.0, postponed: false, draining: false,
+            max, each: each.clone(), load, hold, wait, every, last_start: HashMap::new(), living: vec![], held: vec![], last_load: 0.0, postponed: false, draining: false,
         };
         let (t0, mut clock, mut next) = (any_time(), 100, 0);
         let (mut arrived, mut adopted, mut ended, mut refused, mut gone) = (0, 0, 0, 0, 0);
@@ -189,8 +210,8 @@ proptest! {
                     (arrived, next) = (arrived + 1, next + 1);
                     let since = clock - waited;
                     who = Some(arrival(listener, next, at(since)));
-                    if !model.is_full(listener) {
-                        model.start(listener, next);
+                    if model.may(listener, next, clock) {
+                        model.start(listener, next, clock);
                         admits.push(next);
                     } else if model.draining || !model.wait || max_wait.is_some_and(|most| waited >= most)
                         || (max_waiting > 0 && model.held.len() as u32 >= max_waiting) {
@@ -256,9 +277,14 @@ proptest! {
                 prop_assert_eq!(gate.census().per_listener[listener], here);
                 prop_assert_eq!(gate.is_paused(listener), tried.paused[listener]);
                 prop_assert_eq!(tried.paused[listener], model.draining || (wait && model.is_full(listener) && !has_place));
-                let waits = model.held.iter().any(|(l, _, _)| *l == listener);
-                prop_assert!(!waits || model.is_full(listener), "never a free slot with somebody waiting");
             }
+            for (listener, ticket, _) in model.heads().into_iter().map(|at| model.held[at]) {
+                prop_assert!(!model.may(listener, ticket, clock), "never a free slot with somebody waiting");
+                let then = at(model.due(source_of(ticket)));
+                let is_time = !model.is_full(listener);
+                prop_assert!(!is_time || gate.deadline().is_some_and(|at| at <= then), "nobody is forgotten");
+            }
+            prop_assert!(gate.next_yes.is_none_or(|at| at > now), "no turn for nothing");
             prop_assert_eq!(
                 arrived + adopted, ended + refused + gone + model.living.len() + model.held.len(), "each is accounted for once"
             );
