@@ -92,6 +92,11 @@ impl Children {
         Some(child)
     }
 
+    /// How many are known to take long over their exec.
+    pub fn slow(&self) -> usize {
+        self.slow.len()
+    }
+
     /// When [`Children::begun`] has something to look at.
     pub fn deadline(&self) -> Option<Instant> {
         let young = self.young.front().map(|(since, ..)| *since + YOUNG);

@@ -38,6 +38,11 @@ use std::time::{Duration, Instant};
 /// Connections turned away in one turn, by listener. One that is served ends the turn: its child is at work
 /// on another processor, and looking at exits in between serves sooner.
 const REFUSALS_AT_ONCE: usize = 4;
+/// Commands between clone and exec at once, but for those whose exec hangs. An exec takes a few times as long as a clone, so that more
+/// are under way only where processors or memory lack, and to wait for one costs no speed.
+const MOST_UNDER_WAY: usize = 16;
+/// How often it is looked then whether there are fewer.
+const CROWD: Duration = Duration::from_millis(1);
 /// After so long the log has told of the start, and nothing that only the start needs is in use.
 const SETTLED: Duration = Duration::from_millis(10);
 /// After so long without an event the pages of serving are given back, too; the next client pays a few page faults.
@@ -80,6 +85,8 @@ pub(super) struct Daemon {
     /// A SIGCHLD has come since the last walk over all children, so another may have been lost.
     pub(super) unhealed: Option<Instant>,
     pub(super) signals_since_walk: usize,
+    /// When it is looked again whether so many commands are being started at once that nobody is accepted.
+    crowded: Option<Instant>,
     /// Pauses in starting commands, while their clients wait.
     pub(super) starting: BackOff,
     pub(super) start_trouble: Trouble,
@@ -135,6 +142,7 @@ impl Daemon {
             command,
             unhealed: None,
             signals_since_walk: 0,
+            crowded: None,
             starting: BackOff::default(),
             start_trouble: Trouble::default(),
             stop: Stop::Running,
@@ -203,12 +211,21 @@ impl Daemon {
             self.read_gauge(now, gauge);
             self.carry_out(now);
         }
+        self.mind_the_crowd(now);
         for _ in 0..REFUSALS_AT_ONCE {
             // An earlier arrival may have filled the house.
             if !self.accept_one(now, id) {
                 return;
             }
         }
+    }
+
+    /// Nobody is accepted while so many commands are between clone and exec that more would only wait for each other: for a
+    /// processor, or for memory, where all of them are one victim with us. Those whose exec hangs are not counted.
+    fn mind_the_crowd(&mut self, now: Instant) {
+        let is_crowded = self.spawner.under_way() >= MOST_UNDER_WAY + self.children.slow();
+        self.crowded = is_crowded.then_some(now + CROWD);
+        self.listeners.set_crowded(now, is_crowded, &self.poll);
     }
 
     /// Whether to try again now: somebody was turned away.
@@ -262,6 +279,9 @@ impl Daemon {
                 self.read_gauge(now, gauge);
             }
             self.gate.tick(now, &mut self.actions);
+        }
+        if self.crowded.is_some_and(|at| at <= now) {
+            self.mind_the_crowd(now);
         }
         self.listeners.on_time(now, &self.poll);
         self.tell_news();
@@ -337,6 +357,7 @@ impl Daemon {
             self.look_at,
             self.gate.deadline(),
             self.listeners.deadline(),
+            self.crowded,
             self.starting.deadline(),
             self.report.deadline(),
             self.children.deadline(),

@@ -24,6 +24,7 @@ pub struct Listeners {
     all: Vec<Entry>,
     /// No more once the daemon is on its way out.
     is_closed: bool,
+    is_crowded: bool,
     pauses: BackOff,
     trouble: Trouble,
     news: VecDeque<News>,
@@ -107,6 +108,7 @@ impl Listeners {
         let mut all = Listeners {
             all: listeners.into_iter().map(Entry::new).collect(),
             is_closed: false,
+            is_crowded: false,
             pauses: BackOff::default(),
             trouble: Trouble::default(),
             news: VecDeque::new(),
@@ -157,6 +159,14 @@ impl Listeners {
     pub fn set_full(&mut self, now: Instant, id: ListenerId, is_full: bool, poll: &Poll) {
         self.all[id].is_full = is_full;
         self.keep_interest(now, id, poll);
+    }
+
+    /// So many commands are being started that nobody is to be taken, or no longer.
+    pub fn set_crowded(&mut self, now: Instant, is_crowded: bool, poll: &Poll) {
+        if is_crowded != self.is_crowded {
+            self.is_crowded = is_crowded;
+            self.keep_all(now, poll);
+        }
     }
 
     /// Takes all listeners out of the poll set for a while: clients wait in the kernel's queue.
@@ -267,7 +277,7 @@ impl Listeners {
     }
 
     fn set_interest(&mut self, id: ListenerId, poll: &Poll) -> io::Result<()> {
-        let is_stopped = self.is_closed || self.pauses.is_pausing();
+        let is_stopped = self.is_closed || self.is_crowded || self.pauses.is_pausing();
         let entry = &mut self.all[id];
         let wanted = !is_stopped && !entry.is_full && !entry.is_broken && !entry.forbidden.is_pausing();
         if wanted == entry.is_watched {

@@ -212,6 +212,11 @@ impl Spawner {
         }
     }
 
+    /// How many children are between clone and exec.
+    pub fn under_way(&self) -> usize {
+        self.pool.slots.iter().filter(|slot| slot.is_in_use()).count()
+    }
+
     /// Gives back the pages of stacks that no child uses, after a burst.
     pub fn rest(&self) {
         for (stacks, slots) in self.pool.stacks.iter().zip(self.pool.slots.chunks(BLOCK)) {
