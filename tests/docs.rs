@@ -210,3 +210,17 @@ fn every_unit_is_in_the_readme() {
         assert!(readme.contains(&format!("\n| `{name}` | ")), "{file}");
     }
 }
+
+/// `systemctl help UNIT` shows the manual, and what a command writes to stderr is not taken for sockcap's.
+#[test]
+fn every_unit_names_the_manual_and_its_commands_log() {
+    let example = |name: &str| (name.to_owned(), read(&format!("debian/examples/{name}")));
+    let all = units().into_iter().chain([example("hello.service"), example("hello.socket")]);
+    for (file, text) in all {
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        assert!(value("Documentation=").is_some_and(|pages| pages.starts_with("man:sockcap(8)")), "{file}");
+        if file.ends_with(".service") {
+            assert!(value("SyslogIdentifier=").is_some_and(|name| name != "sockcap"), "{file}");
+        }
+    }
+}

@@ -211,7 +211,10 @@ pub fn daytime_tells_the_time_from_a_tight_sandbox(rig: &Rig) {
 
 pub fn the_template_serves_any_command(rig: &Rig) {
     rig.ok("mkdir -p /etc/sockcap; rm -f /etc/sockcap/*");
-    rig.write("/etc/sockcap/hello", "#!/bin/sh\necho ready; read -r name; echo \"hello $name from $TOWN\"\n");
+    rig.write(
+        "/etc/sockcap/hello",
+        "#!/bin/sh\necho a word for the log >&2; echo ready; read -r name; echo \"hello $name from $TOWN\"\n",
+    );
     rig.write("/etc/sockcap/hello.conf", "SOCKCAP_MAX_CONNECTIONS=1\nTOWN=Ulm\n");
     rig.ok("chmod 755 /etc/sockcap/hello; systemctl start sockcap@hello.socket");
     let connect = ["nc", "-N", "-U", "/run/sockcap/hello.sock"];
@@ -222,6 +225,8 @@ pub fn the_template_serves_any_command(rig: &Rig) {
     held.say("Ann\n");
     assert_eq!(held.line(), "hello Ann from Ulm\n");
     rig.until_said("_SYSTEMD_UNIT=sockcap@hello.service", "on 'hello'");
+    // What a command says is not sockcap's.
+    rig.until_said("_SYSTEMD_UNIT=sockcap@hello.service SYSLOG_IDENTIFIER=hello", "a word for the log");
     let out = run(rig, &[&["setpriv", "--reuid=nobody", "--clear-groups"], &connect[..]].concat());
     assert!(!out.status.success() && text(&out.stderr).contains("Permission denied"), "{out:?}");
 
