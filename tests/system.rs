@@ -69,6 +69,8 @@ in_each_root! {
     life::the_watchdog_is_fed,
     life::a_hung_or_killed_daemon_is_replaced,
     life::a_wrong_setting_keeps_the_socket_up,
+    life::a_line_left_over_from_accept_yes_is_named,
+    life::a_restart_during_the_start_is_no_failure,
     hand_over::restart_cuts_nobody_and_refuses_nobody,
     hand_over::the_held_keep_their_order_and_see_the_end,
     hand_over::every_client_is_accounted_for,

@@ -129,8 +129,38 @@ pub fn a_wrong_setting_keeps_the_socket_up(rig: &Rig) {
     // systemd's own start limit, which the unit takes away, would end it after five.
     until("eight starts", || rig.show(SERVICE, "NRestarts").parse().is_ok_and(|n: u32| n >= 8).then_some(()));
     until("exit status 2", || (rig.show(SERVICE, "ExecMainStatus") == "2").then_some(()));
+    // Where an administrator looks: the status, through all starts, and the entries of this priority.
+    let mistake = "SOCKCAP_MAX_CONNECTIONS=many: ";
+    until("its status", || rig.show(SERVICE, "StatusText").contains(mistake).then_some(()));
+    rig.until_said("-t sockcap -p err MESSAGE_ID=5c1cbd7bcb154a4b9f7e0b4d4b1d0b18", mistake);
     assert_eq!(rig.show(SOCKET, "ActiveState"), "active");
     rig.edit("RestartSec=50ms");
     client.await_greeting();
     client.finish_with_a_list();
+}
+
+/// systemd passes the listening socket as stdin, stdout and stderr then, so the error has to find another way.
+pub fn a_line_left_over_from_accept_yes_is_named(rig: &Rig) {
+    rig.edit("StandardInput=socket\nRestartSec=50ms");
+    let mut client = Client::to_rsync(rig);
+    rig.until_said("-t sockcap -p err", "StandardInput=socket");
+    until("the status", || rig.show(SERVICE, "StatusText").contains("StandardInput=socket").then_some(()));
+    rig.edit("RestartSec=50ms");
+    client.await_greeting();
+    client.finish_with_a_list();
+}
+
+/// The signal of a restart comes before sockcap listens to signals. Something that never does stands for that moment.
+pub fn a_restart_during_the_start_is_no_failure(rig: &Rig) {
+    rig.edit("ExecStart=\nExecStart=/usr/bin/sleep infinity");
+    rig.ok(&format!("systemctl start --no-block {SERVICE}"));
+    until("a process", || (rig.show(SERVICE, "MainPID") != "0").then_some(()));
+    assert_eq!(rig.show(SERVICE, "ActiveState"), "activating");
+    let id = rig.show(SERVICE, "InvocationID");
+    rig.ok(&format!("systemctl restart --no-block {SERVICE}"));
+    let said = until("its end", || {
+        let said = rig.ok(&format!("journalctl -q -b -o cat _PID=1 INVOCATION_ID={id}"));
+        ["Deactivated successfully", "Failed with result"].iter().any(|words| said.contains(words)).then_some(said)
+    });
+    assert!(!said.contains("Failed"), "{said}");
 }
