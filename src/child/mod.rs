@@ -5,6 +5,7 @@ pub mod environment;
 mod proc;
 pub mod program;
 pub mod running;
+pub mod strays;
 pub mod survivors;
 pub mod template;
 pub mod victim;

@@ -75,7 +75,7 @@ pub fn commands(cgroup: &Path, session: Session, left: impl Fn(i32) -> Option<bo
     let members = members(cgroup)?;
     let here: HashSet<i32> = members.iter().copied().collect();
     let mut found = Vec::new();
-    for process in watched(&members, |_| false) {
+    for process in watched(&members) {
         let pid = process.pid();
         let kind = match process.stat() {
             Some(stat) => kind(pid, stat, session, here.contains(&stat.parent), || proc::environ(pid)),
@@ -94,14 +94,6 @@ pub fn commands(cgroup: &Path, session: Session, left: impl Fn(i32) -> Option<bo
     Ok(found)
 }
 
-/// All processes that still run here but this one and those that are `known`.
-///
-/// # Errors
-/// If the cgroup's processes cannot be listed.
-pub fn strays(cgroup: &Path, known: impl Fn(i32) -> bool) -> io::Result<Vec<Found>> {
-    Ok(watched(&members(cgroup)?, known).map(Found::from).collect())
-}
-
 impl From<Watched> for Found {
     fn from(process: Watched) -> Found {
         let age = process.stat().map(Stat::age).unwrap_or_default();
@@ -110,16 +102,16 @@ impl From<Watched> for Found {
 }
 
 /// All processes of a cgroup, this one included.
-fn members(cgroup: &Path) -> io::Result<Vec<i32>> {
+pub(super) fn members(cgroup: &Path) -> io::Result<Vec<i32>> {
     let list = proc::read_list(&cgroup.join("cgroup.procs").to_string_lossy())?;
     // A process of another pid namespace is listed as 0.
     Ok(list.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
 }
 
-/// Those that run, but for this process and those that are `known`.
-fn watched(members: &[i32], known: impl Fn(i32) -> bool) -> impl Iterator<Item = Watched> {
+/// Those that run, but for this process.
+fn watched(members: &[i32]) -> impl Iterator<Item = Watched> {
     let own = std::process::id() as i32;
-    members.iter().filter(move |pid| **pid != own && !known(**pid)).filter_map(|pid| Watched::new(*pid))
+    members.iter().filter(move |pid| **pid != own).filter_map(|pid| Watched::new(*pid))
 }
 
 /// What the process `pid` is where commands are in such a session. A leader that a process here has started is no command,

@@ -9,6 +9,7 @@ use super::stop::Stop;
 use super::time::Times;
 use crate::child::environment::Entries;
 use crate::child::running::Children;
+use crate::child::strays::Strays;
 use crate::child::template::Template;
 use crate::child::{Adopted, survivors};
 use crate::listen::listeners::{Listeners, News, Taken};
@@ -72,6 +73,8 @@ pub(super) struct Daemon {
     pub(super) adopted: HashMap<i32, Adopted>,
     /// When those of them are looked at whose end is no event.
     pub(super) look_at: Option<Instant>,
+    /// Other processes in it, while stopping.
+    pub(super) strays: Strays,
     pub(super) times: Times,
     /// Since when nothing ran or waited; kept only for `--idle-exit`.
     pub(super) idle_since: Option<Instant>,
@@ -131,6 +134,7 @@ impl Daemon {
             cgroup: survivors::own_cgroup(),
             adopted: HashMap::new(),
             look_at: None,
+            strays: Strays::default(),
             times: Times::default(),
             idle_since: None,
             next_id: 1,
@@ -361,7 +365,7 @@ impl Daemon {
             self.starting.deadline(),
             self.report.deadline(),
             self.children.deadline(),
-            self.stop.deadline(),
+            self.stop_deadline(),
             self.times.deadline(),
             self.idle_deadline(),
             self.settles,

@@ -2,16 +2,16 @@
 #![forbid(unsafe_code)]
 
 use super::run::Daemon;
-use crate::child::Adopted;
-use crate::child::survivors::{self, Found};
 use crate::observe::event::Event;
 use crate::observe::notify::Notify;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 use std::time::{Duration, Instant};
 
 /// How long a hand-over waits for refused clients that have not closed; others wait in the kernel's queue meanwhile.
 const REPLIES: Duration = Duration::from_secs(1);
+/// How long the kernel may take to end what was sent SIGKILL: more, and it hangs in a device or a network file system.
+const KILLED_END: Duration = Duration::from_secs(5);
 /// While stopping, the manager is asked for this much more time...
 const EXTENSION: Duration = Duration::from_secs(10);
 /// ...this often.
@@ -31,8 +31,11 @@ pub(super) enum Stop {
         until: Instant,
         next_word: Instant,
     },
-    /// They have been sent SIGKILL.
-    Killed,
+    /// They have been sent SIGKILL. Who has not ended by then cannot be ended.
+    Killing {
+        until: Instant,
+        next_word: Instant,
+    },
     /// They are left to the next daemon, as soon as the refused have their replies.
     HandingOver {
         until: Instant,
@@ -48,7 +51,9 @@ impl Stop {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match *self {
-            Stop::Draining { until, next_word } | Stop::Ending { until, next_word } => Some(until.min(next_word)),
+            Stop::Draining { until, next_word }
+            | Stop::Ending { until, next_word }
+            | Stop::Killing { until, next_word } => Some(until.min(next_word)),
             Stop::HandingOver { until } => Some(until),
             _ => None,
         }
@@ -61,7 +66,7 @@ impl Stop {
             Stop::Draining { until, .. } | Stop::Ending { until, .. } => {
                 Some(until.saturating_duration_since(now).as_secs())
             }
-            Stop::Killed => Some(0),
+            Stop::Killing { .. } => Some(0),
         }
     }
 }
@@ -73,7 +78,7 @@ impl Daemon {
         match Signal::try_from(info.ssi_signo as i32) {
             Ok(Signal::SIGCHLD) => self.child_ended(now, info.ssi_pid as i32),
             // Whoever presses Ctrl-C a second time has waited long enough.
-            Ok(Signal::SIGINT) if matches!(self.stop, Stop::Draining { .. }) => self.kill_commands(),
+            Ok(Signal::SIGINT) if matches!(self.stop, Stop::Draining { .. }) => self.kill_commands(now),
             Ok(signal @ (Signal::SIGTERM | Signal::SIGINT)) => self.stop(now, signal.as_str()),
             Ok(Signal::SIGUSR1) if self.can_hand_over() => self.hand_over(now),
             // Without systemd it is the terminal that has gone.
@@ -96,12 +101,11 @@ impl Daemon {
                 self.close(now);
                 self.listeners.shut_down();
                 self.notify.stopping(now);
-                let active = self.children.len() + self.adopted.len();
-                self.report.tell(Event::Draining { signal, active, patience });
+                self.report.tell(Event::Draining { signal, active: self.running(), patience });
             }
             Stop::Draining { .. } => self.end_commands(now),
-            Stop::Ending { .. } => self.kill_commands(),
-            Stop::Killed => {}
+            Stop::Ending { .. } => self.kill_commands(now),
+            Stop::Killing { .. } => {}
         }
         self.stop_timer(now);
     }
@@ -125,50 +129,71 @@ impl Daemon {
         self.close(now);
     }
 
+    /// Commands that run.
+    fn running(&self) -> usize {
+        self.children.len() + self.adopted.len()
+    }
+
     fn end_commands(&mut self, now: Instant) {
         self.stop = Stop::Ending { until: now + self.settings.kill_grace, next_word: now };
-        self.signal_commands(Signal::SIGTERM);
+        self.signal_all(now, Signal::SIGTERM);
     }
 
-    fn kill_commands(&mut self) {
-        self.stop = Stop::Killed;
-        self.signal_commands(Signal::SIGKILL);
+    fn kill_commands(&mut self, now: Instant) {
+        self.stop = Stop::Killing { until: now + KILLED_END, next_word: now };
+        self.signal_all(now, Signal::SIGKILL);
     }
 
-    fn signal_commands(&mut self, signal: Signal) {
-        let active = self.children.len() + self.adopted.len();
-        if active == 0 {
-            return;
-        }
-        self.report.tell(Event::Killing { signal: signal.as_str(), active });
+    /// Begins a stage: all that runs is sent this signal, and that is told once.
+    fn signal_all(&mut self, now: Instant, signal: Signal) {
         for pid in self.children.iter().map(|child| child.pid).chain(self.adopted.keys().copied()) {
             signal_command(pid, signal);
         }
+        let strays = self.look_for_strays(now, Some(signal));
+        if self.running() + strays > 0 {
+            self.report.tell(Event::Killing { signal: signal.as_str(), active: self.running(), strays });
+        }
     }
 
-    /// Processes that outlived the command that started them: under `KillMode=process` nobody else ends them.
-    fn end_strays(&mut self, now: Instant) {
-        let Some(cgroup) = &self.cgroup else { return };
-        let known = |pid| self.children.contains(pid) || self.adopted.contains_key(&pid);
-        let strays = survivors::strays(cgroup, known).unwrap_or_default(); // a cgroup that is gone is empty
-        if strays.is_empty() {
-            return;
+    /// How many processes there are that are neither commands nor in a command's group; they are sent this signal, which those
+    /// have been sent already.
+    fn look_for_strays(&mut self, now: Instant, signal: Option<Signal>) -> usize {
+        let Some(cgroup) = &self.cgroup else { return 0 };
+        let is_command = |pid| self.children.contains(pid) || self.adopted.contains_key(&pid);
+        let group = |pid| getpgid(Some(Pid::from_raw(pid))).map_or(pid, Pid::as_raw);
+        self.strays.look(now, cgroup, signal, |pid| is_command(pid) || is_command(group(pid)))
+    }
+
+    /// Looks for what commands have left behind, once no command runs, and whenever it is time to look again.
+    fn has_strays(&mut self, now: Instant) -> bool {
+        if !self.strays.is_empty() && self.strays.deadline().is_some_and(|at| at > now) {
+            return true;
         }
-        for Found { process, age, .. } in strays {
-            let since = now.checked_sub(age).unwrap_or(now);
-            self.adopt(now, Adopted { process, in_poll_set: false, id: None, slot: None, since });
+        let signal = match self.stop {
+            Stop::Ending { .. } => Some(Signal::SIGTERM),
+            Stop::Killing { .. } => Some(Signal::SIGKILL),
+            _ => None,
+        };
+        let strays = self.look_for_strays(now, signal);
+        if strays > 0 && signal.is_none() {
+            self.end_commands(now); // there is no command whose time it would be
         }
-        match self.stop {
-            Stop::Killed => self.kill_commands(),
-            _ => self.end_commands(now),
-        }
+        strays > 0
+    }
+
+    /// When a stage of the stop is over, or those that it has told are to be looked at again.
+    pub(super) fn stop_deadline(&self) -> Option<Instant> {
+        let looks = matches!(self.stop, Stop::Ending { .. } | Stop::Killing { .. }) && self.running() == 0;
+        self.stop.deadline().into_iter().chain(self.strays.deadline().filter(|_| looks)).min()
     }
 
     pub(super) fn stop_timer(&mut self, now: Instant) {
         match &mut self.stop {
             Stop::Draining { until, .. } if *until <= now => self.end_commands(now),
-            Stop::Ending { until, .. } if *until <= now => self.kill_commands(),
-            Stop::Draining { next_word, .. } | Stop::Ending { next_word, .. } if *next_word <= now => {
+            Stop::Ending { until, .. } if *until <= now => self.kill_commands(now),
+            Stop::Draining { next_word, .. } | Stop::Ending { next_word, .. } | Stop::Killing { next_word, .. }
+                if *next_word <= now =>
+            {
                 *next_word = now + EXTEND_EVERY;
                 self.notify.extend_timeout(now, EXTENSION);
             }
@@ -185,11 +210,15 @@ impl Daemon {
             Stop::Running => false,
             Stop::HandingOver { until } => self.refusals.is_empty() || until <= now,
             Stop::Idle => true,
-            Stop::Draining { .. } | Stop::Ending { .. } | Stop::Killed => {
-                if self.children.is_empty() && self.adopted.is_empty() {
-                    self.end_strays(now);
+            Stop::Killing { until, .. } if until <= now => {
+                let (active, strays) = (self.running(), self.look_for_strays(now, None));
+                if active + strays > 0 {
+                    self.report.tell(Event::CannotEnd { active, strays });
                 }
-                self.children.is_empty() && self.adopted.is_empty() && self.refusals.is_empty()
+                true
+            }
+            Stop::Draining { .. } | Stop::Ending { .. } | Stop::Killing { .. } => {
+                self.running() == 0 && !self.has_strays(now) && self.refusals.is_empty()
             }
         }
     }

@@ -117,7 +117,9 @@ pub enum Event {
     /// A stop was asked for.
     Draining { signal: &'static str, active: usize, patience: Duration },
     /// The living are told to end.
-    Killing { signal: &'static str, active: usize },
+    Killing { signal: &'static str, active: usize, strays: usize },
+    /// They do not end, and are left to themselves.
+    CannotEnd { active: usize, strays: usize },
     /// Whether an earlier daemon's commands still run cannot be told.
     NotFound { error: String },
     /// What an earlier daemon has left.
@@ -144,7 +146,7 @@ impl Event {
     /// How serious it is.
     pub fn severity(&self) -> Severity {
         match self {
-            Event::ListenerBroken { .. } | Event::Failed { .. } => Severity::Error,
+            Event::ListenerBroken { .. } | Event::CannotEnd { .. } | Event::Failed { .. } => Severity::Error,
             Event::Rejected(_)
             | Event::RejectedMore(_)
             | Event::CutShort { .. }
@@ -175,6 +177,7 @@ impl Event {
             Event::Serving { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b09",
             Event::Ended { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0a",
             Event::Draining { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0b",
+            Event::CannotEnd { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b1c",
             Event::Killing { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0c",
             Event::SignalIgnored { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0d",
             Event::Lost { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0e",

@@ -114,12 +114,19 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
+            Event::Draining { signal, active: 0, .. } => {
+                write!(f, "{signal}: accepting no more connections; no commands are running")
+            }
             Event::Draining { signal, active, patience } => {
                 let (over, commands) = (seconds(patience), many(*active as u64, "command"));
                 write!(f, "{signal}: accepting no more connections, waiting up to {over} for {commands}")
             }
-            Event::Killing { signal, active } => {
-                write!(f, "sending {signal} to {} still running", many(*active as u64, "command"))
+            Event::Killing { signal, active, strays } => {
+                write!(f, "sending {signal} to {}", commands_and_strays(*active, *strays))
+            }
+            Event::CannotEnd { active, strays } => {
+                let who = commands_and_strays(*active, *strays);
+                write!(f, "exiting although SIGKILL has not ended {who}")
             }
             Event::NotFound { error } => {
                 write!(
@@ -164,6 +171,18 @@ impl fmt::Display for Event {
                 write_counters(counters, f)
             }
         }
+    }
+}
+
+/// What a stop ends: commands, and processes that are none.
+fn commands_and_strays(active: usize, strays: usize) -> String {
+    let commands = || many(active as u64, "command");
+    match (active, strays) {
+        (0, 1) => "1 process left behind by commands".into(),
+        (0, _) => format!("{strays} processes left behind by commands"),
+        (_, 0) => format!("{} still running", commands()),
+        (_, 1) => format!("{} still running and 1 other process of the service", commands()),
+        _ => format!("{} still running and {strays} other processes of the service", commands()),
     }
 }
 
@@ -213,9 +232,13 @@ mod tests {
     /// One is no "1 commands", and no number makes nonsense.
     #[test]
     fn numbers_read_as_they_are_spoken() {
-        let killing = |active| Event::Killing { signal: "SIGTERM", active }.to_string();
-        assert_eq!(killing(1), "sending SIGTERM to 1 command still running");
-        assert_eq!(killing(2), "sending SIGTERM to 2 commands still running");
+        let killing = |active, strays| Event::Killing { signal: "SIGTERM", active, strays }.to_string();
+        assert_eq!(killing(1, 0), "sending SIGTERM to 1 command still running");
+        assert_eq!(killing(2, 0), "sending SIGTERM to 2 commands still running");
+        assert_eq!(killing(0, 1), "sending SIGTERM to 1 process left behind by commands");
+        assert_eq!(killing(0, 2), "sending SIGTERM to 2 processes left behind by commands");
+        assert_eq!(killing(1, 1), "sending SIGTERM to 1 command still running and 1 other process of the service");
+        assert_eq!(killing(2, 2), "sending SIGTERM to 2 commands still running and 2 other processes of the service");
         let taken = |running, unknown, waiting| Event::TakenOver { running, unknown, waiting }.to_string();
         assert_eq!(taken(1, 0, 1), "took over from the previous daemon: 1 command running, 1 client waiting");
         assert_eq!(taken(0, 0, 2), "took over from the previous daemon: 0 commands running, 2 clients waiting");

@@ -423,8 +423,8 @@ pub fn stop_counts_down_and_leaves_nothing(rig: &Rig) {
         assert_eq!(rig.show(SERVICE, "Result"), "success");
         assert_eq!(client.rest(), "");
         let said = |text: &str| journal.until(|e| e.message().starts_with(text));
-        // The command and its session; then what is left, which has had its time by now.
-        for signal in ["SIGTERM", "SIGKILL", "SIGKILL"] {
+        // The command and its session, and what has left it.
+        for signal in ["SIGTERM", "SIGKILL"] {
             said(&format!("sending {signal} to "));
         }
         said("stopped: 1 accepted, 1 served");

@@ -9,4 +9,5 @@ mod launch;
 mod loaded;
 mod soak;
 mod starter;
+mod stop;
 mod survivors;

@@ -1,0 +1,64 @@
+//! The end of a service: every process of its cgroup is ended within one deadline, whatever commands have left behind.
+
+use crate::common::*;
+use nix::sys::signal::Signal;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
+/// Leaves two processes behind.
+const LEAVES_TWO: &[&str] =
+    &["/bin/sh", "-c", "sleep 100000 <&- >&- & sleep 100000 <&- >&- & read -r word; echo $word"];
+
+#[track_caller]
+fn leaves_two(daemon: &Daemon) {
+    let mut client = daemon.connect();
+    client.write_all(b"left\n").expect("write");
+    assert_eq!(to_end(client), "left\n");
+}
+
+/// Commands and what they have left behind are not the same, and each is called what it is.
+#[test]
+fn a_stop_says_what_it_ends() {
+    let Some(mut manager) = Manager::new("the words of a stop", &["a"]) else { return };
+    let mut daemon = manager.start(sockcap(&["--drain-timeout", "1min"]).run(LEAVES_TWO));
+    leaves_two(&daemon);
+    until("the command's end", || daemon.commands().is_empty());
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_text("SIGTERM: accepting no more connections; no commands are running");
+    daemon.wait_text("sending SIGTERM to 2 processes left behind by commands");
+    assert_eq!(daemon.totals().served, 1);
+    assert_eq!(manager.processes(), []);
+
+    let mut daemon = manager.start(sockcap(&["--drain-timeout", "0"]).run(LEAVES_TWO));
+    leaves_two(&daemon);
+    until("the command's end", || daemon.commands().is_empty());
+    let running = daemon.connect();
+    until("the next one's two", || manager.processes().len() == 1 + 2 + 3);
+    daemon.signal(Signal::SIGTERM);
+    // Its own two are in its group.
+    daemon.wait_text("sending SIGTERM to 1 command still running and 2 other processes of the service");
+    assert_eq!(daemon.totals().served, 2);
+    assert_eq!(to_end(running), "");
+    assert_eq!(manager.processes(), []);
+}
+
+/// Each link ignores SIGTERM, starts the next in a session of its own, and ends. The stop has one deadline, and one line for each signal.
+#[test]
+fn a_chain_of_processes_does_not_prolong_a_stop() {
+    let Some(mut manager) = Manager::new("a chain of processes", &["a"]) else { return };
+    let dir = TempDir::new();
+    let link = dir.join("link");
+    // It is over when its file is gone.
+    let script = "#!/bin/sh\ntrap '' TERM\nexec >&- <&-\nsleep 0.05\nsetsid \"$0\" &\n";
+    fs::write(&link, script).expect("write");
+    fs::set_permissions(&link, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let mut daemon = manager.start(sockcap(&["--drain-timeout", "1min", "--kill-grace", "1s"]).run(&[link]));
+    assert_eq!(to_end(daemon.connect()), "");
+    daemon.signal(Signal::SIGTERM);
+    let totals = daemon.totals();
+    assert_eq!(totals.served, 1);
+    assert_eq!(manager.processes(), []);
+    assert_eq!(daemon.count("sending SIGTERM to "), 1, "{:#?}", daemon.log());
+    assert_eq!(daemon.count("sending SIGKILL to "), 1, "{:#?}", daemon.log());
+}

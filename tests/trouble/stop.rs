@@ -1,0 +1,26 @@
+//! A stop whose signals do not end what they are sent to, as where a process hangs in the kernel.
+
+use crate::common::*;
+use crate::faults::{Tracer, can_trace};
+use nix::poll::PollFlags;
+use nix::sys::signal::Signal;
+
+/// A command that SIGKILL does not end is left to itself, and named; the daemon ends, and with 0.
+#[test]
+fn a_stop_ends_though_a_command_does_not() {
+    if !can_trace("a command that does not end") {
+        return;
+    }
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0", "--drain-timeout", "1min"]).run(PID_CAT).start();
+    let session = Session::open(daemon.addr(0));
+    let tracer = Tracer::attach(daemon.pid(), false, &["kill:retval=0".into()]).expect("strace");
+    for said in ["SIGTERM: accepting", "sending SIGTERM to 1 command", "sending SIGKILL to 1 command"] {
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_text(said);
+    }
+    daemon.wait_text("exiting although SIGKILL has not ended 1 command still running");
+    assert!(ready(pidfd(daemon.pid()), PollFlags::POLLIN, FUSE), "it does not end");
+    drop(tracer);
+    session.leave();
+    assert_eq!(daemon.finish().code(), Some(0));
+}
