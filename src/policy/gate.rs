@@ -145,8 +145,15 @@ impl Gate {
 
     /// Whatever a change leads to.
     fn settle(&mut self, now: Instant, out: &mut VecDeque<Action>) {
-        self.admit_waiting(now, out);
-        self.expire(now, out);
+        loop {
+            self.admit_waiting(now, out);
+            let waiting = self.queue.len();
+            self.expire(now, out);
+            // Whoever stood behind a client that has waited too long may be of a source that is let in now.
+            if self.queue.len() == waiting {
+                break;
+            }
+        }
         self.edges(now, out);
         self.next_yes = self.next_yes(now);
     }

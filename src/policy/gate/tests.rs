@@ -155,6 +155,28 @@ fn who_waits_for_a_time_is_let_in_at_that_time() {
     assert_eq!(gate.deadline(), None);
 }
 
+/// Behind a client that its source's limit keeps waiting stands one of another source: it is let in as soon as the first is told.
+#[test]
+fn who_stood_behind_a_client_that_waited_too_long_is_let_in_with_it() {
+    let (t0, hold) = (Instant::now(), Hold { max_wait: Some(3 * SECOND), places: 10, ..Hold::default() });
+    let mut gate = Gate::with_limits(vec![Every::limit(10 * SECOND)], WhenFull::Wait, hold, 1);
+    let from = |source, ticket| Arrival {
+        ticket,
+        listener: 0,
+        source: Source::Uid(source),
+        since: t0 + SECOND * ticket as u32,
+    };
+    let slot = admitted(&mut gate, t0, from(1, 0));
+    assert_eq!(step(|out| gate.postponed(t0, from(1, 0), slot, out)), []);
+    assert_eq!(arrive(&mut gate, t0 + SECOND, from(2, 1)), (Verdict::Hold, vec![]));
+    assert_eq!(step(|out| gate.try_again(t0 + SECOND, out)), []);
+    let actions = step(|out| gate.tick(t0 + 3 * SECOND, out));
+    assert!(
+        matches!(&actions[..], [Action::Refuse(0, refusal), Action::Admit(1, _)] if refusal.reason == Reason::WaitedTooLong),
+        "{actions:?}"
+    );
+}
+
 /// Whichever limit says no, the others are none the poorer for it.
 #[test]
 fn all_limits_are_charged_or_none() {

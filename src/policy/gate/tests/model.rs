@@ -104,21 +104,27 @@ impl Model {
 
     /// Who is admitted and who is refused now, in order.
     fn settle(&mut self, clock: u32) -> (Vec<Ticket>, Vec<Ticket>) {
-        let mut admitted = Vec::new();
-        while let Some(at) = self.heads().into_iter().find(|at| self.may(self.held[*at].0, self.held[*at].1, clock)) {
-            let (listener, ticket, _) = self.held.remove(at);
-            self.start(listener, ticket, clock);
-            admitted.push(ticket);
-        }
-        // The first of a line decides: who came after it is not told before it.
+        let (mut admitted, mut late) = (Vec::new(), Vec::new());
         let most = self.hold.max_wait.map(|most| most.as_secs() as u32);
-        let mut late = Vec::new();
-        for listener in 0..3 {
-            while let Some(at) = self.held.iter().position(|(l, _, _)| *l == listener) {
-                if !self.draining && most.is_none_or(|most| self.held[at].2 + most > clock) {
-                    break;
+        loop {
+            while let Some(at) = self.heads().into_iter().find(|at| self.may(self.held[*at].0, self.held[*at].1, clock))
+            {
+                let (listener, ticket, _) = self.held.remove(at);
+                self.start(listener, ticket, clock);
+                admitted.push(ticket);
+            }
+            // The first of a line decides: who came after it is not told before it.
+            let told = late.len();
+            for listener in 0..3 {
+                while let Some(at) = self.held.iter().position(|(l, _, _)| *l == listener) {
+                    if !self.draining && most.is_none_or(|most| self.held[at].2 + most > clock) {
+                        break;
+                    }
+                    late.push(self.held.remove(at).1);
                 }
-                late.push(self.held.remove(at).1);
+            }
+            if late.len() == told {
+                break;
             }
         }
         (admitted, late)
