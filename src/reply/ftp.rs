@@ -2,11 +2,10 @@
 //! not for good.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "ftp", about: "421", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("ftp", "421", render);
 
 fn render(saying: &Saying, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.

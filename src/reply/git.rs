@@ -5,11 +5,10 @@
 //! takes an error that is already there; plain text would be shown as "bad line length character".
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "git", about: "remote error", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("git", "remote error", render);
 
 fn render(saying: &Saying, out: &mut Vec<u8>) {
     let line = format!("ERR {}\n", saying.or_later());

@@ -4,14 +4,14 @@
 //! HTTP at all gets the same answer, once it has said a line, ended, or taken too long.
 #![forbid(unsafe_code)]
 
-use super::{Heard, Preset, Saying, Step, Talk};
+use super::preset::{Heard, Preset, Saying, Step, Talk};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset {
     name: "http",
     about: "503 with Retry-After",
     talk: Talk::Client { greeting: b"", answer },
-    objects: super::any_line,
+    objects: super::preset::any_line,
 };
 
 fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {

@@ -4,11 +4,10 @@
 //! INUSE and LIMIT, its neighbours, speak of a mailbox and of something that the user asked for.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "imap", about: "BYE [UNAVAILABLE]", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("imap", "BYE [UNAVAILABLE]", render);
 
 fn render(saying: &Saying, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.

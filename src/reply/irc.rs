@@ -4,11 +4,10 @@
 //! client; it is left out.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "irc", about: "ERROR", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("irc", "ERROR", render);
 
 fn render(saying: &Saying, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.

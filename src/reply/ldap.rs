@@ -6,14 +6,14 @@
 //! busy (51) is not among its codes. Whoever sends no request that has a response gets the notice alone.
 #![forbid(unsafe_code)]
 
+use super::preset::{Heard, Preset, Saying, Step, Talk};
 use super::reader::{Reader, Stop};
-use super::{Heard, Preset, Saying, Step, Talk};
 
 pub(super) const PRESET: Preset = Preset {
     name: "ldap",
     about: "result busy",
     talk: Talk::Client { greeting: b"", answer },
-    objects: super::any_line,
+    objects: super::preset::any_line,
 };
 
 // Tags (ITU-T X.690 section 8.1.2; RFC 4511 section 5.1).

@@ -1,10 +1,11 @@
 //! LMTP: the same 421 as SMTP, whose replies it has (RFC 2033 section 4); the client keeps the mail in its queue.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Talk, smtp};
+use super::preset::{Preset, Talk};
+use super::smtp;
 
 pub(super) const PRESET: Preset =
-    Preset { name: "lmtp", about: "as smtp", talk: Talk::Server(smtp::render), objects: super::any_line };
+    Preset { name: "lmtp", about: "as smtp", talk: Talk::Server(smtp::render), objects: super::preset::any_line };
 
 #[cfg(test)]
 mod tests {

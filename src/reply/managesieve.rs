@@ -3,11 +3,10 @@
 //! The text is a quoted string (section 4), in which `"` and `\` have a backslash before them.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "managesieve", about: "BYE, try later", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("managesieve", "BYE, try later", render);
 
 fn render(saying: &Saying, out: &mut Vec<u8>) {
     let text = saying.or_later().replace('\\', "\\\\").replace('"', "\\\"");

@@ -4,11 +4,10 @@
 //! words come with SERVER_ERROR, after which the server may close.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "memcached", about: "ERROR", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("memcached", "ERROR", render);
 
 fn render(saying: &Saying, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.

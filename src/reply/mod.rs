@@ -19,6 +19,7 @@ mod nntp;
 mod none;
 mod pop3;
 mod postgresql;
+mod preset;
 mod reader;
 mod redis;
 mod rsync;
@@ -28,12 +29,14 @@ mod text;
 mod tls;
 mod vnc;
 
-use std::borrow::Cow;
+use preset::{Answer, Saying, Talk};
 use std::fmt;
 use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use preset::{Heard, MOST_HEARD, Preset, Step};
 
 /// Seconds after which a client may well come back, where nobody knows: what `{retry}` stands for then.
 pub const RETRY_SECONDS: u32 = 10;
@@ -43,61 +46,8 @@ pub const BUSY: &str = "server at capacity";
 pub const UNAVAILABLE: &str = "service unavailable";
 /// The longest text that every line-based protocol carries (RFC 5321 section 4.5.3.1.5: 512 bytes a reply line).
 const LONGEST: usize = 400;
-/// Bytes that are heard of one client, answered or not, before the last word; more than any request line or
-/// startup packet of an honest client.
-pub const MOST_HEARD: usize = 16 << 10;
 /// The longest reply from a file, in bytes.
 pub const LONGEST_FILE: usize = 64 << 10;
-
-/// One protocol's way of saying "come back later".
-pub struct Preset {
-    /// The value of `--busy-reply`.
-    pub name: &'static str,
-    /// For help: what a client of this protocol sees.
-    pub about: &'static str,
-    talk: Talk,
-    /// Why this text would break the protocol, although it is printable and on one line.
-    objects: fn(&str) -> Option<&'static str>,
-}
-
-/// Who speaks first. The text in [`Saying`] is printable ASCII on one line, at most a little over 400 bytes.
-enum Talk {
-    /// The server: these bytes go out at once, whatever the client does.
-    Server(fn(&Saying, &mut Vec<u8>)),
-    /// The client, perhaps after a greeting of ours.
-    Client {
-        greeting: &'static [u8],
-        /// Appends what is to be sent now.
-        answer: Answer,
-    },
-}
-
-type Answer = fn(Heard, &Saying, &mut Vec<u8>) -> Step;
-
-/// What a client has said so far and what has not been answered of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Heard<'a> {
-    /// The bytes; at most [`MOST_HEARD`].
-    pub bytes: &'a [u8],
-    /// No more will be heard: it has ended, said too much, or taken too long. Then the answer is [`Step::Done`].
-    pub is_all: bool,
-}
-
-/// How the conversation goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The client has to say more first.
-    More,
-    /// So many bytes of what was heard are answered; what follows is heard anew.
-    Next(usize),
-    /// That was the last word.
-    Done,
-}
-
-/// No objection: for protocols that carry any printable line.
-fn any_line(_: &str) -> Option<&'static str> {
-    None
-}
 
 /// Every preset, in the order of help.
 pub static PRESETS: [Preset; 22] = [
@@ -124,34 +74,6 @@ pub static PRESETS: [Preset; 22] = [
     vnc::PRESET,
     managesieve::PRESET,
 ];
-
-/// What a preset may put into words.
-struct Saying<'a> {
-    text: &'a str,
-    /// Whether the administrator chose the text.
-    chosen: bool,
-    /// The limit that was reached; 0 if there is no such number.
-    max: u32,
-    /// Seconds after which the client may come back.
-    retry: u32,
-    /// Refused by a limit, and not since the command could not be started.
-    busy: bool,
-    /// The name of this machine, for protocols whose replies begin with it.
-    host: &'a str,
-}
-
-impl<'a> Saying<'a> {
-    /// The text, and that it is for now only, unless the administrator chose the words.
-    fn or_later(&self) -> Cow<'a, str> {
-        if self.chosen { self.text.into() } else { format!("{}, try again later", self.text).into() }
-    }
-
-    /// `words`, by which the tools of this protocol know a full house, unless the administrator chose others or
-    /// it is not full.
-    fn or_own(&self, words: &'static str) -> &'a str {
-        if self.busy && !self.chosen { words } else { self.text }
-    }
-}
 
 /// `--busy-reply`: a preset or the bytes of a file.
 #[derive(Clone)]

@@ -7,14 +7,14 @@
 //! nothing to say but to close (section 3.1.4), so silence and garbage get just that.
 #![forbid(unsafe_code)]
 
+use super::preset::{Heard, Preset, Saying, Step, Talk};
 use super::reader::{Reader, Stop};
-use super::{Heard, Preset, Saying, Step, Talk};
 
 pub(super) const PRESET: Preset = Preset {
     name: "mqtt",
     about: "CONNACK server busy",
     talk: Talk::Client { greeting: b"", answer },
-    objects: super::any_line,
+    objects: super::preset::any_line,
 };
 
 const CONNECT: u8 = 0x10;

@@ -6,7 +6,7 @@
 //! has no thread for a connection; 1053 would say that the whole server is going down.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying, Talk};
 
 pub(super) const PRESET: Preset = Preset { name: "mysql", about: "error 1040", talk: Talk::Server(render), objects };
 

@@ -1,9 +1,8 @@
 //! Nothing: an orderly end of file, as Accept=yes gives.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 
-pub(super) const PRESET: Preset =
-    Preset { name: "none", about: "nothing, just a close", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("none", "nothing, just a close", render);
 
 fn render(_: &Saying, _: &mut Vec<u8>) {}

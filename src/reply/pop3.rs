@@ -5,11 +5,10 @@
 //! text (RFC 2449 section 8).
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "pop3", about: "-ERR [SYS/TEMP]", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("pop3", "-ERR [SYS/TEMP]", render);
 
 fn render(saying: &Saying, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.

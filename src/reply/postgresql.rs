@@ -9,14 +9,15 @@
 //! starting.
 #![forbid(unsafe_code)]
 
+use super::preset::{Heard, Preset, Saying, Step, Talk};
 use super::reader::{Reader, Stop};
-use super::{Heard, Preset, Saying, Step, Talk, tls};
+use super::tls;
 
 pub(super) const PRESET: Preset = Preset {
     name: "postgresql",
     about: "FATAL 53300",
     talk: Talk::Client { greeting: b"", answer },
-    objects: super::any_line,
+    objects: super::preset::any_line,
 };
 
 const CANCEL: u32 = 80877102;

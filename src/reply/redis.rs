@@ -3,11 +3,10 @@
 //! `networking.c` of the server writes this as soon as it has accepted, too, and before any command.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "redis", about: "-ERR", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("redis", "-ERR", render);
 
 fn render(saying: &Saying, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.

@@ -5,15 +5,10 @@
 //! text for a full house is the one rsync's own `max connections` has, which mirror scripts look for.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset = Preset {
-    name: "rsync",
-    about: "rsync's @ERROR line, client exit code 5",
-    talk: Talk::Server(render),
-    objects: super::any_line,
-};
+pub(super) const PRESET: Preset = Preset::server("rsync", "rsync's @ERROR line, client exit code 5", render);
 
 fn render(saying: &Saying, out: &mut Vec<u8>) {
     let (text, max) = (saying.text, saying.max);

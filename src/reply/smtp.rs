@@ -6,11 +6,10 @@
 //! (RFC 2034 section 3).
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 use std::io::Write;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "smtp", about: "421 and the host name", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("smtp", "421 and the host name", render);
 
 pub(super) fn render(saying: &Saying, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.

@@ -4,7 +4,7 @@
 //! and its own server refuses in the same way.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying, Talk};
 use std::io::Write;
 
 pub(super) const PRESET: Preset =

@@ -5,10 +5,9 @@
 //! as the answer to its ClientHello, even if it was sent before. No words fit in.
 #![forbid(unsafe_code)]
 
-use super::{Preset, Saying, Talk};
+use super::preset::{Preset, Saying};
 
-pub(super) const PRESET: Preset =
-    Preset { name: "tls", about: "an alert without text", talk: Talk::Server(render), objects: super::any_line };
+pub(super) const PRESET: Preset = Preset::server("tls", "an alert without text", render);
 
 /// The first byte of a TLS connection: the content type of a handshake record (RFC 8446 section 5.1).
 pub(super) const HANDSHAKE: u8 = 0x16;

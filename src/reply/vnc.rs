@@ -5,13 +5,13 @@
 //! could not read a reason.
 #![forbid(unsafe_code)]
 
-use super::{Heard, Preset, Saying, Step, Talk};
+use super::preset::{Heard, Preset, Saying, Step, Talk};
 
 pub(super) const PRESET: Preset = Preset {
     name: "vnc",
     about: "a reason instead of security types",
     talk: Talk::Client { greeting: b"RFB 003.008\n", answer },
-    objects: super::any_line,
+    objects: super::preset::any_line,
 };
 
 /// Bytes of a version.
