@@ -2,10 +2,12 @@
 # The main job on a plain machine, without systemd: a cap of 2, four clients, what each of them sees, and the log.
 set -eu
 cd "$(dirname "$0")/.."
+# Silence for as long as that would look like a hang.
+[ -x target/release/sockcap ] || echo "demo.sh: building sockcap for the first time takes one to two minutes" >&2
 cargo build --release --locked --quiet
 
 log=$(mktemp)
-# Each connection is one `sh` that greets, and holds its place until its client hangs up.
+# Each connection is one `sh` that greets, and keeps its slot until its client hangs up.
 # shellcheck disable=SC2016  # for the command's shell, not for ours
 target/release/sockcap --listen 127.0.0.1:0 --max-connections 2 -- \
     /bin/sh -c 'echo "hello $REMOTE_ADDR, you are served by process $$"; cat >/dev/null' 2>"$log" &
