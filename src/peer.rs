@@ -15,6 +15,9 @@ pub struct Peer {
 }
 
 impl Peer {
+    /// Nobody knows who it is.
+    pub const UNKNOWN: Peer = Peer { address: Address::Other, credentials: None };
+
     /// The key to count it by.
     pub fn source(&self) -> Source {
         match (&self.address, self.credentials) {

@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::run::Daemon;
-use crate::child::Facts;
 use crate::child::running::Child;
-use crate::child::victim;
-use crate::listen::accept::{Connection, tcp_wait};
+use crate::child::{Facts, program, victim};
+use crate::listen::accept::{self, Connection, tcp_wait};
 use crate::observe::event::{Event, How};
 use crate::observe::report::{Client, Ended, Figures};
+use crate::peer::Peer;
 use crate::policy::back_off::Over;
 use crate::policy::gate::{Action, Arrival, Slot, Verdict, WhenFull};
 use crate::policy::queue::Ticket;
@@ -15,7 +15,6 @@ use crate::policy::reason::{Reason, Refusal};
 use crate::sys::client_fd::ClientFd;
 use crate::sys::process::{Exit, Usage, reap, take_end};
 use crate::sys::{exec, plain, socket};
-use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -132,12 +131,12 @@ impl Daemon {
             Ok(started) => started,
             Err(error) => {
                 if self.settings.when_full == WhenFull::Wait {
-                    self.start_failed(now, &error, "wait");
+                    self.start_failed(now, "wait", || plain(&error));
                     // Clients are still accepted as far as there is room for them, so that each is told in time.
                     self.starting.pause(now);
                     self.postpone(now, who, connection, slot);
                 } else {
-                    self.start_failed(now, &error, "are refused");
+                    self.start_failed(now, "are refused", || plain(&error));
                     self.gate.ended(now, slot, &mut self.actions);
                     let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active, 0);
                     self.reject(now, &connection, refusal);
@@ -197,23 +196,29 @@ impl Daemon {
         self.refusals.cut_short().map(|(count, most)| Event::CutShort { count, most })
     }
 
-    fn start_failed(&mut self, now: Instant, error: &io::Error, clients: &'static str) {
+    fn start_failed(&mut self, now: Instant, clients: &'static str, why: impl FnOnce() -> String) {
         if self.start_trouble.failed(now) {
-            let (command, error) = (self.command.clone(), plain(error));
+            let (command, error) = (self.command.clone(), why());
             self.report.tell(Event::StartFailed { command, error, clients });
         }
     }
 
     /// Execs that failed: their clients are told. Their slots come back with the child's exit.
     pub(super) fn read_reports(&mut self, now: Instant) {
-        while let Some(report) = exec::receive(self.reports.as_fd()) {
-            if let Some(child) = self.children.get_mut(report.pid) {
-                child.exec_errno = Some(report.errno);
+        while let Some(exec::Report { pid, errno, head, connection }) = exec::receive(self.reports.as_fd()) {
+            self.start_failed(now, "are refused", || program::why(errno, head.as_deref()));
+            let connection = connection.map(|fd| ClientFd::new(fd, true));
+            let peer = connection.as_ref().map_or(Peer::UNKNOWN, accept::peer);
+            if let Some(child) = self.children.get_mut(pid) {
+                child.exec_errno = Some(errno);
+                let waited_usec = child.waited_ms.map(|ms| u64::from(ms) * 1000);
+                let listener = &self.listeners[child.slot.listener().unwrap_or_default()];
+                let client = Client { listener: &listener.name, peer: &peer, waited_usec };
+                let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active - 1, 0);
+                self.report.refused(now, refusal, client, || Figures { waited_usec, queued: listener.queued() });
             }
-            self.report.exec_failed();
-            self.start_failed(now, &io::Error::from_raw_os_error(report.errno), "are refused");
-            if let Some(fd) = report.connection {
-                self.refusals.unavailable(now, ClientFd::new(fd, true), &self.poll);
+            if let Some(fd) = connection {
+                self.refusals.unavailable(now, fd, &self.poll);
             }
         }
     }

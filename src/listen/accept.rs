@@ -29,11 +29,8 @@ pub struct Connection {
 
 impl Connection {
     fn new(fd: ClientFd, listener: ListenerId, is_tcp: bool, address: Address) -> Connection {
-        let credentials = match address {
-            Address::Unix(_) => socket::peer_credentials(fd.as_fd()).ok(),
-            _ => None,
-        };
-        Connection { fd, listener, is_tcp, peer: Peer { address, credentials }, waited_usec: None }
+        let peer = peer_at(&fd, address);
+        Connection { fd, listener, is_tcp, peer, waited_usec: None }
     }
 
     /// Since when it has waited: the end of the handshake, where TCP tells; elsewhere accept, which is `now`.
@@ -67,6 +64,19 @@ impl Connection {
         let connection = Connection::new(fd, listener, wait.is_some(), address);
         Ok(Connection { waited_usec: wait.or(Some(waited_usec)), ..connection })
     }
+}
+
+fn peer_at(fd: &ClientFd, address: Address) -> Peer {
+    let credentials = match address {
+        Address::Unix(_) => socket::peer_credentials(fd.as_fd()).ok(),
+        _ => None,
+    };
+    Peer { address, credentials }
+}
+
+/// Who is at the other end of a connection that was accepted a while ago. TCP does not tell any more once it was reset.
+pub fn peer(fd: &ClientFd) -> Peer {
+    peer_at(fd, socket::peer_address(fd.as_fd()).unwrap_or(Address::Other))
 }
 
 /// How many microseconds ago the handshake of a connection that was sent nothing ended, and its TCP state; `None` where it is

@@ -5,7 +5,7 @@ use super::event::{Counters, Event, How, Rejected, Severity};
 use super::log::Log;
 use super::peer::{LogPeer, ToldPeer};
 use crate::peer::Peer;
-use crate::policy::reason::{Reason, Refusal};
+use crate::policy::reason::Refusal;
 use crate::policy::throttle::Throttle;
 use crate::sys::process::Usage;
 use std::sync::Arc;
@@ -108,11 +108,6 @@ impl Report {
         if !told {
             self.throttle.missed(now, reason, 1);
         }
-    }
-
-    /// The exec of a command has failed; its client is told that it could not be started.
-    pub fn exec_failed(&mut self) {
-        self.counters.refused[Reason::StartFailed.index()] += 1;
     }
 
     /// A command was started for a client; so many run now, of so many that may.

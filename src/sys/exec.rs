@@ -19,6 +19,9 @@ const LISTEN_FDS_START: usize = 3;
 /// Digits of the largest pid (2^22, proc_sys_kernel(5)) and more, and the NUL.
 pub(super) const PID_DIGITS: usize = 11;
 
+/// So much of a program the kernel itself looks at (BINPRM_BUF_SIZE of linux/binfmts.h).
+pub const HEAD: usize = 256;
+
 /// An exec that failed.
 #[derive(Debug)]
 pub struct Report {
@@ -26,6 +29,8 @@ pub struct Report {
     pub pid: i32,
     /// Why, as errno.
     pub errno: i32,
+    /// How its program begins, up to [`HEAD`] bytes, if it can be read: that tells more than errno.
+    pub head: Option<Vec<u8>>,
     /// The connection, so that the client can be told.
     pub connection: Option<OwnedFd>,
 }
@@ -167,19 +172,32 @@ unsafe fn wait_for_parent(slot: *mut Slot) {
     }
 }
 
-/// Sends pid, errno and the connection to the parent. If that fails the client sees a plain close.
+/// Sends pid, errno, the program's head and the connection to the parent. If that fails the client sees a plain close.
+///
+/// The child reads the head, since its file system may take its time.
 ///
 /// # Safety
 /// As for [`child`].
 unsafe fn send_back(slot: *mut Slot, errno: i32) {
-    // SAFETY: all buffers are on this stack; CMSG_* only compute places within `control`.
+    // SAFETY: all buffers are on this stack, and so much of `head` is sent as was written; CMSG_* only compute places
+    // within `control`.
     unsafe {
-        let mut words = [raw::call(libc::SYS_getpid, [0; 5]) as i32, errno];
-        let mut part = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of::<[i32; 2]>() };
+        let mut head = MaybeUninit::<[u8; HEAD]>::uninit();
+        let flags = (libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK) as usize;
+        let file = raw::call(libc::SYS_openat, [libc::AT_FDCWD as usize, (*slot).program.addr(), flags, 0, 0]);
+        let got = match file {
+            0.. => raw::call(libc::SYS_read, [file as usize, head.as_mut_ptr().addr(), HEAD, 0, 0]),
+            error => error,
+        };
+        let mut words = [raw::call(libc::SYS_getpid, [0; 5]) as i32, errno, got as i32];
+        let mut parts = [
+            libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: WORDS },
+            libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: got.max(0) as usize },
+        ];
         let mut control = [0u64; 4];
         let mut message: libc::msghdr = MaybeUninit::zeroed().assume_init();
-        message.msg_iov = &mut part;
-        message.msg_iovlen = 1;
+        message.msg_iov = parts.as_mut_ptr();
+        message.msg_iovlen = 2;
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = libc::CMSG_SPACE(size_of::<c_int>() as u32) as _;
         let header = libc::CMSG_FIRSTHDR(&message);
@@ -212,26 +230,33 @@ unsafe fn write_decimal(at: *mut u8, number: u32) {
     }
 }
 
+/// Pid, errno, and read(2)'s result for the head.
+const WORDS: usize = size_of::<[i32; 3]>();
+
 /// The next failed exec that was sent to this receiver; `None` when there is none.
 pub fn receive(receiver: BorrowedFd) -> Option<Report> {
-    let mut words = [0i32; 2];
+    let (mut words, mut head) = ([0i32; 3], [0u8; HEAD]);
     let mut control = [0u64; 4];
     // SAFETY: all buffers live across the call; a descriptor that arrives is new, and ours alone.
     unsafe {
-        let mut part = libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: size_of::<[i32; 2]>() };
+        let mut parts = [
+            libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: WORDS },
+            libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: HEAD },
+        ];
         let mut message: libc::msghdr = MaybeUninit::zeroed().assume_init();
-        message.msg_iov = &mut part;
-        message.msg_iovlen = 1;
+        message.msg_iov = parts.as_mut_ptr();
+        message.msg_iovlen = 2;
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = size_of::<[u64; 4]>() as _;
         let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-        if libc::recvmsg(receiver.as_raw_fd(), &mut message, flags) != size_of::<[i32; 2]>() as isize {
-            return None;
-        }
+        let got = libc::recvmsg(receiver.as_raw_fd(), &mut message, flags);
+        let got = usize::try_from(got).ok()?.checked_sub(WORDS)?;
         let header = libc::CMSG_FIRSTHDR(&message);
         let has_fd = !header.is_null() && (*header).cmsg_type == libc::SCM_RIGHTS;
         let connection = has_fd.then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned()));
-        Some(Report { pid: words[0], errno: words[1], connection })
+        let [pid, errno, read] = words;
+        let head = (read >= 0).then(|| head[..got].to_vec());
+        Some(Report { pid, errno, head, connection })
     }
 }
 
