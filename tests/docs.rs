@@ -1,4 +1,4 @@
-//! Help, README and units name the same options, defaults and message ids.
+//! Help, README, docs/ and units name the same options, defaults and message ids.
 
 use clap::CommandFactory;
 use sockcap::cli::Args;
@@ -21,16 +21,23 @@ fn units() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The README's option table, a row each.
-fn table(readme: &str) -> Vec<&str> {
-    let options = readme.split("## Options").nth(1).unwrap().split("\n## ").next().unwrap();
-    options.lines().filter(|line| line.starts_with("| `-")).collect()
+/// README.md and what is in docs/, by path.
+fn pages() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let paths = names.map(|name| format!("docs/{name}")).chain(["README.md".to_owned()]);
+    paths.map(|path| (path.clone(), read(&path))).collect()
+}
+
+/// The option table, a row each.
+fn table(page: &str) -> Vec<&str> {
+    page.lines().filter(|line| line.starts_with("| `-")).collect()
 }
 
 #[test]
-fn the_readme_s_table_is_the_program_s() {
-    let readme = read("README.md");
-    let rows = table(&readme);
+fn the_table_of_options_is_the_program_s() {
+    let page = read("docs/options.md");
+    let rows = table(&page);
     let command = Args::command();
     for option in command.get_opts() {
         let long = format!("--{}", option.get_long().unwrap());
@@ -40,7 +47,7 @@ fn the_readme_s_table_is_the_program_s() {
             let mut words = cell.split(|c: char| !c.is_alphanumeric() && c != '-');
             words.any(|word| word == long || short.as_deref() == Some(word))
         };
-        let row = rows.iter().find(|row| named(row)).unwrap_or_else(|| panic!("{long} is not in the README's table"));
+        let row = rows.iter().find(|row| named(row)).unwrap_or_else(|| panic!("{long} is not in the page's table"));
         for alias in option.get_all_aliases().unwrap_or_default() {
             assert!(row.contains(&format!("`--{alias}`")), "{long}: alias --{alias} is not in its row");
         }
@@ -57,24 +64,24 @@ fn the_readme_s_table_is_the_program_s() {
             let known = command.get_opts().any(|option| {
                 option.get_long() == Some(long) || option.get_all_aliases().unwrap_or_default().contains(&long)
             });
-            assert!(known, "the README's --{long} is unknown to the program");
+            assert!(known, "the page's --{long} is unknown to the program");
         }
     }
 }
 
 #[test]
-fn every_preset_is_in_the_readme_and_in_help() {
-    let readme = read("README.md");
-    let row = table(&readme).into_iter().find(|row| row.contains("--busy-reply")).unwrap();
+fn every_preset_is_in_the_table_and_in_help() {
+    let page = read("docs/options.md");
+    let row = table(&page).into_iter().find(|row| row.contains("--busy-reply")).unwrap();
     let help = sockcap::cli::help(true);
     for preset in &PRESETS {
-        assert!(row.contains(&format!("`{}`", preset.name)), "README: {}", preset.name);
+        assert!(row.contains(&format!("`{}`", preset.name)), "docs/options.md: {}", preset.name);
         assert!(help.contains(&format!("\n  {:<12} {}\n", preset.name, preset.about)), "help: {}", preset.name);
     }
 }
 
 #[test]
-fn every_variable_in_readme_and_units_is_an_option() {
+fn every_variable_in_pages_and_units_is_an_option() {
     let command = Args::command();
     let known = |name: &str| command.get_opts().any(|o| o.get_env().is_some_and(|env| env == name));
     // Journal fields share the prefix.
@@ -94,7 +101,7 @@ fn every_variable_in_readme_and_units_is_an_option() {
         "COUNT",
     ];
     let mut texts = units();
-    texts.push(("README.md".into(), read("README.md")));
+    texts.extend(pages());
     for (file, text) in texts {
         for part in text.split("SOCKCAP_").skip(1) {
             let name: String =
@@ -124,11 +131,10 @@ fn options_in_units_exist() {
 
 #[test]
 fn coming_from_names_options_that_exist() {
-    let readme = read("README.md");
-    let section = readme.split("\n## Coming from\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let page = read("docs/coming-from.md");
     let command = Args::command();
     let mut seen = 0;
-    for row in section.lines().filter(|line| line.starts_with("| ")) {
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
         // The right-hand cell; the other is somebody else's. `sh -c` is not ours either.
         let quoted = row.split('|').nth(2).unwrap().split('`').skip(1).step_by(2).filter(|code| code.starts_with('-'));
         for word in quoted.flat_map(|code| code.split(' ')).filter(|word| word.starts_with('-')) {
@@ -164,10 +170,9 @@ fn with_gaps(source: &str) -> String {
 
 #[test]
 fn troubleshooting_quotes_what_is_said() {
-    let readme = read("README.md");
-    let section = readme.split("\n## Troubleshooting\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let page = read("docs/troubleshooting.md");
     let said = with_gaps(&read("src/observe/words.rs"));
-    let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
     assert!(rows.len() > 10);
     for row in rows {
         let message = row.split('`').nth(1).unwrap();
@@ -194,11 +199,11 @@ fn the_picture_is_the_readme_s() {
 }
 
 #[test]
-fn every_reason_is_in_the_readme() {
-    let readme = read("README.md");
+fn every_reason_is_in_the_page() {
+    let page = read("docs/watching.md");
     for reason in Reason::ALL {
         let row = format!("| `{}` | `{}` |", reason.slug(), reason.message_id());
-        assert!(readme.contains(&row), "{row}");
+        assert!(page.contains(&row), "{row}");
     }
 }
 
@@ -223,4 +228,32 @@ fn every_unit_names_the_manual_and_its_commands_log() {
             assert!(value("SyslogIdentifier=").is_some_and(|name| name != "sockcap"), "{file}");
         }
     }
+}
+
+/// A link to a file or a heading that is not there leads nowhere.
+#[test]
+fn links_lead_somewhere() {
+    let heading = |line: &str| {
+        let text = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>()
+    };
+    let mut seen = 0;
+    for (path, text) in pages() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(&path).parent().unwrap().to_owned();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let file =
+                if file.is_empty() { Path::new(env!("CARGO_MANIFEST_DIR")).join(&path) } else { folder.join(file) };
+            assert!(file.exists(), "{path}: {link}");
+            if !anchor.is_empty() {
+                let there = fs::read_to_string(&file).unwrap();
+                let found = there.lines().filter(|line| line.starts_with('#')).any(|line| heading(line) == anchor);
+                assert!(found, "{path}: no heading for {link}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "{seen}");
 }

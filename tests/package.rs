@@ -410,6 +410,16 @@ fn every_crate_has_a_copyright() {
     }
 }
 
+/// README.md is shipped, and links to docs/, by relative paths and without .gz.
+#[test]
+fn the_pages_are_shipped() {
+    let (docs, rules) = (read("debian/sockcap.docs"), read("debian/rules"));
+    for page in ["README.md", "docs"] {
+        assert!(docs.lines().any(|line| line == page), "{page}");
+    }
+    assert!(rules.contains("dh_compress -X.md"), "links to .md would find .md.gz");
+}
+
 #[test]
 fn the_versions_agree() {
     let changelog = read("debian/changelog");
