@@ -86,7 +86,7 @@ fn limit(port: u16, command: &str) -> ! {
         let mut words = spawner.begin().expect("a free slot");
         words.arg_fixed(0);
         let connection = ClientFd::new(connection, false);
-        let (_, launch) = words.spawn(&connection).expect("clone");
+        let (_, launch) = words.spawn(&connection, None).expect("clone");
         spawner.leave(launch, connection);
         running += 1;
         while running > 0 {

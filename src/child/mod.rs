@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod environment;
-mod proc;
+pub mod ledger;
+pub mod proc;
 pub mod program;
 pub mod running;
 pub mod strays;
@@ -48,4 +49,6 @@ pub struct Adopted {
     pub slot: Option<Slot>,
     /// When it was started.
     pub since: Instant,
+    /// Its entry in the ledger.
+    pub place: Option<ledger::Place>,
 }

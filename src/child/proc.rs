@@ -80,6 +80,13 @@ impl Stat {
         Duration::new(self.started / ticks, u32::try_from(rest).unwrap_or(0))
     }
 
+    /// Whether it was started then, given that clock ticks are coarse.
+    pub(super) fn was_started(&self, not_before: Duration, not_after: Option<Duration>) -> bool {
+        let tick = Duration::from_nanos(1_000_000_000 / ticks_per_second());
+        let started = self.started();
+        started + tick * 2 > not_before && not_after.is_none_or(|not_after| started <= not_after + tick)
+    }
+
     /// How long it has run.
     pub(super) fn age(&self) -> Duration {
         uptime().saturating_sub(self.started())
@@ -106,6 +113,19 @@ mod tests {
         assert_eq!((stat.is_dead, stat.parent, stat.group, stat.session, stat.started), (false, 1, 12, 13, 512));
         for bad in ["", "12 (a", "12 (a) S 1", &text.replace(" 512", " -1"), &text.replace(" 512", " 1e99")] {
             assert_eq!(Stat::parse(bad), None, "{bad}");
+        }
+        let at = stat.started();
+        let ms = Duration::from_millis;
+        for (not_before, not_after, is_it) in [
+            (at, Some(at), true),
+            (at + ms(9), Some(at + ms(9)), true),
+            (at - ms(50), Some(at + ms(50)), true),
+            (at, None, true),
+            (at + ms(50), None, false),
+            (at - ms(100), Some(at - ms(50)), false),
+            (Duration::ZERO, Some(Duration::ZERO), false),
+        ] {
+            assert_eq!(stat.was_started(not_before, not_after), is_it, "{at:?} in {not_before:?} to {not_after:?}");
         }
         let huge = Stat { started: u64::MAX, ..stat };
         assert_eq!(huge.age(), Duration::ZERO);

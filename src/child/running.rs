@@ -4,6 +4,7 @@
 //! touch nearly every page that there is for all.
 #![forbid(unsafe_code)]
 
+use super::ledger::Place;
 use crate::policy::gate::Slot;
 use crate::sys::launch::Launch;
 use std::collections::{HashMap, VecDeque};
@@ -29,6 +30,8 @@ pub struct Child {
     pub waited_ms: Option<u32>,
     /// By which it is known when its exec is over.
     pub launch: Launch,
+    /// Its entry in the ledger.
+    pub place: Option<Place>,
     /// errno, if its exec failed.
     pub exec_errno: Option<i32>,
 }
@@ -167,6 +170,7 @@ mod tests {
             since: now,
             waited_ms: None,
             launch: Launch::default(),
+            place: None,
             exec_errno: None,
         }
     }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::environment::MARK;
+use super::ledger::Recorded;
 use super::proc::{self, Stat};
 use super::watched::Watched;
 use crate::policy::source::Source;
@@ -17,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// More connections than any daemon serves: a million a second for 285 years. A number beyond it was made up.
-const LAST_ID: u64 = 1 << 53;
+pub(super) const LAST_ID: u64 = 1 << 53;
 
 /// A process in our cgroup that we did not start.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Found {
     pub process: Watched,
     /// How long it has run.
     pub age: std::time::Duration,
+    /// Whom its connection is counted for.
+    pub source: Source,
     /// What it says of its connection, if it can be read.
     pub mark: Option<Mark>,
 }
@@ -37,14 +40,12 @@ pub struct Mark {
     pub id: u64,
     /// Label of the listener.
     pub listener: String,
-    /// Whom the connection is counted for.
-    pub source: Source,
 }
 
 /// The kinds of process in a cgroup.
 #[derive(Debug, PartialEq)]
 enum Kind {
-    Command(Option<Mark>),
+    Command(Option<(Mark, Source)>),
     /// What a command has started.
     Descendant,
 }
@@ -66,29 +67,40 @@ pub fn own_cgroup() -> Option<PathBuf> {
     })
 }
 
-/// The commands of an earlier daemon that still run here: those that it `left`, if it said which; else those that look like
-/// one. Call it before a command is started.
+/// The command of this entry, if it still runs: wherever it has gone meanwhile, since login sessions move it to a cgroup of their own.
+pub fn recorded(recorded: &Recorded) -> Option<Found> {
+    let Recorded { pid, entry, .. } = recorded;
+    let process = Watched::new(*pid)?;
+    // Another process may have its number by now. One that may not be looked at is taken for the one that was recorded.
+    if process.stat().is_some_and(|stat| !stat.was_started(entry.not_before, entry.not_after)) {
+        return None;
+    }
+    let age = process.stat().map_or(proc::uptime().saturating_sub(entry.not_before), Stat::age);
+    Some(Found { process, age, source: entry.source, mark: None })
+}
+
+/// The processes here that look like commands of an earlier daemon, but for those that are `known`. Call it before a command is
+/// started.
 ///
 /// # Errors
 /// If the cgroup's processes cannot be listed.
-pub fn commands(cgroup: &Path, session: Session, left: impl Fn(i32) -> Option<bool>) -> io::Result<Vec<Found>> {
+pub fn commands(cgroup: &Path, session: Session, known: impl Fn(i32) -> bool) -> io::Result<Vec<Found>> {
     let members = members(cgroup)?;
     let here: HashSet<i32> = members.iter().copied().collect();
     let mut found = Vec::new();
-    for process in watched(&members) {
+    let unknown: Vec<i32> = members.iter().copied().filter(|pid| !known(*pid)).collect();
+    for process in watched(&unknown) {
         let pid = process.pid();
         let kind = match process.stat() {
             Some(stat) => kind(pid, stat, session, here.contains(&stat.parent), || proc::environ(pid)),
             // hidepid= of proc(5): all that is known is that it is there.
             None => Kind::Command(None),
         };
-        let (mark, looks_like_one) = match kind {
-            Kind::Command(mark) => (mark, true),
-            Kind::Descendant => (None, false),
-        };
+        let Kind::Command(marked) = kind else { continue };
         // What was read is of this process only if it lives now.
-        if left(pid).unwrap_or(looks_like_one) && !process.has_ended() {
-            found.push(Found { mark, ..Found::from(process) });
+        if !process.has_ended() {
+            let (mark, source) = marked.map_or((None, Source::Unknown), |(mark, source)| (Some(mark), source));
+            found.push(Found { mark, source, ..Found::from(process) });
         }
     }
     Ok(found)
@@ -97,7 +109,7 @@ pub fn commands(cgroup: &Path, session: Session, left: impl Fn(i32) -> Option<bo
 impl From<Watched> for Found {
     fn from(process: Watched) -> Found {
         let age = process.stat().map(Stat::age).unwrap_or_default();
-        Found { process, age, mark: None }
+        Found { process, age, source: Source::Unknown, mark: None }
     }
 }
 
@@ -130,7 +142,7 @@ fn kind(pid: i32, stat: &Stat, session: Session, has_parent_here: bool, environ:
 }
 
 /// The mark, if it can be true, and the pid in it.
-fn marked(environ: &[u8]) -> Option<(Option<Mark>, i32)> {
+fn marked(environ: &[u8]) -> Option<(Option<(Mark, Source)>, i32)> {
     let value = |name: &str| {
         let mut entries = environ.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
         entries.find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
@@ -142,7 +154,7 @@ fn marked(environ: &[u8]) -> Option<(Option<Mark>, i32)> {
     let uid = || value("IPCREMOTEEUID")?.parse().ok().map(Source::Uid);
     let source = ip().or_else(cid).or_else(uid).unwrap_or(Source::Unknown);
     let id = id.parse().ok().filter(|id| (1..=LAST_ID).contains(id));
-    Some((id.map(|id| Mark { id, listener: listener.to_owned(), source }), pid.parse().ok()?))
+    Some((id.map(|id| (Mark { id, listener: listener.to_owned() }, source)), pid.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -153,10 +165,10 @@ mod tests {
     fn a_mark_names_connection_listener_and_leader() {
         let environ = b"PATH=/bin\0REMOTE_ADDR=::ffff:192.0.2.1\0SOCKCAP_CONNECTION=17 my ) port 4242\0";
         let source = Source::ip("192.0.2.1".parse().unwrap());
-        let mark = Mark { id: 17, listener: "my ) port".into(), source };
-        assert_eq!(marked(environ), Some((Some(mark), 4242)));
+        let mark = Mark { id: 17, listener: "my ) port".into() };
+        assert_eq!(marked(environ), Some((Some((mark, source)), 4242)));
         let unix = b"SOCKCAP_CONNECTION=1 u 2\0IPCREMOTEEUID=7\0REMOTE_ADDR=@x\0";
-        assert_eq!(marked(unix).and_then(|(mark, _)| mark).map(|mark| mark.source), Some(Source::Uid(7)));
+        assert_eq!(marked(unix).and_then(|(mark, _)| mark).map(|(_, source)| source), Some(Source::Uid(7)));
         for bad in
             [&b""[..], b"SOCKCAP_CONNECTION=", b"SOCKCAP_CONNECTION=1 2\0", b"SOCKCAP_CONNECTION=1 y x\0", b"\xff"]
         {
@@ -173,7 +185,7 @@ mod tests {
         let own = Stat::of(std::process::id() as i32).unwrap();
         let stat = |group, session| Stat { group, session, ..own };
         let mark = |pid: i32| move || format!("SOCKCAP_CONNECTION=3 web {pid}\0").into_bytes();
-        let marked = || Kind::Command(Some(Mark { id: 3, listener: "web".into(), source: Source::Unknown }));
+        let marked = || Kind::Command(Some((Mark { id: 3, listener: "web".into() }, Source::Unknown)));
         let none = Vec::new;
         for session in [Session::Own, Session::Shared] {
             for (group, of) in [(7, 7), (7, 1), (6, 1)] {

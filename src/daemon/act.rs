@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::run::Daemon;
+use crate::child::ledger::{Entry, listener_key};
+use crate::child::proc::uptime;
 use crate::child::running::Child;
 use crate::child::{Facts, program, victim};
 use crate::listen::accept::{self, Connection, tcp_wait};
@@ -122,14 +124,24 @@ impl Daemon {
             cookie: socket::cookie(connection.fd.as_fd()).ok(),
             of_source: self.gate.census().per_source.count(who.source),
         };
+        let entry = Entry {
+            id: Some(self.next_id),
+            listener: Some(listener_key(&from.label)),
+            source: who.source,
+            not_before: uptime(),
+            not_after: None,
+        };
+        let place = self.ledger.begin(&entry);
+        let pid_place = place.and_then(|place| self.ledger.pid(place));
         let started = self.spawner.begin().and_then(|mut words| {
             self.template.fill(&facts, &mut words);
             self.entries.fill(connection.listener, &facts, &mut words);
-            words.spawn(&connection.fd)
+            words.spawn(&connection.fd, pid_place)
         });
         let (pid, launch) = match started {
             Ok(started) => started,
             Err(error) => {
+                self.ledger.end(place);
                 if self.settings.when_full == WhenFull::Wait {
                     self.start_failed(now, "wait", || plain(&error));
                     // Clients are still accepted as far as there is room for them, so that each is told in time.
@@ -146,6 +158,9 @@ impl Daemon {
                 return false;
             }
         };
+        if let Some(place) = place {
+            self.ledger.started(place, uptime());
+        }
         let Connection { fd, peer, waited_usec, .. } = connection;
         self.spawner.leave(launch, fd);
         let id = self.next_id;
@@ -153,7 +168,7 @@ impl Daemon {
         self.starting.succeeded();
         self.watch_time(pid, now);
         let waited_ms = waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
-        self.children.insert(Child { pid, id, slot, since: now, waited_ms, launch, exec_errno: None });
+        self.children.insert(Child { pid, id, slot, since: now, waited_ms, launch, place, exec_errno: None });
         let client = Client { listener: &self.listeners[who.listener].name, peer: &peer, waited_usec };
         self.report.serving(id, pid, client, (self.gate.census().active, self.settings.max_connections));
         true
@@ -292,6 +307,7 @@ impl Daemon {
         // A child that is not in the table is an orphan (we are PID 1 of a container, or a subreaper), or was left to us by
         // whoever was this process before its exec.
         let Some(child) = self.children.remove(pid) else { return };
+        self.ledger.end(child.place);
         self.unwatch_time(pid, child.since);
         self.gate.ended(now, child.slot, &mut self.actions);
         if child.exec_errno.is_none() {

@@ -6,6 +6,7 @@ mod boot;
 mod hand_over;
 mod run;
 pub mod settings;
+mod state;
 mod stop;
 mod time;
 

@@ -5,9 +5,11 @@
 
 use super::hand_over::Inheritance;
 use super::settings::Settings;
+use super::state;
 use super::stop::Stop;
 use super::time::Times;
 use crate::child::environment::Entries;
+use crate::child::ledger::Ledger;
 use crate::child::running::Children;
 use crate::child::strays::Strays;
 use crate::child::template::Template;
@@ -71,6 +73,10 @@ pub(super) struct Daemon {
     pub(super) cgroup: Option<PathBuf>,
     /// Processes in it that are not our children, by pid.
     pub(super) adopted: HashMap<i32, Adopted>,
+    /// Which commands run, for the next daemon, whatever becomes of this one.
+    pub(super) ledger: Ledger,
+    /// Whether the manager's store has it; `None`: there is no store.
+    pub(super) is_stored: Option<bool>,
     /// When those of them are looked at whose end is no event.
     pub(super) look_at: Option<Instant>,
     /// Other processes in it, while stopping.
@@ -133,6 +139,8 @@ impl Daemon {
             children: Children::with_capacity(settings.max_connections.min(MOST_ROOM) as usize),
             cgroup: survivors::own_cgroup(),
             adopted: HashMap::new(),
+            ledger: Ledger::none(),
+            is_stored: None,
             look_at: None,
             strays: Strays::default(),
             times: Times::default(),
@@ -187,6 +195,7 @@ impl Daemon {
             self.timers(now);
             ready.listeners().for_each(|id| self.accept_some(now, id));
             self.tell_status(now);
+            state::note(&self.ledger, self.next_id, self.waiting.next_ticket(), self.report.counters());
             now = Instant::now();
             if self.is_finished(now) {
                 break;
@@ -309,6 +318,7 @@ impl Daemon {
     /// Who has just come is in service by now, and not shown as waiting until the next status may be sent.
     fn tell_status(&mut self, now: Instant) {
         if self.notify.status_is_due(now) {
+            let _ = self.store_ledger(now); // done once, as soon as the manager takes it
             let status = self.status(now);
             self.notify.status(now, status);
         }

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::run::Daemon;
+use crate::listen::adopt;
 use crate::observe::event::Event;
 use crate::observe::notify::Notify;
 use nix::sys::signal::{Signal, kill};
@@ -229,6 +230,9 @@ impl Daemon {
         let is_handing_over = matches!(self.stop, Stop::HandingOver { .. });
         let until = Notify::last_words_end();
         let waiting = if is_handing_over { self.leave_behind(now, until) } else { 0 };
+        if !is_handing_over && self.is_stored.is_some() {
+            self.notify.forget(now, adopt::STATE); // nothing runs that anybody has to know of
+        }
         self.notify.finish(until);
         let counters = *self.report.counters();
         let totals = match is_handing_over {

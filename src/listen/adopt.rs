@@ -19,7 +19,7 @@ const MOST: usize = 65_536;
 
 /// Name of the stored state, and the prefix of the names of stored connections.
 pub const STATE: &str = "sockcap-state";
-/// `sockcap-held-TICKET-WAITED_USEC-LISTENER`, numbers all.
+/// `sockcap-held-TICKET-WAITED_USEC-LISTENER`, numbers all; the last is the listener's key.
 pub const HELD: &str = "sockcap-held-";
 
 /// What was passed to this process.
@@ -42,8 +42,8 @@ pub struct Stored {
     pub ticket: u64,
     /// Microseconds that it had waited then.
     pub waited_usec: u64,
-    /// Position of its listener in the earlier daemon's table.
-    pub listener: usize,
+    /// Key of its listener.
+    pub listener: u64,
     /// The connection.
     pub fd: ClientFd,
 }

@@ -19,7 +19,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// Stacks that are mapped at once. An exec takes a few times as long as a clone, so that more children are under way only where
 /// processors lack, or where an exec hangs (a dead network file system).
@@ -338,11 +338,11 @@ impl Words<'_> {
 
     /// Starts the command with `connection`, which the caller still owns and should give to [`Spawner::leave`].
     /// The result is the child's pid and its launch; whether its exec succeeds shows later
-    /// ([`receive`](super::exec::receive), [`Spawner::has_left`]).
+    /// ([`receive`](super::exec::receive), [`Spawner::has_left`]). The pid is in `place` before the child runs.
     ///
     /// # Errors
     /// clone(2)'s: `EAGAIN` for RLIMIT_NPROC, pids.max or the like; `ENOMEM`.
-    pub fn spawn(self, connection: &ClientFd) -> io::Result<(i32, Launch)> {
+    pub fn spawn(self, connection: &ClientFd, place: Option<&AtomicU32>) -> io::Result<(i32, Launch)> {
         let Words { at, slot, .. } = self;
         let base = slot.bytes.as_mut_ptr();
         slot.bytes_start = base;
@@ -363,10 +363,13 @@ impl Words<'_> {
         let argument = ptr::from_mut(slot);
         // SAFETY: the stack is this slot's alone and unused, since tid was zero; the slot is boxed and is
         // neither moved, changed nor freed until the kernel zeroes tid; the child keeps to the rules above.
-        let pid = unsafe { raw::clone(slot.stack_top, &slot.tid, child, argument.cast()) };
+        let pid = unsafe { raw::clone(slot.stack_top, &slot.tid, place, child, argument.cast()) };
         if pid < 0 {
             slot.tid.store(0, Ordering::Release);
             return Err(io::Error::from_raw_os_error(-pid as i32));
+        }
+        if let Some(place) = place {
+            place.store(pid as u32, Ordering::Relaxed); // where the kernel has not done it
         }
         Ok((pid as i32, launch))
     }

@@ -8,6 +8,7 @@ pub mod launch;
 pub mod memory;
 pub mod process;
 mod raw;
+pub mod shared;
 pub mod socket;
 
 // The unwinder, which only a panic's backtrace needs, from the archive: the shared libgcc_s is 100 KiB in every process that

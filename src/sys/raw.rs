@@ -9,7 +9,7 @@
 //! and without it nobody could tell when the child has left our memory.
 
 use std::ffi::c_void;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, AtomicU32};
 
 /// What a child does. It does not return: there is nothing on its stack to return to.
 pub(super) type Body = unsafe extern "C" fn(*mut c_void) -> !;
@@ -19,15 +19,25 @@ pub(super) const SUSPENDS: bool =
     cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")));
 
 /// A child in the same memory that runs `body(argument)`; the result is its pid, or `-errno`. `in_use` must not be zero,
-/// and is zero once the child is out of our memory, by exec or by death; its futex is woken then.
+/// and is zero once the child is out of our memory, by exec or by death; its futex is woken then. The child's pid is written to
+/// `pid` before it runs, if that is given and the kernel can (CLONE_PARENT_SETTID).
 ///
 /// # Safety
 /// `stack_top` is the end of memory, aligned to 16 bytes, that is the child's alone until `in_use` is zero; `in_use` and
 /// what `body` reads stay where they are until then. `body` calls nothing of libc, and no signal handler exists.
-pub(super) unsafe fn clone(stack_top: *mut c_void, in_use: &AtomicI32, body: Body, argument: *mut c_void) -> isize {
+pub(super) unsafe fn clone(
+    stack_top: *mut c_void,
+    in_use: &AtomicI32,
+    pid: Option<&AtomicU32>,
+    body: Body,
+    argument: *mut c_void,
+) -> isize {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
-    let (number, flags) =
-        (libc::SYS_clone as isize, (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD) as isize);
+    let (number, flags, pid) = {
+        let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+        let told = pid.map_or((0, std::ptr::null_mut()), |pid| (libc::CLONE_PARENT_SETTID, pid.as_ptr()));
+        (libc::SYS_clone as isize, (flags | told.0) as isize, told.1)
+    };
     #[cfg(target_arch = "x86_64")]
     // SAFETY: clone(2), "C library/kernel differences": flags, stack, parent's tid, child's tid, TLS. Both sides come back
     // with the same registers but rax; the child, on a stack of its own, calls `body`, and leaves this code by that.
@@ -35,7 +45,7 @@ pub(super) unsafe fn clone(stack_top: *mut c_void, in_use: &AtomicI32, body: Bod
         let result: isize;
         std::arch::asm!("syscall", "test rax, rax", "jnz 2f",
             "xor ebp, ebp", "mov rdi, r12", "call r13", "ud2", "2:",
-            inlateout("rax") number => result, in("rdi") flags, in("rsi") stack_top, in("rdx") 0isize, in("r10") in_use.as_ptr(),
+            inlateout("rax") number => result, in("rdi") flags, in("rsi") stack_top, in("rdx") pid, in("r10") in_use.as_ptr(),
             in("r8") 0isize, in("r12") argument, in("r13") body, out("rcx") _, out("r11") _, options(nostack));
         result
     }
@@ -45,7 +55,7 @@ pub(super) unsafe fn clone(stack_top: *mut c_void, in_use: &AtomicI32, body: Bod
         let result: isize;
         std::arch::asm!("svc #0", "cbnz x0, 2f",
             "mov x29, xzr", "mov x30, xzr", "mov x0, x6", "blr x5", "brk #1", "2:",
-            in("x8") number, inlateout("x0") flags => result, in("x1") stack_top, in("x2") 0isize, in("x3") 0isize,
+            in("x8") number, inlateout("x0") flags => result, in("x1") stack_top, in("x2") pid, in("x3") 0isize,
             in("x4") in_use.as_ptr(), in("x5") body, in("x6") argument, options(nostack));
         result
     }
@@ -55,7 +65,7 @@ pub(super) unsafe fn clone(stack_top: *mut c_void, in_use: &AtomicI32, body: Bod
         let result: isize;
         std::arch::asm!("ecall", "bnez a0, 2f",
             "mv fp, zero", "mv ra, zero", "mv a0, a6", "jalr a5", "ebreak", "2:",
-            in("a7") number, inlateout("a0") flags => result, in("a1") stack_top, in("a2") 0isize, in("a3") 0isize,
+            in("a7") number, inlateout("a0") flags => result, in("a1") stack_top, in("a2") pid, in("a3") 0isize,
             in("a4") in_use.as_ptr(), in("a5") body, in("a6") argument, options(nostack));
         result
     }
@@ -65,6 +75,7 @@ pub(super) unsafe fn clone(stack_top: *mut c_void, in_use: &AtomicI32, body: Bod
     unsafe {
         let body = std::mem::transmute::<Body, extern "C" fn(*mut c_void) -> libc::c_int>(body);
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let _ = pid; // the caller writes it
         let pid = libc::clone(body, stack_top, flags, argument);
         in_use.store(0, std::sync::atomic::Ordering::Release);
         match pid {

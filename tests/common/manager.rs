@@ -55,7 +55,8 @@ impl Manager {
         let cgroup = self.cgroup.display();
         let mut start = start
             .prelude(&format!("echo 0 >{cgroup}/cgroup.procs; export SYSTEMD_EXEC_PID=$$"))
-            .env("NOTIFY_SOCKET", self.dir.join("notify"));
+            .env("NOTIFY_SOCKET", self.dir.join("notify"))
+            .env("FDSTORE", "100");
         let mut names = Vec::new();
         for (name, listener) in &self.listeners {
             start = start.pass(listener.try_clone().expect("dup"));
@@ -87,7 +88,7 @@ impl Manager {
     }
 
     /// Carries out what the daemon has sent so far.
-    fn catch_up(&mut self) {
+    pub fn catch_up(&mut self) {
         while ready(&self.notify, nix::poll::PollFlags::POLLIN, Duration::ZERO) {
             self.next();
         }
@@ -96,8 +97,14 @@ impl Manager {
     /// The daemon alone gets this signal and ends; commands run on.
     #[track_caller]
     pub fn end(&mut self, daemon: Daemon, signal: Signal) {
-        let pidfd = pidfd(daemon.pid());
         daemon.signal(signal);
+        self.ended(daemon);
+    }
+
+    /// The daemon ends by itself; commands run on.
+    #[track_caller]
+    pub fn ended(&mut self, daemon: Daemon) {
+        let pidfd = pidfd(daemon.pid());
         assert!(ready(&pidfd, nix::poll::PollFlags::POLLIN, FUSE), "the daemon does not end");
         drop(daemon);
         self.catch_up();

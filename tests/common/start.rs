@@ -55,6 +55,12 @@ impl Start {
         self
     }
 
+    /// More options.
+    pub fn args<S: AsRef<str>>(mut self, args: &[S]) -> Self {
+        self.args.extend(args.iter().map(|a| a.as_ref().into()));
+        self
+    }
+
     /// No `--` and no command at all.
     pub fn no_command(mut self) -> Self {
         self.command.clear();

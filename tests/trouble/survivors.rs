@@ -11,6 +11,14 @@ fn capped(max: u32) -> Start {
     sockcap(&["--verbose", "--max-connections", &max.to_string()])
 }
 
+fn can_trace(what: &str) -> bool {
+    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
+    if !traced {
+        skip(what, "strace is not installed or may not trace");
+    }
+    traced
+}
+
 /// A client that has been served already.
 fn served(manager: &Manager, nth: usize) -> TcpStream {
     let mut stream = connect(manager.addr(nth));
@@ -31,6 +39,129 @@ fn until_served(manager: &Manager) -> TcpStream {
     last.expect("a client")
 }
 
+/// Which of the next daemon's words about it are true.
+fn taken_over(daemon: &mut Daemon, running: &str) {
+    daemon.wait_text(&format!("took over from the previous daemon: {running} running, 0 clients waiting"));
+}
+
+/// Like an ssh login that leaves tmux behind: a session of its own, one that has lost its parent, and one that says it is another
+/// connection's command.
+const BUSY_COMMAND: [&str; 3] = [
+    "/bin/sh",
+    "-c",
+    "(setsid sleep 1000 >/dev/null 2>&1 &); setsid sleep 1000 >/dev/null & exec \
+    env SOCKCAP_CONNECTION=\"18446744073709551614 b $$\" REMOTE_ADDR=192.0.2.1 /bin/cat",
+];
+
+/// What the daemon wrote down wins: number of commands, their listener, their connection's number.
+#[test]
+fn a_crash_is_as_exact_as_a_hand_over() {
+    for signal in [Signal::SIGKILL, Signal::SIGUSR1] {
+        let Some(mut manager) = Manager::new("a crash", &["a", "b"]) else { return };
+        let start = || capped(4).args(&["--max-per-listener", "2"]).run(&BUSY_COMMAND);
+        let daemon = manager.start(start());
+        let clients = [served(&manager, 0), served(&manager, 0)];
+        let mut daemon = {
+            manager.end(daemon, signal);
+            manager.start(start())
+        };
+        taken_over(&mut daemon, "2 commands");
+        refused(connect(manager.addr(0)));
+        // A crash of the daemon that has adopted them, and of one that has commands of both kinds.
+        manager.end(daemon, Signal::SIGKILL);
+        let mut daemon = manager.start(start());
+        taken_over(&mut daemon, "2 commands");
+        let third = served(&manager, 1);
+        daemon.wait_text("serving connection 3 from ");
+        manager.end(daemon, signal);
+        let mut daemon = manager.start(start());
+        taken_over(&mut daemon, "3 commands");
+        let fourth = served(&manager, 1);
+        daemon.wait_text("serving connection 4 from ");
+        [0, 1].into_iter().for_each(|nth| refused(connect(manager.addr(nth))));
+        drop((clients, third, fourth));
+        until_served(&manager);
+    }
+}
+
+/// A command ends while there is no daemon, and another process may have its number by then.
+#[test]
+fn who_ended_meanwhile_is_not_counted() {
+    let Some(mut manager) = Manager::new("ends without a daemon", &["web"]) else { return };
+    let daemon = manager.start(capped(2).run(PID_CAT));
+    let (first, second) = (Session::open(manager.addr(0)), Session::open(manager.addr(0)));
+    manager.end(daemon, Signal::SIGKILL);
+    first.leave();
+    let mut daemon = manager.start(capped(2).run(PID_CAT));
+    taken_over(&mut daemon, "1 command");
+    let third = Session::open(manager.addr(0));
+    refused(connect(manager.addr(0)));
+    second.leave();
+    third.leave();
+    let totals = daemon.stop();
+    assert_eq!((totals.accepted, totals.served, totals.refused), (4, 3, 1));
+    manager.catch_up();
+    assert!(manager.store.is_empty(), "left in the store of a stopped service");
+}
+
+/// Whatever lies in the store under our name: it is not believed, it harms nobody, and it is replaced.
+#[test]
+fn a_state_that_cannot_be_read_is_replaced() {
+    let Some(mut manager) = Manager::new("a state that cannot be read", &["web"]) else { return };
+    let daemon = manager.start(capped(1));
+    let client = served(&manager, 0);
+    manager.end(daemon, Signal::SIGKILL);
+    let forged = std::fs::File::open("/dev/zero").expect("open");
+    manager.store = vec![("sockcap-state".into(), forged.into())];
+    let mut daemon = manager.start(capped(1));
+    taken_over(&mut daemon, "1 command");
+    refused(connect(manager.addr(0)));
+    manager.end(daemon, Signal::SIGKILL);
+    assert_eq!(manager.store.len(), 1);
+    let mut daemon = manager.start(capped(1));
+    taken_over(&mut daemon, "1 command");
+    drop(client);
+    until_served(&manager);
+}
+
+/// There is no memory for a state: the next daemon looks for itself, and this one says what it could not leave.
+#[test]
+fn without_a_state_what_runs_is_found() {
+    let Some(mut manager) = Manager::new("no state", &["web"]) else { return };
+    if !can_trace("no state") {
+        return;
+    }
+    for (errno, words) in [("ENOMEM", "Cannot allocate memory"), ("EMFILE", "Too many open files")] {
+        let inject = format!("inject=memfd_create:error={errno}");
+        let start = capped(1).wrap(&["strace", "-D", "-o", "/dev/null", "-e", &inject]);
+        let mut daemon = manager.start(start);
+        let client = served(&manager, 0);
+        daemon.signal(Signal::SIGUSR1);
+        daemon.wait_text(&format!("could not hand everything over to the next daemon: {words}"));
+        manager.ended(daemon);
+        assert!(manager.store.is_empty());
+        let mut daemon = manager.start(capped(1));
+        taken_over(&mut daemon, "1 command");
+        refused(connect(manager.addr(0)));
+        drop(client);
+        until_served(&manager);
+        manager.end(daemon, Signal::SIGTERM);
+    }
+}
+
+/// No limit, and more commands than there was room for at first.
+#[test]
+fn the_state_grows_with_the_commands() {
+    const COMMANDS: usize = 1100;
+    let Some(mut manager) = Manager::new("many commands", &["web"]) else { return };
+    let daemon = manager.start(capped(0).run(&["/bin/cat"]));
+    let clients: Vec<_> = (0..COMMANDS).map(|_| served(&manager, 0)).collect();
+    manager.end(daemon, Signal::SIGKILL);
+    let mut daemon = manager.start(capped(0).run(&["/bin/cat"]));
+    taken_over(&mut daemon, &format!("{COMMANDS} commands"));
+    drop(clients);
+}
+
 /// As a login shell's is: two logins are two commands, not four.
 #[test]
 fn a_session_that_a_command_starts_is_not_counted_after_a_crash() {
@@ -41,7 +172,7 @@ fn a_session_that_a_command_starts_is_not_counted_after_a_crash() {
     let mut clients = [served(&manager, 0), served(&manager, 0)];
     manager.end(daemon, Signal::SIGKILL);
     let mut daemon = manager.start(capped(3).run(&command));
-    daemon.wait_text(": 2 commands running");
+    taken_over(&mut daemon, "2 commands");
     clients.iter_mut().for_each(echoes);
     let third = served(&manager, 0);
     refused(connect(manager.addr(0)));
@@ -52,8 +183,8 @@ fn a_session_that_a_command_starts_is_not_counted_after_a_crash() {
 #[test]
 fn a_command_without_a_pidfd_counts_until_it_ends() {
     let Some(mut manager) = Manager::new("commands without a pidfd", &["web"]) else { return };
-    if !Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
-        return skip("commands without a pidfd", "strace is not installed or may not trace");
+    if !can_trace("commands without a pidfd") {
+        return;
     }
     manager.stores = false;
     let daemon = manager.start(capped(2));
@@ -62,7 +193,7 @@ fn a_command_without_a_pidfd_counts_until_it_ends() {
     for errno in ["EPERM", "EMFILE", "ENOMEM"] {
         let inject = format!("inject=pidfd_open:error={errno}");
         let mut daemon = manager.start(capped(2).wrap(&["strace", "-D", "-o", "/dev/null", "-e", &inject]));
-        daemon.wait_text(": 2 commands running");
+        taken_over(&mut daemon, "2 commands");
         refused(connect(manager.addr(0)));
         manager.end(daemon, Signal::SIGKILL);
     }

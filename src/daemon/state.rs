@@ -1,0 +1,103 @@
+//! The daemon's own numbers in the ledger, so that counters and connection numbers go on from one daemon to the next.
+#![forbid(unsafe_code)]
+
+use crate::child::ledger::{Ledger, Past, key};
+use crate::observe::event::Counters;
+use crate::policy::reason::Reason;
+
+/// No count comes this far, and sums of such counts fit.
+const MOST: u64 = 1 << 53;
+/// In the order in which [`note`] writes them; the refusals come after them, by reason.
+const NAMES: [&str; 6] = ["next-id", "next-ticket", "accepted", "served", "gone", "longest-wait-usec"];
+
+/// What a daemon goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub(super) next_id: u64,
+    pub(super) next_ticket: u64,
+    pub(super) counters: Counters,
+}
+
+impl Default for Numbers {
+    fn default() -> Numbers {
+        Numbers { next_id: 1, next_ticket: 0, counters: Counters::default() }
+    }
+}
+
+/// Gives all numbers their keys, so that [`note`] has only to write them.
+pub(super) fn name(ledger: &Ledger) {
+    let names = NAMES.into_iter().map(|name| key("number", name));
+    let reasons = Reason::ALL.into_iter().map(|reason| key("refused", reason.slug()));
+    names.chain(reasons).enumerate().for_each(|(nth, key)| ledger.name(nth, key));
+}
+
+/// Writes all numbers: some two dozen words of memory.
+pub(super) fn note(ledger: &Ledger, next_id: u64, next_ticket: u64, counters: &Counters) {
+    let Counters { accepted, served, gone, longest_wait_usec, refused } = *counters;
+    let numbers = [next_id, next_ticket, accepted, served, gone, longest_wait_usec];
+    numbers.into_iter().chain(refused).enumerate().for_each(|(nth, number)| ledger.note(nth, number));
+}
+
+/// What an earlier daemon noted; from the beginning, if that cannot be true.
+pub(super) fn read(past: &Past) -> Numbers {
+    let number = |of, name| past.number(key(of, name)).unwrap_or(0);
+    let [next_id, next_ticket, accepted, served, gone, longest_wait_usec] = NAMES.map(|name| number("number", name));
+    let refused = Reason::ALL.map(|reason| number("refused", reason.slug()));
+    let all = [next_id, next_ticket, accepted, served, gone, longest_wait_usec];
+    if all.into_iter().chain(refused).any(|number| number > MOST) || next_id == 0 {
+        return Numbers::default();
+    }
+    Numbers { next_id, next_ticket, counters: Counters { accepted, served, gone, longest_wait_usec, refused } }
+}
+
+/// The counters once it is known that so many of the earlier daemon's commands run and so many of its clients wait, and that so many
+/// commands have ended unseen. Whoever else is missing has gone: it waited, and left or lost its connection meanwhile. A
+/// daemon that was killed may have counted less than it began.
+pub(super) fn balanced(mut counters: Counters, running: u64, ended: u64, waiting: u64) -> Counters {
+    counters.served += ended;
+    let known = counters.served + counters.refused.iter().sum::<u64>() + counters.gone + running + waiting;
+    counters.accepted = counters.accepted.max(known);
+    counters.gone += counters.accepted - known;
+    counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+
+    fn fd(ledger: &Ledger) -> OwnedFd {
+        ledger.fd().unwrap().try_clone_to_owned().unwrap()
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_were_noted_or_not_at_all() {
+        let ledger = Ledger::new(1);
+        let read_again = || read(&Ledger::reopen(fd(&ledger)).unwrap().1);
+        assert_eq!(read_again(), Numbers::default());
+        name(&ledger);
+        let mut counters =
+            Counters { accepted: 20, served: 9, gone: 1, longest_wait_usec: 1500, ..Counters::default() };
+        counters.refused[Reason::StartFailed.index()] = 3;
+        note(&ledger, 18, 40, &counters);
+        name(&ledger);
+        assert_eq!(read_again(), Numbers { next_id: 18, next_ticket: 40, counters });
+        for made_up in [0, MOST + 1, u64::MAX - 1] {
+            note(&ledger, made_up, 40, &counters);
+            assert_eq!(read_again(), Numbers::default(), "{made_up}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_forgotten_and_nobody_is_made_up() {
+        let counters = Counters { accepted: 20, served: 9, gone: 1, ..Counters::default() };
+        let sums = |running, ended, waiting| {
+            let Counters { accepted, served, gone, .. } = balanced(counters, running, ended, waiting);
+            assert_eq!(accepted, served + gone + running + waiting);
+            (accepted, served, gone)
+        };
+        assert_eq!(sums(4, 2, 4), (20, 11, 1));
+        assert_eq!(sums(4, 2, 1), (20, 11, 4), "three who waited have gone");
+        assert_eq!(sums(9, 2, 0), (21, 11, 1), "one was started and not yet counted");
+    }
+}
