@@ -169,6 +169,7 @@ impl Daemon {
 
     /// Looks at the adopted processes whose end is no event, and tries again to make it one.
     pub(super) fn look_at_adopted(&mut self, now: Instant) {
+        self.look_at = None;
         let all = self.adopted.iter().filter(|(_, adopted)| !adopted.in_poll_set).map(|(pid, _)| *pid);
         for pid in all.collect::<Vec<_>>() {
             let Some(mut adopted) = self.adopted.remove(&pid) else { continue };

@@ -56,6 +56,26 @@ const MOST_ROOM: u32 = 1 << 14;
 /// or at once when a limit is about to say no.
 const HEAL: Duration = Duration::from_secs(1);
 
+/// What may be due: set in [`Daemon::deadlines`], and handled in [`Daemon::on_timer`].
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    Refusals,
+    Sweep,
+    Adopted,
+    Gate,
+    Crowd,
+    Listeners,
+    Start,
+    Begun,
+    Report,
+    Memory,
+    Overdue,
+    Idle,
+    Stop,
+    Manager,
+    Status,
+}
+
 /// Everything the loop works on.
 pub(super) struct Daemon {
     pub(super) settings: Settings,
@@ -185,16 +205,18 @@ impl Daemon {
         let mut ready = Ready::new();
         let mut now = Instant::now();
         loop {
-            let waited = self.poll.wait(&mut ready, self.deadline(), now);
+            let until = self.deadlines().into_iter().filter_map(|(_, at)| at).min();
+            let waited = self.poll.wait(&mut ready, until, now);
             waited.map_err(|error| format!("cannot wait for events: {}", plain(&error)))?;
             now = Instant::now();
             if !ready.is_empty() && self.settled {
                 self.settles = Some(now + QUIET);
             }
             ready.iter().for_each(|watch| self.on_event(now, watch));
-            self.timers(now);
+            self.on_time(now);
             ready.listeners().for_each(|id| self.accept_some(now, id));
             self.tell_status(now);
+            self.note_idleness(now);
             state::note(&self.ledger, self.next_id, self.waiting.next_ticket(), self.report.counters());
             now = Instant::now();
             if self.is_finished(now) {
@@ -278,41 +300,64 @@ impl Daemon {
         }
     }
 
+    /// The one list of what is due when.
+    fn deadlines(&self) -> [(Timer, Option<Instant>); 15] {
+        let status = self.notify.status_deadline().filter(|_| self.status_may_change());
+        [
+            (Timer::Refusals, self.refusals.deadline()),
+            (Timer::Sweep, self.unhealed.map(|since| since + HEAL)),
+            (Timer::Adopted, self.look_at),
+            (Timer::Gate, self.gate.deadline()),
+            (Timer::Crowd, self.crowded),
+            (Timer::Listeners, self.listeners.deadline()),
+            (Timer::Start, self.starting.deadline()),
+            (Timer::Begun, self.children.deadline()),
+            (Timer::Report, self.report.deadline()),
+            (Timer::Memory, self.settles),
+            (Timer::Overdue, self.times.deadline()),
+            (Timer::Idle, self.idle_deadline()),
+            (Timer::Stop, self.stop_deadline()),
+            (Timer::Manager, self.notify.deadline()),
+            (Timer::Status, status),
+        ]
+    }
+
     /// Everything that is due by the clock.
-    fn timers(&mut self, now: Instant) {
-        self.refusals.on_time(now, &self.poll);
-        if self.unhealed.is_some_and(|since| since + HEAL <= now) {
-            self.reap_all(now);
-        }
-        if self.look_at.take_if(|at| *at <= now).is_some() {
-            self.look_at_adopted(now);
-        }
-        if self.gate.deadline().is_some_and(|at| at <= now) {
-            while let Some(gauge) = self.gate.due_gauge(now) {
-                self.read_gauge(now, gauge);
+    fn on_time(&mut self, now: Instant) {
+        for (timer, at) in self.deadlines() {
+            if at.is_some_and(|at| at <= now) {
+                self.on_timer(now, timer);
+                self.carry_out(now);
             }
-            self.gate.tick(now, &mut self.actions);
         }
-        if self.crowded.is_some_and(|at| at <= now) {
-            self.mind_the_crowd(now);
+    }
+
+    fn on_timer(&mut self, now: Instant, timer: Timer) {
+        match timer {
+            Timer::Refusals => self.refusals.on_time(now, &self.poll),
+            Timer::Sweep => self.reap_all(now),
+            Timer::Adopted => self.look_at_adopted(now),
+            Timer::Gate => {
+                while let Some(gauge) = self.gate.due_gauge(now) {
+                    self.read_gauge(now, gauge);
+                }
+                self.gate.tick(now, &mut self.actions);
+            }
+            Timer::Crowd => self.mind_the_crowd(now),
+            Timer::Listeners => self.listeners.on_time(now, &self.poll),
+            Timer::Start => {
+                self.starting.try_again(now);
+                self.gate.try_again(now, &mut self.actions);
+            }
+            Timer::Begun => self.look_after_begun(now),
+            Timer::Report => self.tell_summaries(now),
+            Timer::Memory => self.settle(),
+            Timer::Overdue => self.end_overdue(now),
+            Timer::Idle => self.end_if_idle(now),
+            Timer::Stop => self.stop_timer(now),
+            Timer::Manager => self.notify.on_time(now),
+            Timer::Status => {} // told after this turn's clients, see `tell_status`
         }
-        self.listeners.on_time(now, &self.poll);
-        self.tell_news();
-        if self.starting.try_again(now) {
-            self.gate.try_again(now, &mut self.actions);
-        }
-        self.carry_out(now);
-        self.look_after_begun(now);
-        if self.report.deadline().is_some_and(|at| at <= now) {
-            self.tell_summaries(now);
-        }
-        if self.settles.take_if(|at| *at <= now).is_some() {
-            self.settle();
-        }
-        self.end_overdue(now);
-        self.idle_timer(now);
-        self.stop_timer(now);
-        self.notify.on_time(now);
     }
 
     /// Who has just come is in service by now, and not shown as waiting until the next status may be sent.
@@ -326,7 +371,7 @@ impl Daemon {
 
     /// Gives back memory that is not in use: what the start needed, or what serving needed when it is quiet.
     fn settle(&mut self) {
-        self.settled = true;
+        (self.settled, self.settles) = (true, None);
         memory::forget_past_calls();
         memory::forget_code_pages();
         self.spawner.rest();
@@ -362,26 +407,5 @@ impl Daemon {
             }
         };
         self.gate.read(now, reading, &mut self.actions);
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let deadlines = [
-            self.refusals.deadline(),
-            self.unhealed.map(|since| since + HEAL),
-            self.look_at,
-            self.gate.deadline(),
-            self.listeners.deadline(),
-            self.crowded,
-            self.starting.deadline(),
-            self.report.deadline(),
-            self.children.deadline(),
-            self.stop_deadline(),
-            self.times.deadline(),
-            self.idle_deadline(),
-            self.settles,
-            self.notify.deadline(),
-            self.notify.status_deadline().filter(|_| self.status_may_change()),
-        ];
-        deadlines.into_iter().flatten().min()
     }
 }

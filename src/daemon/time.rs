@@ -82,20 +82,19 @@ impl Daemon {
         self.idle_since.and_then(|since| Some(since + self.settings.idle_exit?))
     }
 
+    /// Notes since when nothing runs or waits, if it matters.
+    pub(super) fn note_idleness(&mut self, now: Instant) {
+        if self.settings.idle_exit.is_none() || !self.stop.is_running() || self.is_busy() {
+            self.idle_since = None;
+        } else {
+            self.idle_since.get_or_insert(now);
+        }
+    }
+
     /// Ends a daemon that has had nothing to do for `--idle-exit`. The last look at the sockets comes after the decision, and
     /// who comes after that look is in the queue of a socket that the manager watches as soon as we have ended.
-    pub(super) fn idle_timer(&mut self, now: Instant) {
-        if self.settings.idle_exit.is_none() || !self.stop.is_running() {
-            return;
-        }
-        if self.is_busy() {
-            self.idle_since = None;
-            return;
-        }
-        let since = *self.idle_since.get_or_insert(now);
-        if self.idle_deadline().is_none_or(|at| at > now) {
-            return;
-        }
+    pub(super) fn end_if_idle(&mut self, now: Instant) {
+        let Some(since) = self.idle_since else { return };
         (0..self.listeners.len()).for_each(|id| self.accept_some(now, id));
         if self.is_busy() || self.idle_since.is_none() {
             self.idle_since = None;
