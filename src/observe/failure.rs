@@ -7,13 +7,17 @@ use super::event::Event;
 use super::log::{IDENTIFIER, JOURNAL_SOCKET};
 use super::notify::Notify;
 use crate::sys::socket;
+use nix::poll::{PollFd, PollFlags, poll};
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
 
-/// Tells `line`. Waits for nobody but, for a few seconds, a manager that does not read its socket.
+/// Milliseconds that a reader of stderr which is behind is waited for.
+const PATIENCE: u16 = 500;
+
+/// Tells `line`. Waits for nobody, but for a few seconds for a manager that does not read its socket.
 pub fn tell(line: String) {
     // A client's name or an argument must not forge a second line, field or variable.
     let line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
@@ -27,7 +31,10 @@ pub fn tell(line: String) {
     }
     let prefix = if libsystemd::logging::connected_to_journal() { "<3>" } else { "" };
     // Nobody may be there to read it; the exit code says the same.
-    let _ = writeln!(io::stderr(), "{prefix}sockcap: {line}");
+    let stderr = io::stderr();
+    if poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)], PATIENCE).is_ok_and(|ready| ready > 0) {
+        let _ = writeln!(&stderr, "{prefix}sockcap: {line}");
+    }
 }
 
 /// Whether systemd started this process. A terminal's shell has these variables from the service that it is part of.

@@ -586,6 +586,18 @@ fn a_log_that_nobody_reads_does_not_hold_up_a_stop() {
     drop(reader);
 }
 
+/// The same for the last word of a start that fails.
+#[test]
+fn an_error_that_nobody_reads_does_not_hold_up_the_end() {
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC).expect("pipe");
+    fill(&writer);
+    let mut failed = sockcap::<&str>(&[]).stderr(writer).spawn();
+    let ended = pidfd(failed.pid());
+    assert!(ready(&ended, PollFlags::POLLIN, FUSE), "it waits for a reader");
+    assert_eq!(failed.finish().code(), Some(2));
+    drop(reader);
+}
+
 /// A reader that goes away (SIGPIPE, EPIPE) is no reason to die.
 #[test]
 fn a_log_whose_reader_has_gone_kills_nobody() {
