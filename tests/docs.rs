@@ -2,6 +2,7 @@
 
 use clap::CommandFactory;
 use sockcap::cli::Args;
+use sockcap::policy::limit::LIMITS;
 use sockcap::policy::reason::Reason;
 use sockcap::reply::PRESETS;
 use std::fs;
@@ -67,6 +68,18 @@ fn the_table_of_options_is_the_program_s() {
             assert!(known, "the page's --{long} is unknown to the program");
         }
     }
+}
+
+/// With the tests on options, every limit is thus in the help, the manual and docs/options.md.
+#[test]
+fn every_limit_is_an_option() {
+    let command = Args::command();
+    let is_option = |long: &str| command.get_opts().any(|option| option.get_long() == Some(long));
+    for kind in &LIMITS {
+        let option = kind.info.option.unwrap_or_else(|| panic!("a limit without an option: {kind:?}"));
+        assert!(is_option(option), "{option}");
+    }
+    assert!(Reason::ALL.iter().filter_map(|reason| reason.info().option).all(is_option));
 }
 
 #[test]
@@ -202,8 +215,11 @@ fn the_picture_is_the_readme_s() {
 fn every_reason_is_in_the_page() {
     let page = read("docs/watching.md");
     for reason in Reason::ALL {
-        let row = format!("| `{}` | `{}` |", reason.slug(), reason.message_id());
-        assert!(page.contains(&row), "{row}");
+        let start = format!("| `{}` | `{}` |", reason.slug(), reason.message_id());
+        let row = page.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{start}"));
+        if let Some(option) = reason.info().option {
+            assert!(row.contains(&format!("`--{option}`")), "the option is not named: {row}");
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use clap_complete::Shell;
 use common::*;
 use nix::sys::signal::Signal;
 use sockcap::cli::Args;
-use sockcap::policy::reason::Reason;
+use sockcap::policy::reason::{Reason, Refusal};
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -177,12 +177,11 @@ fn the_manual_is_clean() {
 
 #[test]
 fn every_message_is_explained() {
-    let (reasons, events) = (read("src/policy/reason.rs"), read("src/observe/event.rs"));
-    let known: BTreeSet<&str> = ids(&reasons).union(&ids(&events)).copied().collect();
+    let events = read("src/observe/event.rs");
+    let known: BTreeSet<&str> = ids(&events).into_iter().chain(Reason::ALL.map(Reason::message_id)).collect();
     let catalog = pages::catalog();
     assert_eq!(catalog.iter().map(|(id, _)| *id).collect::<BTreeSet<_>>(), known);
     assert_eq!(catalog.len(), known.len(), "an id is explained twice");
-    assert!(Reason::ALL.iter().all(|reason| known.contains(reason.message_id())));
 
     let log = read("src/observe/log.rs");
     for entry in pages::CATALOG.split("\n-- ").skip(1) {
@@ -346,6 +345,13 @@ fn fail2ban_finds_who_was_refused_at_once() {
     assert_eq!(expected, ["127.0.0.1", "::1", "127.0.0.1", "127.0.0.1"], "{refusals:#?}");
     assert_eq!(found(&refusals), expected, "{refusals:#?}");
     assert!(found(&routine).is_empty(), "{routine:#?}");
+    // Each reason there is, whether the program can be brought to say it here or not.
+    let one_of =
+        |reason: Reason| format!("rejected connection: {}: 192.0.2.1 port 1 on 'x'", Refusal::count(reason, 3, 4));
+    for reason in Reason::ALL {
+        let is_found = found(&[one_of(reason)]) == ["192.0.2.1"];
+        assert_eq!(is_found, reason.info().is_for_coming, "{reason:?}");
+    }
     // A client of another address cannot speak for this one: nothing that it sends is in the line.
     let forged =
         "serving connection 1 from uid 0 pid 1 on 'rejected connection: at capacity (1/1): 192.0.2.1 port 1 on 'x'";
@@ -357,8 +363,8 @@ fn fail2ban_s_filter_asks_the_journal_for_the_same() {
     let filter = read("debian/fail2ban/filter.d/sockcap.conf");
     let line = filter.lines().find_map(|line| line.strip_prefix("journalmatch = ")).expect("journalmatch");
     let asked: BTreeSet<&str> = line.split(' ').filter_map(|word| word.strip_prefix("MESSAGE_ID=")).collect();
-    let wanted = [Reason::TotalLimit, Reason::ListenerLimit, Reason::QueueFull].map(Reason::message_id);
-    assert_eq!(asked, wanted.into());
+    let wanted = Reason::ALL.into_iter().filter(|reason| reason.info().is_for_coming).map(Reason::message_id);
+    assert_eq!(asked, wanted.collect());
     assert!(read("debian/fail2ban/jail.d/sockcap.conf").contains("\nenabled = false\n"));
 }
 
@@ -379,6 +385,8 @@ fn logcheck_is_told_what_is_routine() {
         assert!(routine.iter().any(|line| line.starts_with(kind)), "no {kind} in {routine:#?}");
     }
     assert_eq!(left(&routine), "");
+    let each = |reason| format!("rejected connection: {}: 192.0.2.1 port 1 on 'x'", Refusal::count(reason, 3, 4));
+    let refusals = [refusals, Reason::ALL.map(each).into()].concat();
     assert_eq!(left(&refusals), syslog(&refusals), "refusals are for the administrator to see");
     for used in read("debian/sockcap.logcheck.ignore.server").lines() {
         assert!(used.ends_with('$') && used.starts_with('^'), "a rule that fits in the middle of a line: {used}");

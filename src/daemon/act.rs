@@ -150,7 +150,7 @@ impl Daemon {
                 } else {
                     self.start_failed(now, "are refused", || plain(&error));
                     self.gate.ended(now, slot, &mut self.actions);
-                    let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active, 0);
+                    let refusal = Refusal::count(Reason::START_FAILED, self.gate.census().active, 0);
                     self.reject(now, &connection, refusal);
                     self.refusals.unavailable(now, connection.fd, &self.poll);
                     let _ = self.listeners.pause(now, &self.poll);
@@ -229,7 +229,7 @@ impl Daemon {
                 let waited_usec = child.waited_ms.map(|ms| u64::from(ms) * 1000);
                 let listener = &self.listeners[child.slot.listener().unwrap_or_default()];
                 let client = Client { listener: &listener.name, peer: &peer, waited_usec };
-                let refusal = Refusal::count(Reason::StartFailed, self.gate.census().active - 1, 0);
+                let refusal = Refusal::count(Reason::START_FAILED, self.gate.census().active - 1, 0);
                 self.report.refused(now, refusal, client, || Figures { waited_usec, queued: listener.queued() });
             }
             if let Some(fd) = connection {

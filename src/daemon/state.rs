@@ -78,7 +78,7 @@ mod tests {
         name(&ledger);
         let mut counters =
             Counters { accepted: 20, served: 9, gone: 1, longest_wait_usec: 1500, ..Counters::default() };
-        counters.refused[Reason::StartFailed.index()] = 3;
+        counters.refused[Reason::START_FAILED.index()] = 3;
         note(&ledger, 18, 40, &counters);
         name(&ledger);
         assert_eq!(read_again(), Numbers { next_id: 18, next_ticket: 40, counters });

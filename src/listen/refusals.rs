@@ -22,8 +22,8 @@ impl Refusals {
 
     /// Tells a client that it is refused, and lets its connection linger.
     pub fn busy(&mut self, now: Instant, connection: ClientFd, refusal: &Refusal, poll: &Poll) {
-        let Refusal { figures, retry, .. } = refusal;
-        let reply = self.replies.busy(figures.active(), figures.max(), *retry);
+        let figures = refusal.grounds.figures;
+        let reply = self.replies.busy(figures.active(), figures.max(), refusal.retry);
         self.lingering.refuse(now, connection, reply, poll);
     }
 

@@ -52,7 +52,7 @@ impl Counters {
 
     /// Connections whose command could not be started.
     pub fn failed(&self) -> u64 {
-        self.refused[Reason::StartFailed.index()]
+        self.refused[Reason::START_FAILED.index()]
     }
 }
 

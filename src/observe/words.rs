@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use super::event::{Counters, Event, How, Rejected, Severity};
-use crate::policy::reason::{Figures, Reason, Refusal};
 use crate::sys::errno_words;
 use crate::sys::process::{Exit, Usage};
 use std::fmt;
@@ -58,7 +57,10 @@ impl fmt::Display for Event {
                 };
                 write!(f, "ready: {most} ({when_full} when full), command {command}")
             }
-            Event::Rejected(rejected) => write_rejected(rejected, f),
+            Event::Rejected(rejected) => {
+                let Rejected { refusal, peer, listener, .. } = &**rejected;
+                write!(f, "rejected connection: {refusal}: {peer} on '{listener}'")
+            }
             Event::RejectedMore(summary) => {
                 let (over, why) = (seconds(&summary.over), summary.reason.summary());
                 write!(f, "refused {} in the last {over}: {why}", many(summary.count, "more connection"))
@@ -198,30 +200,6 @@ fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
         "{accepted} accepted, {served} served, {refused} refused, {gone} gone, {failed} failed to start; longest wait {}",
         seconds(&longest)
     )
-}
-
-fn write_rejected(rejected: &Rejected, f: &mut fmt::Formatter) -> fmt::Result {
-    let Refusal { reason, figures, waiting, .. } = rejected.refusal;
-    let (active, max) = (figures.active(), figures.max());
-    // Trouble, and not a number, may be what keeps a client waiting.
-    let running = || if max == 0 { format!("{active} running") } else { format!("{active}/{max} running") };
-    f.write_str("rejected connection: ")?;
-    match reason {
-        Reason::TotalLimit => write!(f, "at capacity ({active}/{max})")?,
-        Reason::ListenerLimit => write!(f, "at capacity ({active}/{max}) of this listener")?,
-        Reason::Load => match figures {
-            Figures::Level { is, below, .. } => write!(f, "load average {is:.2} is not below {below:.2}")?,
-            Figures::Count { .. } => f.write_str(reason.summary())?,
-        },
-        Reason::StartFailed => f.write_str("the command could not be started")?,
-        Reason::WaitedTooLong => {
-            let waited = Duration::from_micros(rejected.waited_usec.unwrap_or(0));
-            write!(f, "waited too long ({}, {})", seconds(&waited), running())?
-        }
-        Reason::QueueFull => write!(f, "queue full ({waiting} waiting, {})", running())?,
-        Reason::Stopping => f.write_str("the service is stopping")?,
-    }
-    write!(f, ": {} on '{}'", rejected.peer, rejected.listener)
 }
 
 #[cfg(test)]

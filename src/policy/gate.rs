@@ -10,11 +10,14 @@
 
 mod terms;
 
-pub use terms::{Action, Arrival, Hold, Slot, Verdict, WhenFull};
+pub use super::arrival::Arrival;
+pub use terms::{Action, Hold, Slot, Verdict, WhenFull};
 
-use super::limit::{self, Census, Gauge, Limit, ListenerId, No, Reading, Rules, Until, Who};
+use super::arrival::ListenerId;
+use super::grounds::{Figures, Grounds};
+use super::limit::{Census, Gauge, LIMITS, Limit, No, Reading, Rules, Until, Who};
 use super::queue::Queue;
-use super::reason::{Figures, Reason, Refusal};
+use super::reason::{Reason, Refusal};
 use super::source::{Source, Sources};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -45,7 +48,9 @@ impl Gate {
     /// means nothing with [`WhenFull::Refuse`].
     pub fn new(rules: &Rules, when_full: WhenFull, hold: Hold, listeners: usize) -> Self {
         debug_assert_eq!(rules.max_per_listener.len(), listeners);
-        Self::with_limits(limit::from_rules(rules), when_full, hold, listeners)
+        let kinds = Reason::ALL.into_iter().zip(&LIMITS);
+        let limits = kinds.filter_map(|(reason, kind)| Some((reason, kind.build(rules)?))).collect();
+        Self::with_limits(limits, when_full, hold, listeners)
     }
 
     fn with_limits(limits: Vec<(Reason, Box<dyn Limit>)>, when_full: WhenFull, hold: Hold, listeners: usize) -> Self {
@@ -88,7 +93,7 @@ impl Gate {
         self.release(slot);
         self.postponed = true;
         match self.draining {
-            true => out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::Stopping, &who))),
+            true => out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::STOPPING, &who))),
             false => self.queue.enter(who),
         }
         self.settle(now, out);
@@ -136,7 +141,7 @@ impl Gate {
         self.draining = true;
         for listener in 0..self.paused.len() {
             while let Some(who) = self.queue.head(listener).copied() {
-                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::Stopping, &who)));
+                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::STOPPING, &who)));
                 self.queue.leave(listener, who.ticket);
             }
         }
@@ -165,18 +170,18 @@ impl Gate {
         };
         let Hold { max_wait, max_waiting, .. } = self.hold;
         let reason = if self.draining {
-            Reason::Stopping
+            Reason::STOPPING
         } else if self.when_full == WhenFull::Refuse {
-            no.map_or(Reason::StartFailed, |(reason, _)| reason)
+            no.map_or(Reason::START_FAILED, |(reason, _)| reason)
         } else if max_wait.is_some_and(|most| who.since + most <= now) {
-            Reason::WaitedTooLong
+            Reason::WAITED_TOO_LONG
         } else if max_waiting > 0 && self.queue.len() >= max_waiting {
-            Reason::QueueFull
+            Reason::QUEUE_FULL
         } else {
             self.queue.enter(who);
             return Verdict::Hold;
         };
-        Verdict::Refuse(self.refusal(now, reason, no))
+        Verdict::Refuse(self.refusal(now, reason, &who, no))
     }
 
     /// Whether nobody is admitted, whatever the limits say.
@@ -203,17 +208,18 @@ impl Gate {
     }
 
     /// A refusal with the figures of the limit that holds, if one does, whose own reason it may be or not.
-    fn refusal(&self, now: Instant, reason: Reason, no: Option<(Reason, No)>) -> Refusal {
+    fn refusal(&self, now: Instant, reason: Reason, who: &Arrival, no: Option<(Reason, No)>) -> Refusal {
         let retry = match no.map(|(_, no)| no.until) {
             Some(Until::Then(at)) => Some(at.saturating_duration_since(now)),
             _ => None,
         };
         let figures = no.map_or(Figures::Count { active: self.census.active, max: 0 }, |(_, no)| no.figures);
-        Refusal { reason, figures, waiting: self.queue.len(), retry }
+        let waited = now.saturating_duration_since(who.since);
+        Refusal { reason, grounds: Grounds { figures, waiting: self.queue.len(), waited }, retry }
     }
 
     fn refusal_of(&self, now: Instant, reason: Reason, who: &Arrival) -> Refusal {
-        self.refusal(now, reason, self.ask(now, Who::Client(who)).err())
+        self.refusal(now, reason, who, self.ask(now, Who::Client(who)).err())
     }
 
     /// The longest waiting of those who may, one after the other.
@@ -234,7 +240,7 @@ impl Gate {
         let Some(most) = self.hold.max_wait else { return };
         for listener in 0..self.paused.len() {
             while let Some(who) = self.queue.head(listener).filter(|who| who.since + most <= now).copied() {
-                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::WaitedTooLong, &who)));
+                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::WAITED_TOO_LONG, &who)));
                 self.queue.leave(listener, who.ticket);
             }
         }

@@ -3,8 +3,10 @@
 //! Time is an argument everywhere; `daemon` carries out what is decided here.
 #![forbid(unsafe_code)]
 
+pub mod arrival;
 pub mod back_off;
 pub mod gate;
+pub mod grounds;
 pub mod limit;
 pub mod queue;
 pub mod reason;

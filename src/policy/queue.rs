@@ -3,13 +3,11 @@
 //! Numbers only; the connections themselves are the daemon's.
 #![forbid(unsafe_code)]
 
-use super::gate::Arrival;
-use super::limit::ListenerId;
+pub use super::arrival::Ticket;
+
+use super::arrival::{Arrival, ListenerId};
 use std::collections::BTreeMap;
 use std::time::Instant;
-
-/// Number of a connection, in the order of accept(2) over all listeners.
-pub type Ticket = u64;
 
 /// The lines.
 #[derive(Debug)]

@@ -1,121 +1,123 @@
-//! The closed table of reasons for which a connection gets no command.
-//!
-//! Log line, `MESSAGE_ID`, counter and reply text all come from here, so that they cannot disagree.
+//! The closed table of reasons for which a connection gets no command: the limits, each of which is told of in its own file,
+//! and the few that are no limit.
 #![forbid(unsafe_code)]
 
+use super::grounds::{Figures, Grounds, Info};
+use super::limit::LIMITS;
+use std::fmt;
 use std::time::Duration;
 
-/// Why a client was turned away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// `--max-connections` commands are running.
-    TotalLimit,
-    /// `--max-per-listener` commands of this listener are running.
-    ListenerLimit,
-    /// The 1-minute load average is not below `--load-average`, and a command is running.
-    Load,
-    /// The command could not be started: the kernel refused the process or the program is gone.
-    StartFailed,
-    /// It has waited `--max-wait` for its turn.
-    WaitedTooLong,
-    /// `--max-waiting` others wait already.
-    QueueFull,
-    /// It waited when the service was stopped.
-    Stopping,
+/// The reasons that are no limit.
+static OTHERS: [Info; 4] = [
+    Info {
+        slug: "start-failed",
+        message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a04",
+        option: None,
+        summary: "command failed to start",
+        is_for_coming: false,
+        words: |_, f| f.write_str("the command could not be started"),
+    },
+    Info {
+        slug: "waited-too-long",
+        message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a05",
+        option: Some("max-wait"),
+        summary: "waited too long",
+        is_for_coming: false,
+        words: |grounds, f| {
+            write!(f, "waited too long ({:.1} s, {})", grounds.waited.as_secs_f64(), Running(grounds.figures))
+        },
+    },
+    Info {
+        slug: "queue-full",
+        message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a06",
+        option: Some("max-waiting"),
+        summary: "queue full",
+        is_for_coming: true,
+        words: |grounds, f| write!(f, "queue full ({} waiting, {})", grounds.waiting, Running(grounds.figures)),
+    },
+    Info {
+        slug: "stopping",
+        message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a07",
+        option: None,
+        summary: "the service is stopping",
+        is_for_coming: false,
+        words: |_, f| f.write_str("the service is stopping"),
+    },
+];
+
+/// Trouble, and not a number, may be what keeps a client waiting.
+struct Running(Figures);
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match (self.0.active(), self.0.max()) {
+            (active, 0) => write!(f, "{active} running"),
+            (active, max) => write!(f, "{active}/{max} running"),
+        }
+    }
 }
 
-impl Reason {
-    /// Every reason, in the order of the counters.
-    pub const ALL: [Reason; 7] = [
-        Reason::TotalLimit,
-        Reason::ListenerLimit,
-        Reason::Load,
-        Reason::StartFailed,
-        Reason::WaitedTooLong,
-        Reason::QueueFull,
-        Reason::Stopping,
-    ];
+/// Why a client was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Reason(u8);
 
-    /// The value of the journal field `SOCKCAP_REASON`.
-    pub fn slug(self) -> &'static str {
-        match self {
-            Reason::TotalLimit => "total-limit",
-            Reason::ListenerLimit => "listener-limit",
-            Reason::Load => "load",
-            Reason::StartFailed => "start-failed",
-            Reason::WaitedTooLong => "waited-too-long",
-            Reason::QueueFull => "queue-full",
-            Reason::Stopping => "stopping",
+impl Reason {
+    /// The command could not be started: the kernel refused the process or the program is gone.
+    pub const START_FAILED: Reason = Reason::other(0);
+    /// It has waited `--max-wait` for its turn.
+    pub const WAITED_TOO_LONG: Reason = Reason::other(1);
+    /// `--max-waiting` others wait already.
+    pub const QUEUE_FULL: Reason = Reason::other(2);
+    /// It waited when the service was stopped.
+    pub const STOPPING: Reason = Reason::other(3);
+
+    /// Every reason, in the order of the counters: those of [`LIMITS`] come first, in its order.
+    pub const ALL: [Reason; LIMITS.len() + OTHERS.len()] = {
+        let mut all = [Reason(0); LIMITS.len() + OTHERS.len()];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = Reason(at as u8);
+            at += 1;
+        }
+        all
+    };
+
+    const fn other(at: usize) -> Reason {
+        Reason((LIMITS.len() + at) as u8)
+    }
+
+    /// All that is said of it.
+    pub fn info(self) -> &'static Info {
+        match self.index().checked_sub(LIMITS.len()) {
+            None => &LIMITS[self.index()].info,
+            Some(other) => &OTHERS[other],
         }
     }
 
-    /// The journal's `MESSAGE_ID`: 128 bits in hexadecimal, one per reason, never changed once released.
+    /// The value of the journal field `SOCKCAP_REASON`.
+    pub fn slug(self) -> &'static str {
+        self.info().slug
+    }
+
+    /// The journal's `MESSAGE_ID`.
     pub fn message_id(self) -> &'static str {
-        match self {
-            Reason::TotalLimit => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a01",
-            Reason::ListenerLimit => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a02",
-            Reason::Load => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a03",
-            Reason::StartFailed => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a04",
-            Reason::WaitedTooLong => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a05",
-            Reason::QueueFull => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a06",
-            Reason::Stopping => "5c1cbd7bcb154a4b9f7e0b4d4b1d0a07",
-        }
+        self.info().message_id
     }
 
     /// A few words for a summary line.
     pub fn summary(self) -> &'static str {
-        match self {
-            Reason::TotalLimit => "at capacity",
-            Reason::ListenerLimit => "listener at capacity",
-            Reason::Load => "load too high",
-            Reason::StartFailed => "command failed to start",
-            Reason::WaitedTooLong => "waited too long",
-            Reason::QueueFull => "queue full",
-            Reason::Stopping => "the service is stopping",
-        }
+        self.info().summary
     }
 
     /// Position in arrays of counters.
     pub fn index(self) -> usize {
-        self as usize
+        self.0.into()
     }
 }
 
-/// The figures that led to a refusal.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Figures {
-    /// A number of commands.
-    Count {
-        /// Commands running, under the limit that said no or at all.
-        active: u32,
-        /// The limit; 0 if the reason is none of numbers.
-        max: u32,
-    },
-    /// A level that was read.
-    Level {
-        /// As it was read last.
-        is: f64,
-        /// The limit, below which it has to be.
-        below: f64,
-        /// Commands running.
-        active: u32,
-    },
-}
-
-impl Figures {
-    /// Commands running, under the limit that said no or at all.
-    pub fn active(self) -> u32 {
-        match self {
-            Figures::Count { active, .. } | Figures::Level { active, .. } => active,
-        }
-    }
-
-    /// The limit in commands; 0 if it is none of numbers.
-    pub fn max(self) -> u32 {
-        match self {
-            Figures::Count { max, .. } => max,
-            Figures::Level { .. } => 0,
-        }
+impl fmt::Debug for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.slug())
     }
 }
 
@@ -124,18 +126,24 @@ impl Figures {
 pub struct Refusal {
     /// Why.
     pub reason: Reason,
-    /// Those of the limit that holds.
-    pub figures: Figures,
-    /// Clients held when it was decided.
-    pub waiting: u32,
+    /// What it rests on.
+    pub grounds: Grounds,
     /// How long until this may be different, if that is known.
     pub retry: Option<Duration>,
 }
 
 impl Refusal {
-    /// A refusal by a number of commands.
+    /// A refusal of a client that has not waited, by a number of commands.
     pub fn count(reason: Reason, active: u32, max: u32) -> Self {
-        Refusal { reason, figures: Figures::Count { active, max }, waiting: 0, retry: None }
+        let grounds = Grounds { figures: Figures::Count { active, max }, waiting: 0, waited: Duration::ZERO };
+        Refusal { reason, grounds, retry: None }
+    }
+}
+
+/// The words for one client, which follow "rejected connection: ".
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        (self.reason.info().words)(&self.grounds, f)
     }
 }
 
@@ -149,10 +157,45 @@ mod tests {
             assert_eq!(a.index(), i);
             assert_eq!(a.message_id().len(), 32);
             assert!(a.message_id().bytes().all(|b| b.is_ascii_hexdigit()));
+            assert!(a.slug().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "one word of the state: {a:?}");
             for b in Reason::ALL.into_iter().skip(i + 1) {
                 assert_ne!(a.message_id(), b.message_id());
                 assert_ne!(a.slug(), b.slug());
             }
+        }
+    }
+
+    /// Other people's tools match them.
+    #[test]
+    fn the_words_for_one_client() {
+        let said = |slug: &str, figures| {
+            let reason = Reason::ALL.into_iter().find(|reason| reason.slug() == slug).unwrap();
+            let grounds = Grounds { figures, waiting: 2, waited: Duration::from_millis(1250) };
+            Refusal { reason, grounds, retry: None }.to_string()
+        };
+        let count = Figures::Count { active: 3, max: 4 };
+        let none = Figures::Count { active: 3, max: 0 };
+        let level = Figures::Level { is: 2.5, below: 2.0, active: 3 };
+        for (slug, figures, words) in [
+            ("total-limit", count, "at capacity (3/4)"),
+            ("listener-limit", count, "at capacity (3/4) of this listener"),
+            ("load", level, "load average 2.50 is not below 2.00"),
+            ("start-failed", none, "the command could not be started"),
+            ("waited-too-long", count, "waited too long (1.2 s, 3/4 running)"),
+            ("waited-too-long", level, "waited too long (1.2 s, 3 running)"),
+            ("queue-full", count, "queue full (2 waiting, 3/4 running)"),
+            ("queue-full", none, "queue full (2 waiting, 3 running)"),
+            ("stopping", none, "the service is stopping"),
+        ] {
+            assert_eq!(said(slug, figures), words);
+        }
+        for (reason, words) in [
+            (Reason::START_FAILED, "start-failed"),
+            (Reason::WAITED_TOO_LONG, "waited-too-long"),
+            (Reason::QUEUE_FULL, "queue-full"),
+            (Reason::STOPPING, "stopping"),
+        ] {
+            assert_eq!(reason.slug(), words);
         }
     }
 }

@@ -80,28 +80,31 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    const TOTAL: Reason = Reason::ALL[0];
+    const LOAD: Reason = Reason::ALL[2];
+
     #[test]
     fn five_singly_then_one_exact_number() {
         let (mut throttle, t0) = (Throttle::default(), Instant::now());
         assert_eq!(throttle.deadline(), None);
-        let told = (0..500).filter(|_| throttle.admit(t0, Reason::TotalLimit)).count();
+        let told = (0..500).filter(|_| throttle.admit(t0, TOTAL)).count();
         assert_eq!(told as u32, SINGLY);
-        assert!(throttle.admit(t0, Reason::Load), "each reason has a budget of its own");
+        assert!(throttle.admit(t0, LOAD), "each reason has a budget of its own");
         assert_eq!(throttle.deadline(), Some(t0 + INTERVAL));
         let before = t0 + INTERVAL - Duration::from_millis(1);
         assert_eq!(throttle.due(before, false).count(), 0);
         let at = t0 + INTERVAL;
-        let summary = Summary { reason: Reason::TotalLimit, count: 495, over: INTERVAL };
+        let summary = Summary { reason: TOTAL, count: 495, over: INTERVAL };
         assert_eq!(throttle.due(at, false).collect::<Vec<_>>(), [summary]);
         assert_eq!(throttle.deadline(), None);
-        assert!(throttle.admit(at, Reason::TotalLimit));
+        assert!(throttle.admit(at, TOTAL));
     }
 
     #[test]
     fn a_line_that_was_lost_is_in_the_summary() {
         let (mut throttle, t0) = (Throttle::default(), Instant::now());
-        assert!(throttle.admit(t0, Reason::TotalLimit));
-        throttle.missed(t0, Reason::TotalLimit, 1);
+        assert!(throttle.admit(t0, TOTAL));
+        throttle.missed(t0, TOTAL, 1);
         assert_eq!(throttle.due(t0, true).map(|s| s.count).collect::<Vec<_>>(), [1]);
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::common::*;
+use sockcap::policy::limit::LIMITS;
 
 /// Complete but for what a test adds.
 fn with(args: &[&str]) -> Start {
@@ -174,6 +175,10 @@ fn checked(start: Start) -> String {
 
 #[test]
 fn the_environment_says_the_same_as_the_option() {
+    for limit in LIMITS.iter().filter_map(|kind| kind.info.option) {
+        let option = format!("--{limit}");
+        assert!(OPTIONS.iter().any(|(words, ..)| words[0] == option), "{option} is not tried");
+    }
     let plain = checked(with(&["--check"]));
     for (option, name, value) in OPTIONS {
         let mut args = vec!["--check"];

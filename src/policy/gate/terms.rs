@@ -1,11 +1,10 @@
 //! What the gate is asked with, and what it answers.
 #![forbid(unsafe_code)]
 
-use crate::policy::limit::ListenerId;
-use crate::policy::queue::Ticket;
+use crate::policy::arrival::{ListenerId, Ticket};
 use crate::policy::reason::Refusal;
 use crate::policy::source::Source;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What happens to a connection that a limit does not allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +34,6 @@ pub struct Hold {
     pub max_waiting: u32,
     /// How many may be held; the rest is left in the kernel's queue.
     pub places: u32,
-}
-
-/// A client that was accepted, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Its number, and so its place in the order.
-    pub ticket: Ticket,
-    /// Where it came in.
-    pub listener: ListenerId,
-    /// Whom it is counted for.
-    pub source: Source,
-    /// Since when it has waited: the end of the handshake, where that is known.
-    pub since: Instant,
 }
 
 /// One command's place under every limit. It is charged whole and given back whole and once, so it is neither `Copy`

@@ -8,6 +8,15 @@ use std::collections::HashMap;
 
 mod model;
 
+const TOTAL: Reason = Reason::ALL[0];
+const LISTENER: Reason = Reason::ALL[1];
+/// Any that no other limit of these tests gives.
+const EVERY: Reason = Reason::ALL[2];
+
+fn limits(rules: &Rules) -> Vec<(Reason, Box<dyn Limit>)> {
+    Reason::ALL.into_iter().zip(&LIMITS).filter_map(|(reason, kind)| Some((reason, kind.build(rules)?))).collect()
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn gate_of(max: u32, per_listener: &[u32], load: Option<f64>, when_full: WhenFull, hold: Hold) -> Gate {
@@ -28,7 +37,7 @@ struct Every {
 
 impl Every {
     fn limit(span: Duration) -> (Reason, Box<dyn Limit>) {
-        (Reason::Load, Box::new(Every { span, last: HashMap::new() }))
+        (EVERY, Box::new(Every { span, last: HashMap::new() }))
     }
 }
 
@@ -112,7 +121,7 @@ fn borders_of_the_total_cap() {
     for max in [1, 2, 5] {
         let (mut gate, now) = (gate(max, &[0], None, WhenFull::Refuse), Instant::now());
         let mut slots: Vec<_> = (0..max.into()).map(|nth| admitted(&mut gate, now, arrival(0, nth, now))).collect();
-        let refusal = Refusal::count(Reason::TotalLimit, max, max);
+        let refusal = Refusal::count(TOTAL, max, max);
         assert_eq!(arrive(&mut gate, now, arrival(0, 7, now)), (Verdict::Refuse(refusal), vec![]));
         assert_eq!(step(|out| gate.ended(now, slots.pop().unwrap(), out)), []);
         slots.push(admitted(&mut gate, now, arrival(0, 8, now)));
@@ -172,7 +181,7 @@ fn who_stood_behind_a_client_that_waited_too_long_is_let_in_with_it() {
     assert_eq!(step(|out| gate.try_again(t0 + SECOND, out)), []);
     let actions = step(|out| gate.tick(t0 + 3 * SECOND, out));
     assert!(
-        matches!(&actions[..], [Action::Refuse(0, refusal), Action::Admit(1, _)] if refusal.reason == Reason::WaitedTooLong),
+        matches!(&actions[..], [Action::Refuse(0, refusal), Action::Admit(1, _)] if refusal.reason == Reason::WAITED_TOO_LONG),
         "{actions:?}"
     );
 }
@@ -182,14 +191,14 @@ fn who_stood_behind_a_client_that_waited_too_long_is_let_in_with_it() {
 fn all_limits_are_charged_or_none() {
     let (span, now) = (5 * SECOND, Instant::now());
     for is_last in [false, true] {
-        let mut limits = limit::from_rules(&Rules { max_connections: 1, ..Rules::default() });
+        let mut limits = limits(&Rules { max_connections: 1, ..Rules::default() });
         limits.insert(if is_last { 1 } else { 0 }, Every::limit(span));
         let mut gate = Gate::with_limits(limits, WhenFull::Refuse, Hold::default(), 1);
         let from = |source| Arrival { ticket: 0, listener: 0, source: Source::Uid(source), since: now };
         let slot = admitted(&mut gate, now, from(1));
-        assert_eq!(reason(&arrive(&mut gate, now, from(2)).0), Some(Reason::TotalLimit));
+        assert_eq!(reason(&arrive(&mut gate, now, from(2)).0), Some(TOTAL));
         assert_eq!(step(|out| gate.ended(now, slot, out)), []);
-        assert_eq!(reason(&arrive(&mut gate, now, from(1)).0), Some(Reason::Load));
+        assert_eq!(reason(&arrive(&mut gate, now, from(1)).0), Some(EVERY));
         assert_eq!(gate.census().active, 0);
         let _slot = admitted(&mut gate, now, from(2));
     }
@@ -248,16 +257,16 @@ fn the_held_are_admitted_in_order_or_refused_in_time() {
         let since = t0 + SECOND * ticket as u32;
         assert_eq!(arrive(&mut gate, since, arrival(0, ticket, since)), (Verdict::Hold, vec![]), "N-1 and N");
     }
-    assert_eq!(reason(&arrive(&mut gate, t0, arrival(0, 4, t0)).0), Some(Reason::QueueFull), "N+1");
+    assert_eq!(reason(&arrive(&mut gate, t0, arrival(0, 4, t0)).0), Some(Reason::QUEUE_FULL), "N+1");
     let (ticket, slot) = only_admitted(step(|out| gate.ended(t0, slot, out))).remove(0);
     assert_eq!(ticket, 1);
     assert_eq!(gate.deadline(), Some(t0 + 12 * SECOND));
     let before = t0 + 12 * SECOND - Duration::from_millis(1);
     assert_eq!(step(|out| gate.tick(before, out)), []);
     let late = step(|out| gate.tick(t0 + 12 * SECOND, out));
-    assert_eq!(refusals(&late), [(2, Reason::WaitedTooLong)]);
+    assert_eq!(refusals(&late), [(2, Reason::WAITED_TOO_LONG)]);
     let late = arrive(&mut gate, t0 + 12 * SECOND, arrival(0, 5, t0 + 2 * SECOND));
-    assert_eq!(reason(&late.0), Some(Reason::WaitedTooLong), "its time was over in the kernel's queue");
+    assert_eq!(reason(&late.0), Some(Reason::WAITED_TOO_LONG), "its time was over in the kernel's queue");
     let next = only_admitted(step(|out| gate.ended(t0 + 13 * SECOND, slot, out)));
     assert_eq!((next.len(), next[0].0), (1, 3), "a free slot comes before the clock");
     assert_eq!(gate.deadline(), None);
@@ -305,7 +314,7 @@ fn who_ran_before_counts_even_over_a_lowered_limit() {
         assert_eq!(none, []);
     }
     assert_eq!((gate.census().active, &gate.census().per_listener[..]), (3, &[1, 1][..]));
-    for (ended, told) in [(0, Reason::TotalLimit), (1, Reason::ListenerLimit)] {
+    for (ended, told) in [(0, TOTAL), (1, LISTENER)] {
         let slot = slots.remove(ended);
         assert_eq!(step(|out| gate.ended(now, slot, out)), []);
         assert_eq!(reason(&arrive(&mut gate, now, arrival(1, 7, now)).0), Some(told));
@@ -324,9 +333,9 @@ fn a_stop_tells_all_that_wait() {
         assert_eq!(arrive(&mut gate, now, arrival(ticket as usize % 2, ticket, now)).0, Verdict::Hold);
     }
     let told = refusals(&step(|out| gate.drain(now, out)));
-    assert_eq!(told, [(2, Reason::Stopping), (1, Reason::Stopping), (3, Reason::Stopping)]);
+    assert_eq!(told, [(2, Reason::STOPPING), (1, Reason::STOPPING), (3, Reason::STOPPING)]);
     assert!(gate.queue().is_empty());
     let told = step(|out| gate.postponed(now, first, slot, out));
-    assert_eq!(refusals(&told), [(0, Reason::Stopping)]);
-    assert_eq!(reason(&arrive(&mut gate, now, arrival(0, 4, now)).0), Some(Reason::Stopping));
+    assert_eq!(refusals(&told), [(0, Reason::STOPPING)]);
+    assert_eq!(reason(&arrive(&mut gate, now, arrival(0, 4, now)).0), Some(Reason::STOPPING));
 }

@@ -1,9 +1,23 @@
 //! `--max-per-listener`: at most N commands for one listening socket.
 #![forbid(unsafe_code)]
 
-use super::{Census, Limit, No, Rules, Until, Who};
-use crate::policy::reason::Figures;
+use super::{Census, Kind, Limit, No, Rules, Until, Who};
+use crate::policy::grounds::{Figures, Info};
 use std::time::Instant;
+
+pub(super) const KIND: Kind = Kind {
+    info: Info {
+        slug: "listener-limit",
+        message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a02",
+        option: Some("max-per-listener"),
+        summary: "listener at capacity",
+        is_for_coming: true,
+        words: |grounds, f| {
+            write!(f, "at capacity ({}/{}) of this listener", grounds.figures.active(), grounds.figures.max())
+        },
+    },
+    build,
+};
 
 #[derive(Debug)]
 struct PerListener {
@@ -11,7 +25,7 @@ struct PerListener {
     max: Vec<u32>,
 }
 
-pub(super) fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
+fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
     let max = &rules.max_per_listener;
     max.iter().any(|max| *max > 0).then(|| Box::new(PerListener { max: max.clone() }) as Box<dyn Limit>)
 }

@@ -3,9 +3,24 @@
 //! One command may always run, so that a machine that others keep busy still serves.
 #![forbid(unsafe_code)]
 
-use super::{Census, Gauge, Limit, No, Reading, Rules, Until, Who};
-use crate::policy::reason::Figures;
+use super::{Census, Gauge, Kind, Limit, No, Reading, Rules, Until, Who};
+use crate::policy::grounds::{Figures, Info};
 use std::time::Instant;
+
+pub(super) const KIND: Kind = Kind {
+    info: Info {
+        slug: "load",
+        message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a03",
+        option: Some("load-average"),
+        summary: "load too high",
+        is_for_coming: false,
+        words: |grounds, f| match grounds.figures {
+            Figures::Level { is, below, .. } => write!(f, "load average {is:.2} is not below {below:.2}"),
+            Figures::Count { .. } => f.write_str("load too high"),
+        },
+    },
+    build,
+};
 
 #[derive(Clone, Copy, Debug)]
 struct Load {
@@ -14,7 +29,7 @@ struct Load {
     below: f64,
 }
 
-pub(super) fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
+fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
     rules.load_average.map(|below| Box::new(Load { is: 0.0, below }) as Box<dyn Limit>)
 }
 

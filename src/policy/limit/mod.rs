@@ -1,4 +1,5 @@
-//! The limits: one file each, asked in the order of [`from_rules`]; the first "no" gives the reason.
+//! The limits: one file each and one line in [`LIMITS`], which is the order in which they are asked; the first "no" gives the
+//! reason.
 //!
 //! Asking changes nothing. All are asked, then all are charged, or none, so that a client whom one limit refuses costs
 //! it nothing with another. Who is running is counted once, in the [`Census`]; what else a limit has to remember is its own.
@@ -8,13 +9,12 @@ mod listener;
 mod load;
 mod total;
 
-use super::gate::Arrival;
-use super::reason::{Figures, Reason};
+pub use super::arrival::ListenerId;
+
+use super::arrival::Arrival;
+use super::grounds::{Figures, Info};
 use super::source::Sources;
 use std::time::Instant;
-
-/// Position of a listener in the daemon's table.
-pub type ListenerId = usize;
 
 /// What is running: counts, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -121,15 +121,20 @@ pub struct Rules {
     pub load_average: Option<f64>,
 }
 
-/// The limits that these rules switch on, in the order in which they are asked, and the reason that each gives.
-pub fn from_rules(rules: &Rules) -> Vec<(Reason, Box<dyn Limit>)> {
-    let limit = |reason, limit: Option<Box<dyn Limit>>| Some((reason, limit?));
-    [
-        limit(Reason::TotalLimit, total::build(rules)),
-        limit(Reason::ListenerLimit, listener::build(rules)),
-        limit(Reason::Load, load::build(rules)),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+/// One kind of limit.
+#[derive(Debug)]
+pub struct Kind {
+    /// What is said of it.
+    pub info: Info,
+    build: fn(&Rules) -> Option<Box<dyn Limit>>,
 }
+
+impl Kind {
+    /// The limit, if these rules switch it on.
+    pub fn build(&self, rules: &Rules) -> Option<Box<dyn Limit>> {
+        (self.build)(rules)
+    }
+}
+
+/// Every kind of limit, in the order in which they are asked.
+pub static LIMITS: [Kind; 3] = [total::KIND, listener::KIND, load::KIND];

@@ -197,7 +197,7 @@ proptest! {
         let when_full = if wait { WhenFull::Wait } else { WhenFull::Refuse };
         let hold = Hold { max_wait: max_wait.map(|most| SECOND * most), max_waiting, places };
         let rules = Rules { max_connections: max, max_per_listener: each.clone(), load_average: load };
-        let limits = || every.map(|every| Every::limit(SECOND * every)).into_iter().chain(limit::from_rules(&rules)).collect();
+        let limits = || every.map(|every| Every::limit(SECOND * every)).into_iter().chain(limits(&rules)).collect();
         let tried = || Tried { gate: Gate::with_limits(limits(), when_full, hold, 3), slots: HashMap::new(), paused: [false; 3] };
         let (mut tried, mut twin) = (tried(), tried());
         let mut model = Model {

@@ -1,0 +1,72 @@
+//! What a refusal rests on, and what is said of each kind of it.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::time::Duration;
+
+/// The figures of one limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Figures {
+    /// A number of commands.
+    Count {
+        /// Commands running, under the limit that said no or at all.
+        active: u32,
+        /// The limit; 0 if the reason is none of numbers.
+        max: u32,
+    },
+    /// A level that was read.
+    Level {
+        /// As it was read last.
+        is: f64,
+        /// The limit, below which it has to be.
+        below: f64,
+        /// Commands running.
+        active: u32,
+    },
+}
+
+impl Figures {
+    /// Commands running, under the limit that said no or at all.
+    pub fn active(self) -> u32 {
+        match self {
+            Figures::Count { active, .. } | Figures::Level { active, .. } => active,
+        }
+    }
+
+    /// The limit in commands; 0 if it is none of numbers.
+    pub fn max(self) -> u32 {
+        match self {
+            Figures::Count { max, .. } => max,
+            Figures::Level { .. } => 0,
+        }
+    }
+}
+
+/// Everything that a refusal rests on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grounds {
+    /// Those of the limit that holds.
+    pub figures: Figures,
+    /// Clients held when it was decided.
+    pub waiting: u32,
+    /// How long the client had waited then.
+    pub waited: Duration,
+}
+
+/// All that is said of one reason to refuse, in one place: whoever tells of it, explains it or looks for it asks here.
+#[derive(Debug)]
+pub struct Info {
+    /// The value of `SOCKCAP_REASON`, and the name of its counter.
+    pub slug: &'static str,
+    /// The journal's `MESSAGE_ID`: 128 bits in hexadecimal, one per reason, never changed once released.
+    pub message_id: &'static str,
+    /// The option that it comes from, without the dashes, if it is one that comes from an option.
+    pub option: Option<&'static str>,
+    /// A few words for a summary line.
+    pub summary: &'static str,
+    /// Whether it is for coming at all while there was no room, so that many refusals tell something of an address: fail2ban
+    /// counts these.
+    pub is_for_coming: bool,
+    /// The words for one client, which follow "rejected connection: ".
+    pub words: fn(&Grounds, &mut fmt::Formatter) -> fmt::Result,
+}
