@@ -150,14 +150,9 @@ impl Gate {
 
     /// Whatever a change leads to.
     fn settle(&mut self, now: Instant, out: &mut VecDeque<Action>) {
-        loop {
+        self.admit_waiting(now, out);
+        while self.expire(now, out) {
             self.admit_waiting(now, out);
-            let waiting = self.queue.len();
-            self.expire(now, out);
-            // Whoever stood behind a client that has waited too long may be of a source that is let in now.
-            if self.queue.len() == waiting {
-                break;
-            }
         }
         self.edges(now, out);
         self.next_yes = self.next_yes(now);
@@ -236,14 +231,15 @@ impl Gate {
         }
     }
 
-    fn expire(&mut self, now: Instant, out: &mut VecDeque<Action>) {
-        let Some(most) = self.hold.max_wait else { return };
-        for listener in 0..self.paused.len() {
-            while let Some(who) = self.queue.head(listener).filter(|who| who.since + most <= now).copied() {
-                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::WAITED_TOO_LONG, &who)));
-                self.queue.leave(listener, who.ticket);
-            }
-        }
+    /// Refuses one who has waited too long; whether there was one. A free slot comes before the clock, so who comes after it in
+    /// the line is asked about first.
+    fn expire(&mut self, now: Instant, out: &mut VecDeque<Action>) -> bool {
+        let Some(most) = self.hold.max_wait else { return false };
+        let is_late = |who: &&Arrival| who.since + most <= now;
+        let heads = (0..self.paused.len()).filter_map(|listener| self.queue.head(listener));
+        let Some(who) = heads.filter(is_late).min_by_key(|who| who.ticket).copied() else { return false };
+        out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::WAITED_TOO_LONG, &who)));
+        self.queue.leave(who.listener, who.ticket)
     }
 
     /// What is to be read before the next arrival is accepted, and told to [`Gate::read`]: a limit depends on it, and the

@@ -186,6 +186,22 @@ fn who_stood_behind_a_client_that_waited_too_long_is_let_in_with_it() {
     );
 }
 
+#[test]
+fn of_two_that_are_late_the_one_that_may_come_in_does() {
+    let (t0, hold) = (Instant::now(), Hold { max_wait: Some(3 * SECOND), places: 10, ..Hold::default() });
+    let mut gate = Gate::with_limits(vec![Every::limit(10 * SECOND)], WhenFull::Wait, hold, 1);
+    let from = |source, ticket| Arrival { ticket, listener: 0, source: Source::Uid(source), since: t0 };
+    let slot = admitted(&mut gate, t0, from(1, 0));
+    assert_eq!(step(|out| gate.postponed(t0, from(1, 0), slot, out)), []);
+    assert_eq!(arrive(&mut gate, t0, from(2, 1)), (Verdict::Hold, vec![]));
+    assert_eq!(step(|out| gate.try_again(t0, out)), []);
+    let actions = step(|out| gate.tick(t0 + 3 * SECOND, out));
+    assert!(
+        matches!(&actions[..], [Action::Refuse(0, _), Action::Admit(1, _)]),
+        "a free slot comes before the clock: {actions:?}"
+    );
+}
+
 /// Whichever limit says no, the others are none the poorer for it.
 #[test]
 fn all_limits_are_charged_or_none() {

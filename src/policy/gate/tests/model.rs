@@ -105,6 +105,10 @@ impl Model {
     /// Who is admitted and who is refused now, in order.
     fn settle(&mut self, clock: u32) -> (Vec<Ticket>, Vec<Ticket>) {
         let (mut admitted, mut late) = (Vec::new(), Vec::new());
+        if self.draining {
+            self.held.sort_by_key(|(listener, ticket, _)| (*listener, *ticket));
+            return (admitted, self.held.drain(..).map(|(_, ticket, _)| ticket).collect());
+        }
         let most = self.hold.max_wait.map(|most| most.as_secs() as u32);
         loop {
             while let Some(at) = self.heads().into_iter().find(|at| self.may(self.held[*at].0, self.held[*at].1, clock))
@@ -114,17 +118,10 @@ impl Model {
                 admitted.push(ticket);
             }
             // The first of a line decides: who came after it is not told before it.
-            let told = late.len();
-            for listener in 0..3 {
-                while let Some(at) = self.held.iter().position(|(l, _, _)| *l == listener) {
-                    if !self.draining && most.is_none_or(|most| self.held[at].2 + most > clock) {
-                        break;
-                    }
-                    late.push(self.held.remove(at).1);
-                }
-            }
-            if late.len() == told {
-                break;
+            let is_late = |at: &usize| most.is_some_and(|most| self.held[*at].2 + most <= clock);
+            match self.heads().into_iter().find(is_late) {
+                Some(at) => late.push(self.held.remove(at).1),
+                None => break,
             }
         }
         (admitted, late)
