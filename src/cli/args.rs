@@ -13,6 +13,7 @@ use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
 use crate::reply::{Choice, Message};
 use crate::sys::launch::{Pass, Session};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser};
 use std::ffi::OsString;
 use std::time::Duration;
@@ -100,6 +101,11 @@ pub struct Args {
           value_parser = ["own", "shared"], help_heading = "The command", hide_short_help = true)]
     pub(super) session: String,
 
+    /// Name that the command gets as its own (argv[0]), for tcpd and programs that act by their name; default COMMAND
+    #[arg(long, value_name = "NAME", env = "SOCKCAP_ARGV0", value_parser = NonEmptyStringValueParser::new(),
+          help_heading = "The command", hide_short_help = true)]
+    pub(super) argv0: Option<String>,
+
     /// Send SIGTERM to a command's process group after this long, SIGKILL after --kill-grace; 0 is no limit
     #[arg(long, value_name = "DURATION", env = "SOCKCAP_TIME_LIMIT", value_parser = limit, help_heading = "The command",
           allow_negative_numbers = true)]
@@ -177,6 +183,7 @@ impl Args {
             busy_message: self.busy_message,
             pass: if self.pass == "listen-fds" { Pass::ListenFds } else { Pass::Stdio },
             session: if self.session == "shared" { Session::Shared } else { Session::Own },
+            argv0: self.argv0,
             time_limit: self.time_limit.filter(|limit| !limit.is_zero()),
             idle_exit: self.idle_exit.filter(|idle| !idle.is_zero()),
             drain_timeout: self.drain_timeout,

@@ -108,7 +108,9 @@ fn command(settings: &Settings) -> Result<(std::ffi::CString, Template), Failure
         .first()
         .ok_or_else(|| Failure::Usage("no command was given: sockcap [OPTIONS] -- COMMAND [ARG...]".into()))?;
     let program = program::find(first).map_err(Failure::Usage)?;
-    let template = Template::parse(settings.command.iter().map(|word| word.as_bytes())).map_err(Failure::Usage)?;
+    let own_name = settings.argv0.as_ref().map_or(first.as_bytes(), |name| name.as_bytes());
+    let arguments = settings.command.iter().skip(1).map(|word| word.as_bytes());
+    let template = Template::parse(std::iter::once(own_name).chain(arguments)).map_err(Failure::Usage)?;
     Ok((program, template))
 }
 
@@ -188,6 +190,9 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     line("busy-message", &settings.busy_message);
     line("pass", &settings.pass);
     line("session", &settings.session);
+    if let Some(name) = &settings.argv0 {
+        line("argv0", name);
+    }
     for (name, span) in [("time-limit", settings.time_limit), ("idle-exit", settings.idle_exit)] {
         match span {
             Some(span) => line(name, &humantime::format_duration(span)),

@@ -40,6 +40,8 @@ pub struct Settings {
     pub pass: Pass,
     /// `--session`.
     pub session: Session,
+    /// `--argv0`; `None` is COMMAND itself.
+    pub argv0: Option<String>,
     /// `--time-limit`; `None` is off.
     pub time_limit: Option<Duration>,
     /// `--idle-exit`; `None` is off.

@@ -307,6 +307,21 @@ fn placeholders_of_unix() {
     daemon.stop();
 }
 
+/// `--argv0`: tcpd starts the program that its own name says, and would start itself for ever under its path.
+#[test]
+fn argv0_is_the_command_s_own_name() {
+    let own_name = |options: &[&str]| {
+        let args = [&["--listen", "127.0.0.1:0"], options].concat();
+        let daemon = sockcap(&args).run(&["/bin/sh", "-c", "tr '\\0' '\\n' </proc/$$/cmdline | head -n 1"]).start();
+        to_end(daemon.connect())
+    };
+    assert_eq!(own_name(&[]), "/bin/sh\n");
+    // It is taken as it is.
+    assert_eq!(own_name(&["--argv0", "{id}.fingerd"]), "{id}.fingerd\n");
+    let line = sockcap(&["--listen", "127.0.0.1:0", "--argv0", ""]).output().mistake();
+    assert!(line.contains("--argv0"), "{line}");
+}
+
 /// What a client could choose stays one argument: it can neither add words nor be read by a shell.
 #[test]
 fn a_placeholder_is_one_argument() {
