@@ -85,7 +85,7 @@ impl Daemon {
             // Without systemd it is the terminal that has gone.
             Ok(Signal::SIGHUP) if !self.settings.listen.is_empty() => self.stop(now, "SIGHUP"),
             Ok(signal @ (Signal::SIGHUP | Signal::SIGUSR1 | Signal::SIGUSR2)) => {
-                self.report.tell(Event::SignalIgnored { signal: signal.as_str() });
+                self.report.signal_ignored(now, signal.as_str());
             }
             _ => {}
         }

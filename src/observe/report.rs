@@ -6,7 +6,7 @@ use super::log::Log;
 use super::peer::{LogPeer, ToldPeer};
 use crate::peer::Peer;
 use crate::policy::reason::Refusal;
-use crate::policy::throttle::Throttle;
+use crate::policy::throttle::{INTERVAL, Throttle};
 use crate::sys::process::Usage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ pub struct Report {
     log_peer: LogPeer,
     throttle: Throttle,
     counters: Counters,
+    ignored: Option<Instant>,
 }
 
 /// A client, where it came in.
@@ -60,7 +61,7 @@ pub struct Ended {
 impl Report {
     /// Nothing has happened yet.
     pub fn new(log: Log, log_peer: LogPeer) -> Report {
-        Report { log, log_peer, throttle: Throttle::default(), counters: Counters::default() }
+        Report { log, log_peer, throttle: Throttle::default(), counters: Counters::default(), ignored: None }
     }
 
     /// What became of all connections so far.
@@ -71,6 +72,14 @@ impl Report {
     /// Goes on from what an earlier daemon has counted.
     pub fn go_on_from(&mut self, counters: Counters) {
         self.counters = counters;
+    }
+
+    /// A signal that means nothing to us, told once in an interval: anybody of our user may send millions.
+    pub fn signal_ignored(&mut self, now: Instant, signal: &'static str) {
+        if self.ignored.is_none_or(|told| told + INTERVAL <= now) {
+            self.ignored = Some(now);
+            self.log.tell(Event::SignalIgnored { signal });
+        }
     }
 
     /// A connection was taken from the kernel's queue.

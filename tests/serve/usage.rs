@@ -389,3 +389,21 @@ fn mistakes_say_what_to_type() {
     let line = with(&[]).run(&["/usr/bin/env", "{print}"]).output().mistake();
     assert!(line.contains("unknown placeholder '{print}' in '{print}'; write {{print}} for literal braces"), "{line}");
 }
+
+/// A signal that means nothing may come as often as it likes.
+#[test]
+fn an_ignored_signal_is_told_once() {
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).start();
+    daemon.signal(nix::sys::signal::Signal::SIGUSR1);
+    daemon.wait_text("SIGUSR1 ignored");
+    for _ in 0..20 {
+        daemon.signal(nix::sys::signal::Signal::SIGUSR2);
+        to_end({
+            let stream = daemon.connect();
+            stream.shutdown(std::net::Shutdown::Write).expect("shutdown");
+            stream
+        });
+    }
+    daemon.stop();
+    assert_eq!(daemon.count(" ignored"), 1, "{:#?}", daemon.log());
+}
