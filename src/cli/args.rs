@@ -6,7 +6,7 @@
 use super::help;
 use super::values::{backlog, busy_reply, duration, limit, load, number, switch};
 use crate::daemon::settings::Settings;
-use crate::listen::open::{Family, Place};
+use crate::listen::place::{Family, Place};
 use crate::observe::event::Severity;
 use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;

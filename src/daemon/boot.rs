@@ -7,12 +7,15 @@ use super::settings::Settings;
 use crate::child::template::Template;
 use crate::child::{environment, program};
 use crate::listen::linger;
-use crate::listen::{Shown, adopt, open};
+use crate::listen::open::{self, Opened};
+use crate::listen::{Shown, adopt};
+use crate::observe::event::Event;
 use crate::observe::words::limit;
 use crate::policy::gate::{Hold, WhenFull};
 use crate::policy::limit::Rules;
 use crate::sys::launch::Image;
-use crate::sys::{plain, socket};
+use crate::sys::plain;
+use crate::sys::socket::{self, Address};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt::Write;
 use std::io;
@@ -40,9 +43,20 @@ fn system<T>(result: Result<T, io::Error>, what: &str) -> Result<T, Failure> {
 pub fn start(settings: Settings) -> Result<(), Failure> {
     let adopt::Passed { mut listeners, held, state } = adopt::from_environment().map_err(Failure::Usage)?;
     let (program, template) = command(&settings)?;
+    let mut not_opened = Vec::new();
     for (text, place) in &settings.listen {
         let opened = open::open(place, text, settings.family);
-        listeners.extend(system(opened, &format!("cannot listen on '{text}'"))?);
+        let Opened { listeners: opened, missing, is_interrupted } =
+            system(opened, &format!("cannot listen on '{text}'"))?;
+        if is_interrupted {
+            return Ok(()); // as if the signal had come a moment later, to an idle daemon
+        }
+        listeners.extend(opened);
+        not_opened.extend(missing.into_iter().map(|(at, error)| Event::NotOpened {
+            address: Shown(&Address::Ip(at)).to_string(),
+            listener: text.as_str().into(),
+            error: plain(&error),
+        }));
     }
     if listeners.is_empty() {
         return Err(Failure::Usage(adopt::why_none()));
@@ -65,7 +79,11 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         nofile: raise_descriptor_limit(),
     };
     let hold = hold(&settings, listeners.len(), image.nofile);
-    let daemon = system(Daemon::new(settings, (rules, hold), listeners, image, (template, entries)), "cannot start")?;
+    let mut daemon =
+        system(Daemon::new(settings, (rules, hold), listeners, image, (template, entries)), "cannot start")?;
+    for event in not_opened {
+        daemon.report.tell(event);
+    }
     daemon.run(Inheritance { held, state }).map_err(Failure::System)
 }
 

@@ -1,7 +1,7 @@
 //! What the daemon was told, judged and complete; `cli` makes it from words.
 #![forbid(unsafe_code)]
 
-use crate::listen::open::{Family, Place};
+use crate::listen::place::{Family, Place};
 use crate::observe::event::Severity;
 use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;

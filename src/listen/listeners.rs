@@ -187,19 +187,18 @@ impl Listeners {
         self.keep_all(now, poll);
     }
 
-    /// Resets who is in the queues of our own sockets, and who comes: nobody will serve them. systemd's sockets stay as they are,
-    /// since it has the next daemon.
-    pub fn shut_down(&self) {
-        for listener in self.iter().filter(|listener| listener.is_own) {
+    /// Resets who is in the queues of our own sockets, and who comes: nobody will serve them. The next daemon may have their paths.
+    /// systemd's sockets stay as they are, since it has the next daemon.
+    pub fn shut_down(&mut self) {
+        for listener in self.all.iter_mut().map(|entry| &mut entry.listener).filter(|listener| listener.is_own) {
+            listener.path = None;
             let _ = shutdown(listener.fd.as_raw_fd(), Shutdown::Both);
         }
     }
 
     /// Removes the files of our own sockets.
-    pub fn remove_files(&self) {
-        for path in self.iter().filter_map(|listener| listener.unlink.as_ref()) {
-            let _ = std::fs::remove_file(path); // gone already is as good
-        }
+    pub fn remove_files(&mut self) {
+        self.all.iter_mut().for_each(|entry| entry.listener.path = None);
     }
 
     /// When the next pause is over.

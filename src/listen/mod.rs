@@ -6,7 +6,10 @@ pub mod adopt;
 pub mod linger;
 pub mod listeners;
 pub mod open;
+pub mod path;
+pub mod place;
 pub mod refusals;
+pub mod resolve;
 pub mod waiting;
 
 use crate::sys::client_fd::ClientFd;
@@ -33,8 +36,9 @@ pub struct Listener {
     pub is_wildcard: bool,
     /// Whether we made it; systemd's are only borrowed.
     pub is_own: bool,
-    /// A path to remove at the end, for a UNIX socket that we made.
-    pub unlink: Option<std::path::PathBuf>,
+    /// Its path, if it is a UNIX socket that we made; dropped as soon as nobody is accepted any more, so that the next daemon may
+    /// have it.
+    pub path: Option<path::OwnPath>,
 }
 
 /// Why a socket cannot be accepted from; the words follow "cannot adopt fd 3 'name': ".
@@ -93,7 +97,7 @@ impl Listener {
         let is_tcp = socket::tcp_info(fd.as_fd()).is_ok();
         let fd = ClientFd::new(fd, domain == libc::AF_UNIX);
         let (label, name) = (name.clone(), name.into());
-        Ok(Listener { fd, name, label, local, is_tcp, is_wildcard, is_own: false, unlink: None })
+        Ok(Listener { fd, name, label, local, is_tcp, is_wildcard, is_own: false, path: None })
     }
 
     /// Connections that wait in the kernel's queue; `None` where only TCP would tell.

@@ -1,16 +1,10 @@
-//! `--listen`: our own listening sockets, for use without systemd.
+//! `--listen`: where to listen, as typed.
 //!
-//! `PORT`, `HOST:PORT`, `[::1]:PORT`, `/path`, `@abstract`, `vsock:CID:PORT`. A bare port listens on IPv6
-//! and IPv4 with one socket, as `ListenStream=PORT` does (systemd.socket(5)).
+//! `PORT`, `HOST:PORT`, `[::1]:PORT`, `/path`, `@abstract`, `vsock:CID:PORT`. What else people type is answered with what to type.
 #![forbid(unsafe_code)]
 
-use super::Listener;
-use crate::sys::socket;
-use nix::sys::socket as ns;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Where to listen, as typed.
@@ -51,22 +45,60 @@ impl FromStr for Place {
                 _ => Err("an abstract name has 1 to 106 bytes".into()),
             };
         }
+        if let Some(hint) = hint(text) {
+            return Err(hint);
+        }
         match text.rsplit_once(':') {
-            None if text.is_empty() => Err("an address is missing".into()),
-            None => Ok(Place::Port(port(text).map_err(|_| {
-                "expected PORT, HOST:PORT, [IPV6]:PORT, /path, @abstract or vsock:CID:PORT".to_string()
-            })?)),
+            None => Ok(Place::Port(port(text)?)),
             Some((host, number)) => {
                 let inner = host.strip_prefix('[').map(|h| h.strip_suffix(']').ok_or("a ']' is missing"));
                 let host = match inner {
                     Some(inner) => inner?,
-                    None if host.contains(':') => return Err("an IPv6 address needs brackets: [::1]:PORT".into()),
-                    None if host.is_empty() => return Err("a host is missing before the ':'".into()),
                     None => host,
                 };
                 Ok(Place::Host(host.to_owned(), port(number)?))
             }
         }
+    }
+}
+
+/// What to type instead of an address in a form that is not ours, as systemd, ssh, Go or a browser have it.
+fn hint(text: &str) -> Option<String> {
+    let write = |right: &str| Some(format!("write '{right}'"));
+    if text.is_empty() {
+        return Some("an address is missing".into());
+    }
+    if let Some((scheme, rest)) = text.split_once(':') {
+        let rest = rest.strip_prefix("//").unwrap_or(rest).trim_end_matches('/');
+        let is_port = rest.parse::<u16>().is_ok();
+        match scheme {
+            "" | "*" if is_port => return Some(format!("write '{rest}' for all addresses")),
+            "udp" => {
+                return Some(
+                    "UDP has no connections, so there is nothing to limit; for TCP write the port alone".into(),
+                );
+            }
+            "tcp" | "tcp4" | "tcp6" | "http" | "https" if !rest.is_empty() => return write(rest),
+            "unix" | "local" if !rest.is_empty() => return write(rest),
+            _ => {}
+        }
+    }
+    if text.parse::<Ipv4Addr>().is_ok() || (text.starts_with('[') && text.ends_with(']')) {
+        return Some(format!("a port is missing: write '{text}:PORT'"));
+    }
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Some(format!("an IPv6 address needs brackets, and a port: write '[{text}]:PORT'"));
+    }
+    match text.rsplit_once(':') {
+        Some(("", _)) => Some("a host is missing before the ':'".into()),
+        Some((host, port)) if host.contains(':') && !host.starts_with('[') => {
+            Some(format!("an IPv6 address needs brackets: write '[{host}]:{port}'"))
+        }
+        None if text.contains('/') => Some("a UNIX socket's path begins with '/'".into()),
+        None if text.parse::<f64>().is_err() => {
+            Some("expected PORT, HOST:PORT, [IPV6]:PORT, /path, @abstract or vsock:CID:PORT".into())
+        }
+        _ => None,
     }
 }
 
@@ -91,100 +123,6 @@ impl std::fmt::Display for Family {
     }
 }
 
-/// Opens what `text` names; a host name may give several sockets.
-///
-/// # Errors
-/// socket(2)'s, bind(2)'s and listen(2)'s; `AddrInUse` if somebody listens at that path.
-pub fn open(place: &Place, text: &str, family: Family) -> io::Result<Vec<Listener>> {
-    let finish = |fd: OwnedFd| -> io::Result<Listener> {
-        socket::listen(fd.as_fd(), i32::MAX)?;
-        let mut listener = Listener::new(fd, text.to_owned()).map_err(|unfit| io::Error::other(unfit.to_string()))?;
-        listener.is_own = true;
-        Ok(listener)
-    };
-    match place {
-        Place::Port(port) => {
-            let any4 = || tcp((Ipv4Addr::UNSPECIFIED, *port).into(), false).and_then(finish);
-            let any6 = |only| tcp((Ipv6Addr::UNSPECIFIED, *port).into(), only).and_then(finish);
-            Ok(vec![match family {
-                Family::V4 => any4()?,
-                Family::V6 => any6(true)?,
-                // A kernel without IPv6 still serves.
-                Family::Any => match any6(false) {
-                    Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => any4()?,
-                    other => other?,
-                },
-            }])
-        }
-        Place::Host(host, port) => {
-            let fits = |at: &SocketAddr| match family {
-                Family::Any => true,
-                Family::V4 => at.is_ipv4(),
-                Family::V6 => at.is_ipv6(),
-            };
-            let mut at: Vec<SocketAddr> = match host.parse::<IpAddr>() {
-                Ok(ip) => vec![(ip, *port).into()],
-                Err(_) => (host.as_str(), *port).to_socket_addrs()?.collect(),
-            };
-            at.retain(fits);
-            at.dedup();
-            if at.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no address of the wanted IP version"));
-            }
-            at.into_iter().map(|at| tcp(at, true).and_then(finish)).collect()
-        }
-        Place::Path(path) => {
-            let fd = unix(&ns::UnixAddr::new(path)?, path)?;
-            let mut listener = finish(fd)?;
-            listener.unlink = Some(path.clone());
-            Ok(vec![listener])
-        }
-        Place::Abstract(name) => {
-            let fd = stream(ns::AddressFamily::Unix)?;
-            ns::bind(fd.as_raw_fd(), &ns::UnixAddr::new_abstract(name.as_bytes())?)?;
-            Ok(vec![finish(fd)?])
-        }
-        Place::Vsock(cid, port) => {
-            let fd = stream(ns::AddressFamily::Vsock)?;
-            ns::bind(fd.as_raw_fd(), &ns::VsockAddr::new(*cid, *port))?;
-            Ok(vec![finish(fd)?])
-        }
-    }
-}
-
-fn stream(family: ns::AddressFamily) -> io::Result<OwnedFd> {
-    Ok(ns::socket(family, ns::SockType::Stream, ns::SockFlag::SOCK_CLOEXEC, None)?)
-}
-
-fn tcp(at: SocketAddr, v6_only: bool) -> io::Result<OwnedFd> {
-    let fd = stream(if at.is_ipv4() { ns::AddressFamily::Inet } else { ns::AddressFamily::Inet6 })?;
-    ns::setsockopt(&fd, ns::sockopt::ReuseAddr, &true)?;
-    if at.is_ipv6() {
-        ns::setsockopt(&fd, ns::sockopt::Ipv6V6Only, &v6_only)?;
-    }
-    ns::bind(fd.as_raw_fd(), &ns::SockaddrStorage::from(at))?;
-    Ok(fd)
-}
-
-/// Binds at a path. A socket file that nobody listens on any more is replaced, as systemd does
-/// (`socket_address_listen` unlinks on EADDRINUSE); one that answers is left alone, and so is any other file.
-fn unix(at: &ns::UnixAddr, path: &Path) -> io::Result<OwnedFd> {
-    let fd = stream(ns::AddressFamily::Unix)?;
-    match ns::bind(fd.as_raw_fd(), at) {
-        Ok(()) => return Ok(fd),
-        Err(nix::Error::EADDRINUSE) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let is_socket = std::os::unix::fs::FileTypeExt::is_socket(&std::fs::symlink_metadata(path)?.file_type());
-    let probe = stream(ns::AddressFamily::Unix)?;
-    if !is_socket || ns::connect(probe.as_raw_fd(), at) != Err(nix::Error::ECONNREFUSED) {
-        return Err(nix::Error::EADDRINUSE.into());
-    }
-    std::fs::remove_file(path)?;
-    ns::bind(fd.as_raw_fd(), at)?;
-    Ok(fd)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,11 +132,35 @@ mod tests {
         assert_eq!("873".parse(), Ok(Place::Port(873)));
         assert_eq!("127.0.0.1:0".parse(), Ok(Place::Host("127.0.0.1".into(), 0)));
         assert_eq!("[::1]:80".parse(), Ok(Place::Host("::1".into(), 80)));
+        assert_eq!("[fe80::1%eth0]:80".parse(), Ok(Place::Host("fe80::1%eth0".into(), 80)));
         assert_eq!("localhost:80".parse(), Ok(Place::Host("localhost".into(), 80)));
         assert_eq!("/run/x".parse(), Ok(Place::Path("/run/x".into())));
         assert_eq!("@x".parse(), Ok(Place::Abstract("x".into())));
         assert_eq!("vsock:2:873".parse(), Ok(Place::Vsock(2, 873)));
         assert_eq!("vsock::873".parse(), Ok(Place::Vsock(libc::VMADDR_CID_ANY, 873)));
+    }
+
+    #[test]
+    fn other_forms_are_answered_with_ours() {
+        for (typed, answer) in [
+            (":8080", "write '8080' for all addresses"),
+            ("*:8080", "write '8080' for all addresses"),
+            ("[::1]", "a port is missing: write '[::1]:PORT'"),
+            ("127.0.0.1", "a port is missing: write '127.0.0.1:PORT'"),
+            ("::1", "an IPv6 address needs brackets, and a port: write '[::1]:PORT'"),
+            ("udp:53", "UDP has no connections, so there is nothing to limit; for TCP write the port alone"),
+            ("tcp:8080", "write '8080'"),
+            ("tcp://127.0.0.1:8080", "write '127.0.0.1:8080'"),
+            ("http://localhost:8080/", "write 'localhost:8080'"),
+            ("unix:/run/x", "write '/run/x'"),
+            ("2001:db8::1:x", "an IPv6 address needs brackets: write '[2001:db8::1]:x'"),
+            ("run/x", "a UNIX socket's path begins with '/'"),
+            ("localhost", "expected PORT, HOST:PORT, [IPV6]:PORT, /path, @abstract or vsock:CID:PORT"),
+            ("65536", "'65536' is not a port from 0 to 65535"),
+            ("localhost:http", "'http' is not a port from 0 to 65535"),
+        ] {
+            assert_eq!(typed.parse::<Place>(), Err(answer.to_owned()), "{typed}");
+        }
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub enum Event {
     AcceptPaused { listener: Arc<str>, error: String, pause: Duration },
     /// It can again.
     AcceptResumed { failures: u64, over: Duration },
+    /// One address of a name cannot be listened on, while another one can.
+    NotOpened { address: String, listener: Arc<str>, error: String },
     /// A listener is of no more use.
     ListenerBroken { listener: Arc<str>, error: String },
     /// Fewer clients can be held than `--max-waiting` says.
@@ -151,6 +153,7 @@ impl Event {
             | Event::RejectedMore(_)
             | Event::CutShort { .. }
             | Event::AcceptPaused { .. }
+            | Event::NotOpened { .. }
             | Event::FewPlaces { .. }
             | Event::NotFound { .. }
             | Event::NotStored { .. }
@@ -191,6 +194,7 @@ impl Event {
             Event::TimeLimit { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b16",
             Event::Idle { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b17",
             Event::Failed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b18",
+            Event::NotOpened { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b20",
         }
     }
 }

@@ -83,6 +83,9 @@ impl fmt::Display for Event {
             Event::AcceptResumed { failures, over } => {
                 write!(f, "accepting again after {} in {}", many(*failures, "failure"), seconds(over))
             }
+            Event::NotOpened { address, listener, error } => {
+                write!(f, "cannot listen on {address}: {error}; serving the other addresses of '{listener}'")
+            }
             Event::ListenerBroken { listener, error } => {
                 write!(f, "cannot accept on '{listener}': {error}; giving up on this listener")
             }

@@ -6,6 +6,7 @@ mod common;
 mod clients;
 mod command;
 mod held_replies;
+mod listen;
 mod refusal;
 mod sockets;
 mod usage;
