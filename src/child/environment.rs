@@ -8,10 +8,10 @@
 use super::Facts;
 use crate::policy::limit::ListenerId;
 use crate::sys::launch::{Pass, Words};
-use crate::sys::socket::Address;
+use crate::sys::socket::{Address, Ip};
 use std::ffi::{CString, OsString};
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 
 /// Variables between systemd and this daemon, or of another connection (inetd, CGI): no business of a command's.
@@ -100,7 +100,7 @@ impl Entries {
         for (local, is_wildcard) in locals {
             entries.local.push(match local {
                 Address::Ip(at) if !is_wildcard => {
-                    let pair = [format!("TCPLOCALIP={}", at.ip()), format!("TCPLOCALPORT={}", at.port())];
+                    let pair = [format!("TCPLOCALIP={}", Ip(at)), format!("TCPLOCALPORT={}", at.port())];
                     // An address has no NUL.
                     entries.all.extend(pair.into_iter().filter_map(|entry| CString::new(entry).ok()));
                     Some(entries.all.len() - 2)
@@ -119,14 +119,14 @@ impl Entries {
                 match (self.local[listener], facts.local) {
                     (Some(at), _) => [at, at + 1].into_iter().for_each(|entry| words.env_fixed(entry)),
                     (None, Address::Ip(local)) => {
-                        words.env(|out| address(b"TCPLOCALIP=", local.ip(), out));
+                        words.env(|out| address(b"TCPLOCALIP=", local, out));
                         words.env(|out| number(b"TCPLOCALPORT=", local.port().into(), out));
                     }
                     _ => {}
                 }
-                words.env(|out| address(b"REMOTE_ADDR=", peer.ip(), out));
+                words.env(|out| address(b"REMOTE_ADDR=", peer, out));
                 words.env(|out| number(b"REMOTE_PORT=", peer.port().into(), out));
-                words.env(|out| address(b"TCPREMOTEIP=", peer.ip(), out));
+                words.env(|out| address(b"TCPREMOTEIP=", peer, out));
                 words.env(|out| number(b"TCPREMOTEPORT=", peer.port().into(), out));
                 words.env(|out| number(b"TCPCONNNUM=", facts.of_source.into(), out));
             }
@@ -182,16 +182,16 @@ fn number(name: &[u8], value: u64, out: &mut Vec<u8>) {
     }
 }
 
-fn address(name: &[u8], ip: IpAddr, out: &mut Vec<u8>) {
-    match ip {
-        IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
+fn address(name: &[u8], at: &SocketAddr, out: &mut Vec<u8>) {
+    match at {
+        SocketAddr::V4(at) => {
+            let [a, b, c, d] = at.ip().octets();
             number(name, a.into(), out);
             [b, c, d].into_iter().for_each(|octet| number(b".", octet.into(), out));
         }
-        IpAddr::V6(ip) => {
+        SocketAddr::V6(_) => {
             out.extend_from_slice(name);
-            let _ = write!(out, "{ip}"); // writing to a Vec cannot fail
+            let _ = write!(out, "{}", Ip(at)); // writing to a Vec cannot fail
         }
     }
 }
@@ -199,6 +199,7 @@ fn address(name: &[u8], ip: IpAddr, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::socket::parse_ip;
 
     #[test]
     fn private_variables_do_not_leak() {
@@ -227,8 +228,9 @@ mod tests {
         for value in [0, 9, 10, 65535, u64::MAX] {
             assert_eq!(written(&|out| number(b"N=", value, out)), format!("N={value}"));
         }
-        for ip in ["0.0.0.0", "192.0.2.255", "::1", "2001:db8::7"] {
-            assert_eq!(written(&|out| address(b"IP=", ip.parse().unwrap(), out)), format!("IP={ip}"));
+        for ip in ["0.0.0.0", "192.0.2.255", "::1", "2001:db8::7", "fe80::1%lo", "fe80::1%4294967295"] {
+            let at = parse_ip(ip).unwrap();
+            assert_eq!(written(&|out| address(b"IP=", &at, out)), format!("IP={ip}"));
         }
     }
 }

@@ -292,6 +292,7 @@ fn entry(words: &[AtomicU32]) -> Option<Entry> {
         2 => Source::ip(Ipv6Addr::from_bits(bits).into()),
         3 => Source::Uid(value[3]),
         4 => Source::Cid(value[3]),
+        5 => Source::Link(Ipv6Addr::from_bits(bits), get(words, 14)),
         _ => return None,
     };
     (id <= LAST_ID).then_some(Entry {
@@ -303,14 +304,20 @@ fn entry(words: &[AtomicU32]) -> Option<Entry> {
     })
 }
 
-fn source_words(source: Source) -> (u32, [u32; 4]) {
+fn source_words(source: Source) -> (u32, [u32; 5]) {
     match source {
-        Source::Unknown => (0, [0; 4]),
-        Source::Ip(std::net::IpAddr::V4(ip)) => (1, [0, 0, 0, ip.to_bits()]),
-        Source::Ip(std::net::IpAddr::V6(ip)) => (2, [96, 64, 32, 0].map(|shift| (ip.to_bits() >> shift) as u32)),
-        Source::Uid(uid) => (3, [0, 0, 0, uid]),
-        Source::Cid(cid) => (4, [0, 0, 0, cid]),
+        Source::Unknown => (0, [0; 5]),
+        Source::Ip(std::net::IpAddr::V4(ip)) => (1, [0, 0, 0, ip.to_bits(), 0]),
+        Source::Ip(std::net::IpAddr::V6(ip)) => (2, ip_words(ip, 0)),
+        Source::Link(ip, interface) => (5, ip_words(ip, interface)),
+        Source::Uid(uid) => (3, [0, 0, 0, uid, 0]),
+        Source::Cid(cid) => (4, [0, 0, 0, cid, 0]),
     }
+}
+
+fn ip_words(ip: Ipv6Addr, interface: u32) -> [u32; 5] {
+    let [a, b, c, d] = [96, 64, 32, 0].map(|shift| (ip.to_bits() >> shift) as u32);
+    [a, b, c, d, interface]
 }
 
 #[cfg(test)]
@@ -338,7 +345,9 @@ mod tests {
     fn the_next_daemon_reads_what_this_one_wrote_and_goes_on_with_it() {
         let mut ledger = Ledger::new(3);
         let ip = |text: &str| Source::ip(text.parse().unwrap());
-        let sources = [ip("192.0.2.1"), ip("2001:db8::7"), Source::Uid(7), Source::Cid(u32::MAX), Source::Unknown];
+        let link = Source::Link("fe80::7".parse().unwrap(), 3);
+        let sources =
+            [ip("192.0.2.1"), ip("2001:db8::7"), link, Source::Uid(7), Source::Cid(u32::MAX), Source::Unknown];
         let all: Vec<(i32, Entry)> = (10..).zip((0..).zip(sources).map(|(id, of)| entry_of(id, of))).collect();
         let mut places = Vec::new();
         for (pid, entry) in &all {
@@ -351,9 +360,9 @@ mod tests {
         assert!(past.is_complete);
         assert_eq!((past.number(key("number", "next")), past.number(1)), (Some(u64::MAX - 5), None));
         next.end(places[1]);
-        assert_eq!(commands(&next), [all[0], all[2], all[3], all[4]]);
+        assert_eq!(commands(&next), [all[0], all[2], all[3], all[4], all[5]]);
         assert_eq!(next.keep(99, &all[1].1), places[1], "a free place is used again");
-        assert_eq!(next.keep(98, &all[1].1), Some(Place(5)));
+        assert_eq!(next.keep(98, &all[1].1), Some(Place(6)));
     }
 
     /// What a SIGKILL leaves before, amid and after the start of a command.
@@ -407,7 +416,7 @@ mod tests {
             (first, 1 << 31),
             (first, LAST_PID as u32 + 1),
             (first, 78),
-            (first + 1, 5),
+            (first + 1, 6),
             (first + 3, 1 << 22),
         ] {
             assert!(forged(at, word), "word {at}: {word}");

@@ -13,6 +13,7 @@ use super::proc::{self, Stat};
 use super::watched::Watched;
 use crate::policy::source::Source;
 use crate::sys::launch::Session;
+use crate::sys::socket::parse_ip;
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -149,7 +150,7 @@ fn marked(environ: &[u8]) -> Option<(Option<(Mark, Source)>, i32)> {
     };
     let (id, rest) = value(MARK)?.split_once(' ')?;
     let (listener, pid) = rest.rsplit_once(' ')?;
-    let ip = || value("REMOTE_ADDR")?.parse().ok().map(Source::ip);
+    let ip = || parse_ip(value("REMOTE_ADDR")?).map(|at| Source::at(&at));
     let cid = || value("REMOTE_ADDR")?.strip_prefix("vsock:")?.parse().ok().map(Source::Cid);
     let uid = || value("IPCREMOTEEUID")?.parse().ok().map(Source::Uid);
     let source = ip().or_else(cid).or_else(uid).unwrap_or(Source::Unknown);

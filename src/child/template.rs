@@ -3,7 +3,7 @@
 
 use super::Facts;
 use crate::sys::launch::Words;
-use crate::sys::socket::Address;
+use crate::sys::socket::{Address, Ip};
 use std::ffi::CString;
 use std::io::Write;
 
@@ -150,7 +150,7 @@ fn tokens(word: &[u8]) -> Result<Vec<Token>, String> {
 
 fn write_field(field: Field, facts: &Facts, out: &mut Vec<u8>) {
     let addr = |address: &Address, out: &mut Vec<u8>| match address {
-        Address::Ip(at) => write!(out, "{}", at.ip()),
+        Address::Ip(at) => write!(out, "{}", Ip(at)),
         Address::Unix(name) => out.write_all(name.as_deref().unwrap_or_default()),
         Address::Vsock { cid, .. } => write!(out, "{cid}"),
         Address::Other => Ok(()),

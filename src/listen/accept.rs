@@ -71,7 +71,7 @@ fn peer_at(fd: &ClientFd, address: Address) -> Peer {
         Address::Unix(_) => socket::peer_credentials(fd.as_fd()).ok(),
         _ => None,
     };
-    Peer { address, credentials }
+    Peer::new(address, credentials)
 }
 
 /// Who is at the other end of a connection that was accepted a while ago. TCP does not tell any more once it was reset.

@@ -13,9 +13,10 @@ pub mod resolve;
 pub mod waiting;
 
 use crate::sys::client_fd::ClientFd;
-use crate::sys::socket::{self, Address};
+use crate::sys::socket::{self, Address, Ip};
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -112,6 +113,7 @@ pub struct Shown<'a>(pub &'a Address);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.0 {
+            Address::Ip(at @ SocketAddr::V6(_)) => write!(f, "[{}]:{}", Ip(at), at.port()),
             Address::Ip(at) => write!(f, "{at}"),
             Address::Unix(Some(name)) => f.write_str(&String::from_utf8_lossy(name)),
             Address::Unix(None) => f.write_str("an unnamed UNIX socket"),

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::peer::Peer;
-use crate::sys::socket::Address;
+use crate::sys::socket::{Address, Ip};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -43,7 +43,7 @@ impl ToldPeer {
     /// For the journal fields that hold just an address and a port.
     pub fn address(&self) -> (Option<String>, Option<u64>) {
         match (self.much, &self.peer.address) {
-            (LogPeer::Full, Address::Ip(at)) => (Some(at.ip().to_string()), Some(at.port().into())),
+            (LogPeer::Full, Address::Ip(at)) => (Some(Ip(at).to_string()), Some(at.port().into())),
             (LogPeer::Full, Address::Vsock { cid, port }) => (Some(format!("vsock:{cid}")), Some((*port).into())),
             (LogPeer::Full, Address::Unix(Some(name))) => (Some(String::from_utf8_lossy(name).into_owned()), None),
             (LogPeer::Prefix, Address::Ip(at)) => (Some(network(at.ip())), None),

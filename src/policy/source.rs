@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// The source of a connection. Keys are chosen by peers, so tables over them use the standard library's flood-proof hash.
@@ -13,6 +13,8 @@ use std::str::FromStr;
 pub enum Source {
     /// A full IPv4 or IPv6 address.
     Ip(IpAddr),
+    /// An address of one link (`fe80::/10`), and the number of the interface that leads there: on another link it is another host.
+    Link(Ipv6Addr, u32),
     /// The user id of a UNIX socket's peer (`SO_PEERCRED`, unix(7)).
     Uid(u32),
     /// The context id of a VSOCK peer (vsock(7)).
@@ -22,6 +24,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// The source of an IP peer.
+    pub fn at(at: &SocketAddr) -> Self {
+        match at {
+            SocketAddr::V6(at) if at.scope_id() != 0 => Source::Link(*at.ip(), at.scope_id()),
+            at => Source::ip(at.ip()),
+        }
+    }
+
     /// The source of an IP peer, with IPv4-mapped addresses folded into IPv4.
     pub fn ip(addr: IpAddr) -> Self {
         Source::Ip(addr.to_canonical())
@@ -33,6 +43,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Source::Ip(ip) => write!(f, "{ip}"),
+            Source::Link(ip, interface) => write!(f, "{ip}%{interface}"),
             Source::Uid(uid) => write!(f, "uid={uid}"),
             Source::Cid(cid) => write!(f, "cid={cid}"),
             Source::Unknown => f.write_str("?"),
@@ -44,6 +55,10 @@ impl FromStr for Source {
     type Err = ();
 
     fn from_str(word: &str) -> Result<Self, ()> {
+        if let Some((ip, interface)) = word.split_once('%') {
+            let interface = interface.parse().map_err(drop)?;
+            return ip.parse().map(|ip| Source::Link(ip, interface)).map_err(drop);
+        }
         match word.split_once('=') {
             Some(("uid", uid)) => uid.parse().map(Source::Uid).map_err(drop),
             Some(("cid", cid)) => cid.parse().map(Source::Cid).map_err(drop),
@@ -98,7 +113,9 @@ mod tests {
     #[test]
     fn a_word_for_each() {
         let ip = |text: &str| Source::ip(text.parse().unwrap());
-        for source in [ip("192.0.2.1"), ip("2001:db8::1"), Source::Uid(7), Source::Cid(3), Source::Unknown] {
+        let link = Source::at(&"[fe80::1%3]:873".parse().unwrap());
+        assert_eq!(link.to_string(), "fe80::1%3");
+        for source in [ip("192.0.2.1"), ip("2001:db8::1"), link, Source::Uid(7), Source::Cid(3), Source::Unknown] {
             assert_eq!(source.to_string().parse(), Ok(source));
         }
         for bad in ["", "-", "uid", "uid=x", "gid=1", "1.2.3"] {

@@ -2,10 +2,12 @@
 //! TCP_INFO, SO_COOKIE, and taking ownership of inherited descriptors.
 
 use super::client_fd::ClientFd;
+use nix::net::if_::{if_indextoname, if_nametoindex};
 use nix::sys::socket::{MsgFlags, recv, recvmsg, setsockopt, sockopt};
+use std::fmt;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
@@ -14,7 +16,7 @@ use std::sync::Mutex;
 pub enum Address {
     /// IPv4 or IPv6; IPv4-mapped IPv6 has been turned into IPv4.
     Ip(SocketAddr),
-    /// A UNIX socket's name: a path, `@name` for the abstract namespace, `None` if it has none.
+    /// A UNIX socket's name: a path, which begins with `/` or `./`; `@name` for the abstract namespace; `None` if it has none.
     Unix(Option<Box<[u8]>>),
     /// VSOCK (vsock(7)).
     Vsock {
@@ -25,6 +27,30 @@ pub enum Address {
     },
     /// Another family, or none.
     Other,
+}
+
+/// An IP address without its port, and with the zone that makes a link-local one unique, as systemd writes it: `fe80::1%eth0`;
+/// the interface's number, if it has gone.
+pub struct Ip<'a>(pub &'a SocketAddr);
+
+impl fmt::Display for Ip<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self.0 {
+            SocketAddr::V6(at) if at.scope_id() != 0 => match if_indextoname(at.scope_id()) {
+                // nix 0.31 takes the null pointer of a failure for an empty name.
+                Ok(name) if !name.is_empty() => write!(f, "{}%{}", at.ip(), name.to_string_lossy()),
+                _ => write!(f, "{}%{}", at.ip(), at.scope_id()),
+            },
+            at => write!(f, "{}", at.ip()),
+        }
+    }
+}
+
+/// What [`Ip`] has written, with port 0.
+pub fn parse_ip(text: &str) -> Option<SocketAddr> {
+    let Some((ip, zone)) = text.split_once('%') else { return Some((text.parse::<IpAddr>().ok()?, 0).into()) };
+    let zone = if_nametoindex(zone).or(zone.parse()).ok()?;
+    Some(SocketAddrV6::new(ip.parse().ok()?, 0, 0, zone).into())
 }
 
 /// The few fields of `struct tcp_info` (tcp(7), linux/tcp.h) that tell about queues and waits.
@@ -170,7 +196,10 @@ unsafe fn decode(storage: &MaybeUninit<libc::sockaddr_storage>, length: libc::so
                 Address::Unix(match name {
                     [] => None,
                     [0, rest @ ..] => Some([b"@", rest].concat().into()),
-                    path => Some(path.split(|b| *b == 0).next().unwrap_or_default().into()),
+                    path => {
+                        let path = path.split(|b| *b == 0).next().unwrap_or_default();
+                        Some(if path.starts_with(b"/") { path.into() } else { [b"./", path].concat().into() })
+                    }
                 })
             }
             libc::AF_VSOCK if length >= size_of::<libc::sockaddr_vm>() => {

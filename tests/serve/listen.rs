@@ -1,12 +1,15 @@
-//! `--listen` where something is in the way: a path that is somebody's, a name server that is silent, an address that is not there.
+//! `--listen` where something is in the way: a path that is somebody's, a name server that is silent, an address that is not there;
+//! and peers whose address or name needs care.
 
 use crate::common::*;
+use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use std::fs;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
 
 /// Words that give sockcap a network and a mount namespace of its own, in which `script` has run.
 fn apart(script: &str) -> Vec<String> {
@@ -146,6 +149,68 @@ fn an_address_in_another_form_is_answered_with_ours() {
         let line = sockcap(&["--listen", typed]).output().mistake();
         assert!(line.contains(typed) && line.contains(answer), "{line}");
     }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// peers
+
+/// Who has come by an address of one link can be answered only with the link's name. Here the link is the loopback.
+#[test]
+fn a_link_local_peer_keeps_its_zone() {
+    if !can_be_apart("a link-local peer") {
+        return;
+    }
+    let tell = "echo \"$REMOTE_ADDR $TCPREMOTEIP $TCPLOCALIP $1 $2\"";
+    let script = "ip -6 addr add fe80::7/64 dev lo nodad && until ip -6 route show table all | grep -q fe80::7; do sleep 0.05; done";
+    for at in ["[fe80::7%lo]:7000", "7000"] {
+        let mut daemon = sockcap(&["--listen", at, "-v"])
+            .wrap(&apart(script))
+            .run(&["/bin/sh", "-c", tell, "sh", "{remote_addr}", "{local_addr}"])
+            .start();
+        let call = "exec 3<>/dev/tcp/fe80::7%lo/7000 && cat <&3";
+        let client = ["nsenter", "-n", "-t", &daemon.pid().to_string(), "bash", "-c", call].map(str::to_owned);
+        let said = std::process::Command::new(&client[0]).args(&client[1..]).output().expect("nsenter");
+        let said = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.trim_end(), ["fe80::7%lo"; 5].join(" "), "{at}");
+        daemon.wait_text("from fe80::7%lo port ");
+        daemon.stop();
+    }
+}
+
+/// A name is the client's choice: in arguments it is no option, and nowhere does it begin a line or move a cursor.
+#[test]
+fn a_unix_peer_s_name_is_no_option_and_has_no_control_characters() {
+    let dir = TempDir::new();
+    let path = dir.join("s");
+    let tell = "printf '%s|%s|%s' \"$1\" \"$REMOTE_ADDR\" \"$IPCREMOTEPATH\"";
+    let mut daemon = sockcap(&["--listen", &path]).run(&["/bin/sh", "-c", tell, "sh", "{remote_addr}"]).start();
+    let abstract_name = |name: &[u8]| UnixAddr::new_abstract(name).expect("name");
+    let file = |name: &str| UnixAddr::new(name).expect("name");
+    let home = TempDir::new();
+    for (name, told) in [
+        (abstract_name(b"two\nlines\x1b[2J"), r"@two\nlines\033[2J"),
+        (abstract_name(b"--help"), "@--help"),
+        (file("--help"), "./--help"),
+        (file("@not-abstract"), "./@not-abstract"),
+    ] {
+        // A relative name needs a working directory, which all threads share until one has its own.
+        let client = thread::scope(|scope| {
+            let called = scope.spawn(|| {
+                // SAFETY: unshare takes a number, and concerns this thread alone.
+                Errno::result(unsafe { libc::unshare(libc::CLONE_FS) }).expect("unshare");
+                std::env::set_current_dir(home.path()).expect("chdir");
+                let kind = SockType::Stream;
+                let fd = socket::socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None).expect("socket");
+                socket::bind(fd.as_raw_fd(), &name).expect("bind");
+                socket::connect(fd.as_raw_fd(), &file(&path)).expect("connect");
+                UnixStream::from(fd)
+            });
+            called.join().expect("client")
+        });
+        client.set_read_timeout(Some(FUSE)).expect("timeout");
+        assert_eq!(to_end(client), format!("{told}|{told}|{told}"));
+    }
+    daemon.stop();
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
