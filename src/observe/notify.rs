@@ -184,11 +184,11 @@ impl Notify {
     /// # Errors
     /// If it cannot be sent; a manager whose store is full or off says nothing.
     pub fn store(&mut self, name: &str, fd: BorrowedFd, until: Instant) -> io::Result<()> {
-        // What has this name in the store may still be waiting to be forgotten.
-        self.finish(until);
+        // What has this name in the store may still be waiting to be forgotten, which must not come after this.
+        let has_gone = self.finish(until);
         let manager = self.manager.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         let text = format!("FDSTORE=1\nFDNAME={name}\n");
-        match manager.send(&text, Some(fd), Some(until)) {
+        match if has_gone { manager.send(&text, Some(fd), Some(until)) } else { Err(Errno::EAGAIN) } {
             Err(Errno::EAGAIN) => {
                 let span = LAST_WORDS.as_secs();
                 let text = format!("the service manager did not read its socket for {span} s");
@@ -203,15 +203,16 @@ impl Notify {
         self.keep(now, format!("FDSTOREREMOVE=1\nFDNAME={name}\n"));
     }
 
-    /// Sends what waits; waits for the manager, but not beyond `until`.
-    pub fn finish(&mut self, until: Instant) {
-        let Some(manager) = &self.manager else { return };
+    /// Sends what waits; waits for the manager, but not beyond `until`. Whether nothing waits any more.
+    pub fn finish(&mut self, until: Instant) -> bool {
+        let Some(manager) = &self.manager else { return true };
         while let Some(text) = self.pending.front() {
             if manager.send(text, None, Some(until)).is_err_and(is_busy) {
-                return;
+                return false;
             }
             self.pending.pop_front();
         }
+        true
     }
 
     /// Whether a status would be sent now, if it has changed.
