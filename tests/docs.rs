@@ -206,7 +206,7 @@ fn the_picture_is_the_readme_s() {
     assert_eq!(clients, served + refused);
     assert_eq!(svg.matches("<use class=\"refused\"").count(), refused);
     let alt = readme.split("](benches/burst.svg)").next().unwrap().rsplit("![").next().unwrap();
-    for words in [format!("{clients} clients"), format!("{served} are served"), format!("and {refused}, who come")] {
+    for words in [format!("{clients} clients"), format!("{served} are served"), format!("and {refused} that come")] {
         assert!(alt.contains(&words), "{words} is not in: {alt}");
     }
 }
