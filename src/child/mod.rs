@@ -1,6 +1,7 @@
 //! Commands: their words and environment, their start, and which of them are running.
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
 pub mod environment;
 pub mod ledger;
 pub mod proc;

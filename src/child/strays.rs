@@ -9,14 +9,13 @@
 //! finds nobody.
 #![forbid(unsafe_code)]
 
-use super::survivors::members;
+use super::cgroup::Cgroup;
 use crate::sys::process::{pidfd, send_signal};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::io;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Signals sent in one look, and descriptors that it needs: a look must not keep the loop.
@@ -40,9 +39,9 @@ pub struct Strays {
 }
 
 /// The processes in this cgroup but ourselves.
-fn others(cgroup: &Path) -> io::Result<Vec<i32>> {
+fn others(cgroup: &Cgroup) -> io::Result<Vec<i32>> {
     let own = std::process::id() as i32;
-    match members(cgroup) {
+    match cgroup.members() {
         Ok(members) => Ok(members.into_iter().filter(|pid| *pid != own).collect()),
         // A cgroup that is gone is empty.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(Vec::new()),
@@ -56,7 +55,7 @@ impl Strays {
     pub fn look(
         &mut self,
         now: Instant,
-        cgroup: &Path,
+        cgroup: &Cgroup,
         signal: Option<Signal>,
         is_ours: impl Fn(i32) -> bool,
     ) -> usize {
@@ -89,7 +88,7 @@ impl Strays {
         self.len()
     }
 
-    fn send(&mut self, cgroup: &Path, pids: &[i32], signal: Signal) -> io::Result<()> {
+    fn send(&mut self, cgroup: &Cgroup, pids: &[i32], signal: Signal) -> io::Result<()> {
         if pids.is_empty() {
             return Ok(());
         }

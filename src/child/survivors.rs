@@ -7,6 +7,7 @@
 //! Its exit code is lost: PID 1 is its parent now.
 #![forbid(unsafe_code)]
 
+use super::cgroup::Cgroup;
 use super::environment::MARK;
 use super::ledger::Recorded;
 use super::proc::{self, Stat};
@@ -16,7 +17,6 @@ use crate::sys::launch::Session;
 use crate::sys::socket::parse_ip;
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
 
 /// More connections than any daemon serves: a million a second for 285 years. A number beyond it was made up.
 pub(super) const LAST_ID: u64 = 1 << 53;
@@ -51,23 +51,6 @@ enum Kind {
     Descendant,
 }
 
-/// Our own cgroup's directory, if the service manager made it for this process alone; `None` for a process that somebody
-/// else's service or session started (`SYSTEMD_EXEC_PID`, systemd.exec(5), since 248).
-pub fn own_cgroup() -> Option<PathBuf> {
-    let exec_pid = std::env::var("SYSTEMD_EXEC_PID").ok()?;
-    (exec_pid.parse() == Ok(std::process::id())).then_some(())?;
-    let lines = proc::read_list("/proc/self/cgroup").ok()?;
-    // cgroups(7): "0::PATH" in version 2, "N:name=systemd:PATH" in version 1.
-    lines.lines().find_map(|line| {
-        let (root, path) = match line.split_once("::") {
-            Some(("0", path)) => ("/sys/fs/cgroup", path),
-            _ => ("/sys/fs/cgroup/systemd", line.split_once(":name=systemd:")?.1),
-        };
-        let directory = PathBuf::from(format!("{root}{path}"));
-        directory.join("cgroup.procs").exists().then_some(directory)
-    })
-}
-
 /// The command of this entry, if it still runs: wherever it has gone meanwhile, since login sessions move it to a cgroup of their own.
 pub fn recorded(recorded: &Recorded) -> Option<Found> {
     let Recorded { pid, entry, .. } = recorded;
@@ -85,8 +68,8 @@ pub fn recorded(recorded: &Recorded) -> Option<Found> {
 ///
 /// # Errors
 /// If the cgroup's processes cannot be listed.
-pub fn commands(cgroup: &Path, session: Session, known: impl Fn(i32) -> bool) -> io::Result<Vec<Found>> {
-    let members = members(cgroup)?;
+pub fn commands(cgroup: &Cgroup, session: Session, known: impl Fn(i32) -> bool) -> io::Result<Vec<Found>> {
+    let members = cgroup.members()?;
     let here: HashSet<i32> = members.iter().copied().collect();
     let mut found = Vec::new();
     let unknown: Vec<i32> = members.iter().copied().filter(|pid| !known(*pid)).collect();
@@ -112,13 +95,6 @@ impl From<Watched> for Found {
         let age = process.stat().map(Stat::age).unwrap_or_default();
         Found { process, age, source: Source::Unknown, mark: None }
     }
-}
-
-/// All processes of a cgroup, this one included.
-pub(super) fn members(cgroup: &Path) -> io::Result<Vec<i32>> {
-    let list = proc::read_list(&cgroup.join("cgroup.procs").to_string_lossy())?;
-    // A process of another pid namespace is listed as 0.
-    Ok(list.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
 }
 
 /// Those that run, but for this process.

@@ -46,6 +46,10 @@ impl Daemon {
     pub(super) fn take_over(&mut self, now: Instant, inheritance: Inheritance) {
         let Inheritance { held, state } = inheritance;
         let past = self.open_ledger(now, state);
+        if let Err(error) = &self.cgroup {
+            let is_recorded = past.as_ref().is_some_and(|past| past.is_complete);
+            self.report.tell(Event::NotFound { error: crate::sys::plain(error), is_recorded });
+        }
         let numbers = past.as_ref().map(state::read).unwrap_or_default();
         self.next_id = numbers.next_id;
         self.waiting.go_on_from(numbers.next_ticket);
@@ -125,14 +129,11 @@ impl Daemon {
     fn look_for_survivors(&mut self) -> Vec<Found> {
         let known = |pid| self.adopted.contains_key(&pid);
         let session = self.settings.session;
-        match self.cgroup.as_deref().map(|cgroup| survivors::commands(cgroup, session, known)) {
-            None => Vec::new(),
-            Some(Ok(found)) => found,
-            Some(Err(error)) => {
-                self.report.tell(Event::NotFound { error: crate::sys::plain(&error) });
-                Vec::new()
-            }
-        }
+        let Ok(Some(cgroup)) = &self.cgroup else { return Vec::new() };
+        survivors::commands(cgroup, session, known).unwrap_or_else(|error| {
+            self.report.tell(Event::NotFound { error: crate::sys::plain(&error), is_recorded: false });
+            Vec::new()
+        })
     }
 
     /// Counts a command that an earlier daemon has started.

@@ -8,12 +8,13 @@ use super::settings::Settings;
 use super::state;
 use super::stop::Stop;
 use super::time::Times;
+use crate::child::Adopted;
+use crate::child::cgroup::Cgroup;
 use crate::child::environment::Entries;
 use crate::child::ledger::Ledger;
 use crate::child::running::Children;
 use crate::child::strays::Strays;
 use crate::child::template::Template;
-use crate::child::{Adopted, survivors};
 use crate::listen::listeners::{Listeners, News, Taken};
 use crate::listen::refusals::Refusals;
 use crate::listen::waiting::Waiting;
@@ -35,7 +36,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Connections turned away in one turn, by listener. One that is served ends the turn: its child is at work
@@ -89,8 +89,8 @@ pub(super) struct Daemon {
     pub(super) spawner: Spawner,
     pub(super) reports: OwnedFd,
     pub(super) children: Children,
-    /// Our own cgroup, if the manager made it for us.
-    pub(super) cgroup: Option<PathBuf>,
+    /// Our own cgroup, if the manager made it for us, or why it cannot be seen.
+    pub(super) cgroup: io::Result<Option<Cgroup>>,
     /// Processes in it that are not our children, by pid.
     pub(super) adopted: HashMap<i32, Adopted>,
     /// Which commands run, for the next daemon, whatever becomes of this one.
@@ -157,7 +157,7 @@ impl Daemon {
             spawner,
             reports,
             children: Children::with_capacity(settings.max_connections.min(MOST_ROOM) as usize),
-            cgroup: survivors::own_cgroup(),
+            cgroup: Cgroup::own(),
             adopted: HashMap::new(),
             ledger: Ledger::none(),
             is_stored: None,

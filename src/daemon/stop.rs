@@ -159,7 +159,7 @@ impl Daemon {
     /// How many processes there are that are neither commands nor in a command's group; they are sent this signal, which those
     /// have been sent already.
     fn look_for_strays(&mut self, now: Instant, signal: Option<Signal>) -> usize {
-        let Some(cgroup) = &self.cgroup else { return 0 };
+        let Ok(Some(cgroup)) = &self.cgroup else { return 0 };
         let is_command = |pid| self.children.contains(pid) || self.adopted.contains_key(&pid);
         let group = |pid| getpgid(Some(Pid::from_raw(pid))).map_or(pid, Pid::as_raw);
         self.strays.look(now, cgroup, signal, |pid| is_command(pid) || is_command(group(pid)))

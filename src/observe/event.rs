@@ -123,7 +123,7 @@ pub enum Event {
     /// They do not end, and are left to themselves.
     CannotEnd { active: usize, strays: usize },
     /// Whether an earlier daemon's commands still run cannot be told.
-    NotFound { error: String },
+    NotFound { error: String, is_recorded: bool },
     /// What an earlier daemon has left.
     TakenOver { running: usize, unknown: usize, waiting: usize },
     /// This daemon leaves what runs and what waits to the next one.

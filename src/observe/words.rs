@@ -133,10 +133,14 @@ impl fmt::Display for Event {
                 let who = commands_and_strays(*active, *strays);
                 write!(f, "exiting although SIGKILL has not ended {who}")
             }
-            Event::NotFound { error } => {
+            Event::NotFound { error, is_recorded } => {
+                let counted = match is_recorded {
+                    false => "commands of an earlier daemon that still run are not counted",
+                    true => "commands of an earlier daemon are counted as it recorded them",
+                };
                 write!(
                     f,
-                    "cannot search for commands of an earlier daemon: {error}; any that still run are not counted"
+                    "cannot search for processes of this service: {error}; {counted}, and a stop does not end what commands leave behind"
                 )
             }
             Event::TakenOver { running, unknown, waiting } => {

@@ -19,6 +19,15 @@ fn can_trace(what: &str) -> bool {
     traced
 }
 
+fn can_mount(what: &str) -> bool {
+    let mounted = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/sys"]).status();
+    let mounted = mounted.is_ok_and(|status| status.success());
+    if !mounted {
+        skip(what, "cannot mount");
+    }
+    mounted
+}
+
 /// A client that has been served already.
 fn served(manager: &Manager, nth: usize) -> TcpStream {
     let mut stream = connect(manager.addr(nth));
@@ -146,6 +155,63 @@ fn without_a_state_what_runs_is_found() {
         drop(client);
         until_served(&manager);
         manager.end(daemon, Signal::SIGTERM);
+    }
+}
+
+/// `InaccessiblePaths=/sys`: /proc says of each process where it is. The next daemon counts, and a stop leaves nothing.
+#[test]
+fn a_hidden_sys_hides_no_command() {
+    let Some(mut manager) = Manager::new("a hidden /sys", &["web"]) else { return };
+    if !can_mount("a hidden /sys") {
+        return;
+    }
+    manager.stores = false;
+    let hidden = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /sys && exec \"$@\"", "sh"];
+    let command = ["/bin/sh", "-c", "setsid sleep 1000 >/dev/null & exec cat"];
+    let start = || capped(1).args(&["--drain-timeout", "0s"]).wrap(&hidden).run(&command);
+    let daemon = manager.start(start());
+    let mut client = served(&manager, 0);
+    manager.end(daemon, Signal::SIGKILL);
+    let mut daemon = manager.start(start());
+    taken_over(&mut daemon, "1 command");
+    echoes(&mut client);
+    refused(connect(manager.addr(0)));
+    daemon.wait_text("rejected connection: ");
+    assert_eq!(daemon.count("cannot search"), 0);
+    manager.end(daemon, Signal::SIGTERM);
+    assert_eq!(manager.processes(), []);
+}
+
+/// Nothing shows who is in the service: what was recorded is counted, and what is not known is said.
+#[test]
+fn what_nothing_shows_is_said_once() {
+    let Some(mut manager) = Manager::new("a hidden cgroup", &["web"]) else { return };
+    if !can_mount("a hidden cgroup") {
+        return;
+    }
+    let hide = "mount -t tmpfs none /sys && mount --bind /dev/null /proc/$$/cgroup && exec \"$@\"";
+    let start = || capped(1).wrap(&["unshare", "-m", "sh", "-c", hide, "sh"]);
+    let mut daemon = manager.start(start());
+    let _client = served(&manager, 0);
+    for counted in ["counted as it recorded them", "not counted"] {
+        manager.end(daemon, Signal::SIGKILL);
+        if counted == "not counted" {
+            manager.store.clear();
+        }
+        daemon = manager.start(start());
+        let said = daemon.wait_text("cannot search for processes of this service: ");
+        assert!(said.priority == Some(4) && said.text.contains(counted), "{said:?}");
+        match counted {
+            "not counted" => {
+                drop(served(&manager, 0));
+                daemon.wait_text("serving connection ");
+            }
+            _ => {
+                refused(connect(manager.addr(0)));
+                daemon.wait_text("rejected connection: ");
+            }
+        }
+        assert_eq!(daemon.count("cannot search"), 1);
     }
 }
 
