@@ -42,13 +42,18 @@ fn date() -> String {
 pub fn manual(date: &str) -> String {
     let command = Args::command();
     let (mut options, mut variables) = (String::new(), String::new());
+    let mut heading = None;
     for option in command.get_opts() {
+        if option.get_help_heading() != heading {
+            heading = option.get_help_heading();
+            options += &format!(".SS {}\n", heading.unwrap_or_default());
+        }
         options += &entry(option);
         let long = option.get_long().unwrap_or_default();
         let name = option.get_env().unwrap_or_default().to_string_lossy();
         variables += &format!(".TP\n.B {name}\nSee\n.BR {} .\n", escape(&format!("--{long}")));
     }
-    options += ".TP\n.BR \\-h \", \" \\-\\-help \", \" \\-V \", \" \\-\\-version\nPrint help, or the version.\n";
+    options += ".TP\n.BR \\-h \", \" \\-\\-help \", \" \\-V \", \" \\-\\-version\nPrint help (\\-h: the options that matter most), or the version.\n";
     for line in command.get_after_help().map(ToString::to_string).unwrap_or_default().lines() {
         options += &match line.trim_start().split_once(' ').filter(|_| line.starts_with(' ')) {
             Some((name, about)) => format!(".TP\n.B {}\n{}", escape(name), fill(about.trim_start())),
