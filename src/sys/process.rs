@@ -1,6 +1,7 @@
 //! Signals and children: what must be exact and what nix gets wrong.
 
 use nix::sys::signal::{SigSet, Signal};
+use std::ffi::c_long;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -91,6 +92,16 @@ pub struct Usage {
     pub peak_memory: u64,
 }
 
+impl Usage {
+    /// From the kernel's own `struct rusage`, which is the same on every machine: two times of seconds and microseconds, the
+    /// largest resident set in KiB, and 13 numbers that are of no use here. musl's wait4(2) of 32-bit machines leaves its
+    /// caller's structure as it was.
+    fn of([user, user_usec, system, system_usec, kibibytes, ..]: [c_long; 18]) -> Usage {
+        let cpu_usec = (user as u64 + system as u64) * 1_000_000 + user_usec as u64 + system_usec as u64;
+        Usage { cpu_usec, peak_memory: kibibytes as u64 * 1024 }
+    }
+}
+
 /// Reaps the child `pid`, or any child for `None`, without blocking. `Ok(None)`: nothing to reap.
 ///
 /// nix's `waitpid` reaps a child that a real-time signal killed, but returns `EINVAL` and loses the
@@ -99,16 +110,14 @@ pub struct Usage {
 /// # Errors
 /// `ECHILD` if there is no such child (wait(2)).
 pub fn reap(pid: Option<i32>) -> io::Result<Option<(i32, Exit, Usage)>> {
-    let (mut status, mut rusage) = (0, MaybeUninit::<libc::rusage>::zeroed());
-    // SAFETY: both are valid places to write, and an rusage of zeros is one (wait4(2)).
-    let (got, used) = unsafe {
-        let got = libc::wait4(pid.unwrap_or(-1), &mut status, libc::WNOHANG, rusage.as_mut_ptr());
-        (got, rusage.assume_init())
+    let (mut status, mut rusage) = (0, [0; 18]);
+    let whom = c_long::from(pid.unwrap_or(-1));
+    // SAFETY: both are valid places to write: an int, and as many longs as the kernel's rusage has (wait4(2)).
+    let got = unsafe {
+        libc::syscall(libc::SYS_wait4, whom, &raw mut status, c_long::from(libc::WNOHANG), rusage.as_mut_ptr())
     };
-    let micros = |time: libc::timeval| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64;
-    let cpu_usec = micros(used.ru_utime) + micros(used.ru_stime);
-    let usage = Usage { cpu_usec, peak_memory: used.ru_maxrss as u64 * 1024 };
-    match got {
+    let usage = Usage::of(rusage);
+    match got as i32 {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
         pid if libc::WIFSIGNALED(status) => Ok(Some((pid, Exit::Signal(libc::WTERMSIG(status)), usage))),
@@ -185,4 +194,26 @@ pub fn has_ended(pidfd: &OwnedFd) -> bool {
 pub fn own_pidfd_inode() -> Option<u64> {
     let fd = pidfd(std::process::id() as i32).ok()?;
     std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_read_as_the_kernel_writes_it() {
+        let mut kernel_s = [7; 18];
+        kernel_s[..5].copy_from_slice(&[1, 250_000, 2, 500_000, 3]);
+        assert_eq!(Usage::of(kernel_s), Usage { cpu_usec: 3_750_000, peak_memory: 3 << 10 });
+        // The same fields by libc's names, where its structure is the kernel's.
+        #[cfg(target_pointer_width = "64")]
+        {
+            let places = [
+                std::mem::offset_of!(libc::rusage, ru_utime),
+                std::mem::offset_of!(libc::rusage, ru_stime),
+                std::mem::offset_of!(libc::rusage, ru_maxrss),
+            ];
+            assert_eq!(places.map(|place| place / size_of::<c_long>()), [0, 2, 4]);
+        }
+    }
 }
