@@ -30,7 +30,10 @@ fn run() -> Result<(), Failure> {
         let written = std::io::stdout().write_all(text.as_bytes());
         written.map_err(|error| Failure::System(format!("cannot write to stdout: {}", plain(&error))))
     };
-    match cli::parse(std::env::args_os()).map_err(Failure::Usage)? {
+    let stack = memory::raise_stack_limit().map_err(Failure::System)?;
+    let task = cli::parse(std::env::args_os());
+    drop(stack);
+    match task.map_err(Failure::Usage)? {
         Task::Print(text) => print(&format!("{}\n", text.trim_end())),
         Task::Check(settings) => print(&daemon::check(&settings)?),
         Task::Run(settings) => daemon::start(*settings),

@@ -1,6 +1,39 @@
 //! Keeping an idle daemon small.
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::ffi::{c_int, c_void};
+
+/// What parsing options takes of the stack, and more: some 60 KiB, in a debug build six times that.
+const STACK: u64 = 512 * 1024;
+
+/// The limit of the stack as it was, which commands inherit; set again when this is dropped.
+#[must_use]
+#[derive(Debug)]
+pub struct StackLimit(Option<(u64, u64)>);
+
+impl Drop for StackLimit {
+    fn drop(&mut self) {
+        if let Some((soft, hard)) = self.0 {
+            let _ = setrlimit(Resource::RLIMIT_STACK, soft, hard); // lower than it is, which is always allowed
+        }
+    }
+}
+
+/// Room on the stack for parsing options. What it has grown to by then stays when the limit is as before.
+///
+/// # Errors
+/// One line, if the hard limit is too low.
+pub fn raise_stack_limit() -> Result<StackLimit, String> {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_STACK) else { return Ok(StackLimit(None)) };
+    if soft >= STACK {
+        return Ok(StackLimit(None));
+    }
+    if hard < STACK || setrlimit(Resource::RLIMIT_STACK, STACK, hard).is_err() {
+        let (hard, need) = (hard >> 10, STACK >> 10);
+        return Err(format!("the stack is limited to {hard} KiB (LimitSTACK=, ulimit -s); {need} KiB are needed"));
+    }
+    Ok(StackLimit(Some((soft, hard))))
+}
 
 /// One heap for all threads: the log's thread allocates little, and a heap of its own would cost more than
 /// the lock. Only glibc has this setting (mallopt(3)). Call it before threads exist.

@@ -116,6 +116,15 @@ fn the_soft_limit_on_descriptors_is_restored() {
 // ---------------------------------------------------------------------------------------------------------------------
 // the environment
 
+/// A small stack is enough to serve from, and commands have it as it was.
+#[test]
+fn the_soft_limit_on_the_stack_is_restored() {
+    let limits = output_of(&["/bin/cat", "/proc/self/limits"], |s| s.prelude("ulimit -S -s 64"));
+    assert!(limits.lines().any(|l| l.starts_with("Max stack size") && l.contains(" 65536 ")), "{limits}");
+    let line = sockcap(&["--listen", "127.0.0.1:0"]).prelude("ulimit -s 64").output().one_line(&[1]);
+    assert!(line.contains("the stack is limited to 64 KiB (LimitSTACK=, ulimit -s)"), "{line}");
+}
+
 fn environment(text: &str) -> HashMap<String, String> {
     text.lines().filter_map(|l| l.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned())).collect()
 }
