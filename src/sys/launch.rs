@@ -202,7 +202,7 @@ impl Spawner {
     /// does not get to its exec before that. The last copy takes with it what the client has loaded it with ([`ClientFd`]).
     pub fn leave(&self, launch: Launch, connection: ClientFd) {
         let slot = &self.pool.slots[launch.slot as usize];
-        if !connection.is_loadable() || raw::SUSPENDS || slot.launches != launch.nth {
+        if !connection.is_loadable() || raw::suspends() || slot.launches != launch.nth {
             return drop(connection);
         }
         connection.close_as_one_of_many();
@@ -355,7 +355,7 @@ impl Words<'_> {
         slot.envp.push(ptr::null());
         (slot.argv_start, slot.envp_start) = (slot.argv.as_ptr(), slot.envp.as_ptr());
         slot.connection = connection.as_raw_fd();
-        let is_free = !connection.is_loadable() || raw::SUSPENDS;
+        let is_free = !connection.is_loadable() || raw::suspends();
         slot.go.store(if is_free { GO } else { HOLD }, Ordering::Relaxed);
         slot.launches = slot.launches.wrapping_add(1);
         let launch = Launch { slot: at, nth: slot.launches };
@@ -363,9 +363,16 @@ impl Words<'_> {
         let argument = ptr::from_mut(slot);
         // SAFETY: the stack is this slot's alone and unused, since tid was zero; the slot is boxed and is
         // neither moved, changed nor freed until the kernel zeroes tid; the child keeps to the rules above.
-        let pid = unsafe { raw::clone(slot.stack_top, &slot.tid, place, child, argument.cast()) };
-        if pid < 0 {
+        let clone = || unsafe { raw::clone(slot.stack_top, &slot.tid, place, child, argument.cast()) };
+        let mut pid = clone();
+        if pid == -(libc::EINVAL as isize) && raw::suspend() {
+            slot.go.store(GO, Ordering::Relaxed);
+            pid = clone();
+        }
+        if pid < 0 || raw::suspends() {
             slot.tid.store(0, Ordering::Release);
+        }
+        if pid < 0 {
             return Err(io::Error::from_raw_os_error(-pid as i32));
         }
         if let Some(place) = place {

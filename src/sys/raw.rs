@@ -9,14 +9,25 @@
 //! and without it nobody could tell when the child has left our memory.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicI32, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 /// What a child does. It does not return: there is nothing on its stack to return to.
 pub(super) type Body = unsafe extern "C" fn(*mut c_void) -> !;
 
 /// Whether [`clone`] returns only when the child is out of our memory.
-pub(super) const SUSPENDS: bool =
-    cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")));
+static SUSPENDS: AtomicBool =
+    AtomicBool::new(cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))));
+
+/// As [`SUSPENDS`] says.
+pub(super) fn suspends() -> bool {
+    SUSPENDS.load(Ordering::Relaxed)
+}
+
+/// From now on [`clone`] returns only then, since nothing else is to be had: qemu-user knows threads and forks alone, says EINVAL to
+/// what is neither, and makes a fork of this. `false`: it did so already.
+pub(super) fn suspend() -> bool {
+    !SUSPENDS.swap(true, Ordering::Relaxed)
+}
 
 /// A child in the same memory that runs `body(argument)`; the result is its pid, or `-errno`. `in_use` must not be zero,
 /// and is zero once the child is out of our memory, by exec or by death; its futex is woken then. The child's pid is written to
@@ -34,7 +45,10 @@ pub(super) unsafe fn clone(
 ) -> isize {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
     let (number, flags, pid) = {
-        let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+        let (flags, pid) = match suspends() {
+            false => (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD, pid),
+            true => (libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, None),
+        };
         let told = pid.map_or((0, std::ptr::null_mut()), |pid| (libc::CLONE_PARENT_SETTID, pid.as_ptr()));
         (libc::SYS_clone as isize, (flags | told.0) as isize, told.1)
     };

@@ -352,6 +352,24 @@ fn clone_fails_and_its_client_waits() {
     });
 }
 
+/// Where a child in the same memory cannot be had (qemu-user) it is one for which the daemon waits; the client notices nothing.
+#[test]
+fn clone_knows_forks_alone() {
+    if !can_trace("a clone that knows forks alone") {
+        return;
+    }
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).run(PID_CAT).start();
+    let tracer = Tracer::attach(daemon.pid(), false, &["clone:error=EINVAL:when=1".into()]).expect("strace");
+    for _ in 0..3 {
+        let mut session = Session::of(daemon.connect());
+        echoes(&mut session.stream);
+        session.leave();
+    }
+    assert_eq!(tracer.detach("clone"), 1);
+    assert_eq!(daemon.stop(), Totals { accepted: 3, served: 3, ..Totals::default() });
+    assert_eq!(daemon.count("cannot start"), 0);
+}
+
 /// strace counts in each process, so that every command fails while it looks.
 #[test]
 fn exec_fails() {
