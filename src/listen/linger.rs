@@ -99,6 +99,10 @@ impl Place {
             };
             let part = room.min(buffer.len());
             let got = match socket::receive(&self.fd, &mut buffer[..part], is_thrown_away) {
+                Ok(Received::Bytes(0)) if part > 0 => {
+                    self.fd.ended();
+                    0
+                }
                 Ok(Received::Bytes(got)) => got,
                 // What it passes stays where it is, since to read it is to close it: as if that were its last word.
                 Ok(Received::Loaded) => 0,

@@ -8,6 +8,7 @@
 //!
 //! Nothing of this exists before the first such descriptor is dropped, and TCP connections never are: nobody can load them.
 
+use super::socket;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,10 +17,10 @@ use std::time::Duration;
 use std::{io, iter};
 
 /// How long descriptors are gathered, since a thread is made for each lot.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(100);
 /// How long a thread keeps its lot. A child that was cloned meanwhile has copies until its exec, and must not be the last:
 /// its command would begin late.
-const HOLD: Duration = Duration::from_secs(1);
+const HOLD: Duration = Duration::from_millis(500);
 const STACK: usize = 64 << 10;
 /// How long to wait for room for one more thread.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -44,6 +45,13 @@ impl ClientFd {
 }
 
 impl ClientFd {
+    /// Its end of file has been read. A stream has nothing in it then and gets nothing any more, so that its close is a plain one;
+    /// with packets one without a byte looks the same.
+    pub fn ended(&mut self) {
+        let is_stream = || socket::kind(self.as_fd()).is_ok_and(|kind| kind == libc::SOCK_STREAM);
+        self.is_loadable = self.is_loadable && !is_stream();
+    }
+
     /// Closes this copy, which is not the last one.
     pub(super) fn close_as_one_of_many(mut self) {
         self.is_loadable = false;

@@ -75,6 +75,26 @@ fn refused() {
     daemon.stop();
 }
 
+/// A client that has been told and closes is closed as plainly as one of TCP.
+#[test]
+fn refused_clients_that_close_need_no_thread() {
+    let (start, path, _dir) = both("1", &[]);
+    let mut daemon = start.run(PID_CAT).start();
+    let first = Session::open(daemon.addr(0));
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).expect("tasks").count();
+    let (before, fds) = (threads(), daemon.open_fds().len());
+    for _ in 0..10 {
+        let mut client = UnixStream::connect(&path).expect("connect");
+        client.set_read_timeout(Some(FUSE)).expect("timeout");
+        client.write_all(b"a word").expect("write");
+        assert_eq!(to_end(client), BUSY);
+    }
+    until("they are closed", || daemon.open_fds().len() <= fds);
+    assert_eq!(threads(), before);
+    first.leave();
+    daemon.stop();
+}
+
 /// A byte out of band is met by reading, and not by looking.
 #[test]
 fn refused_with_a_byte_out_of_band() {
@@ -171,9 +191,11 @@ fn in_the_kernel_s_queue_until_the_end() {
 fn not_started() {
     let (start, path, dir) = both("4", &[]);
     let script = dir.join("script");
-    std::fs::write(&script, "#!/nonexistent/interpreter\n").expect("write");
+    std::fs::write(&script, "#!/bin/sh\n").expect("write");
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("chmod");
     let mut daemon = start.run(&[&script]).start();
+    // It was sound when it was looked at.
+    std::fs::write(&script, "#!/nonexistent/interpreter\n").expect("write");
     let client = Loaded::connect(&path);
     assert_eq!(line(&mut &client.stream) + "\n", UNAVAILABLE);
     let _other = client.leave();
