@@ -14,7 +14,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 
-/// Variables between systemd and this daemon, or of another connection (inetd, CGI): no business of a command's.
+/// Variables between systemd and this daemon, or of another connection (inetd, CGI): they must not leak into the command.
 /// `JOURNAL_STREAM` stays: the command's stderr is the same stream (systemd.exec(5)).
 const PRIVATE: [&str; 20] = [
     "LISTEN_FDS",

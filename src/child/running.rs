@@ -1,7 +1,6 @@
 //! The commands that run, by pid.
 //!
-//! They lie side by side, so that n of them touch the memory of n: in a table that hashes the commands themselves a few dozen
-//! touch nearly every page that there is for all.
+//! Stored densely: a hash map of whole records touches nearly all of its pages with a few dozen entries.
 #![forbid(unsafe_code)]
 
 use super::ledger::Place;

@@ -26,11 +26,11 @@ const EXEC_FAILED: i32 = 127;
 const WALK_SHARE: usize = 16;
 
 impl Daemon {
-    /// A client has come: admit it, hold it or turn it away. `true` if no process was spent on it.
+    /// A client has come: admit, hold or refuse it. `true` if no process was spent on it.
     pub(super) fn arrive(&mut self, now: Instant, mut connection: Connection) -> bool {
         let listener = connection.listener;
         if self.gate.is_full_for_anybody(now, listener) {
-            // A command that ended before this client came must not cost it its place.
+            // A command that ended before this client came must not count against it.
             self.look_for_ends(now);
             self.carry_out(now);
         }
@@ -42,8 +42,7 @@ impl Daemon {
         let (ticket, source, since) = (self.waiting.ticket(), connection.peer.source(), connection.since(now));
         let is_started = self.judge(now, Arrival { ticket, listener, source, since }, connection);
         self.carry_out(now);
-        // The house has just become full, or so it seems: an end that gave no signal must not keep anybody
-        // waiting, since after it no signal may come at all.
+        // Apparently full now. Sweep once: an exit whose SIGCHLD was coalesced would leave a client waiting for ever.
         if self.unhealed.is_some() && self.gate.is_anybody_waiting() {
             self.reap_all(now);
             self.carry_out(now);

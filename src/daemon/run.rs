@@ -1,4 +1,4 @@
-//! The loop: wait, then reports and exits, then refusals that linger, then one accept per listener.
+//! The loop: wait, then reports and exits, then refusals that linger, then up to a few accepts per listener.
 //!
 //! A slot that came free is seen before a slot is given, and nothing in here waits but `epoll_wait`.
 #![forbid(unsafe_code)]
@@ -38,19 +38,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// Connections turned away in one turn, by listener. One that is served ends the turn: its child is at work
-/// on another processor, and looking at exits in between serves sooner.
+/// Refusals per listener and turn. A served client ends the turn: its child runs on another CPU, and checking for exits before
+/// the next accept is faster.
 const REFUSALS_AT_ONCE: usize = 4;
 /// Commands between clone and exec at once, but for those whose exec hangs. An exec takes a few times as long as a clone, so that more
 /// are under way only where processors or memory lack, and to wait for one costs no speed.
 const MOST_UNDER_WAY: usize = 16;
 /// How often it is looked then whether there are fewer.
 const CROWD: Duration = Duration::from_millis(1);
-/// After so long the log has told of the start, and nothing that only the start needs is in use.
+/// Delay before start-up memory is given back: by then the log has written its first lines.
 const SETTLED: Duration = Duration::from_millis(10);
-/// After so long without an event the pages of serving are given back, too; the next client pays a few page faults.
+/// Time without an event after which the pages of serving are given back, too; the next client costs a few page faults.
 const QUIET: Duration = Duration::from_secs(10);
-/// Commands that there is room for from the start, if the limit is that high.
+/// Upper bound of the command table that is allocated at the start.
 const MOST_ROOM: u32 = 1 << 14;
 /// SIGCHLD coalesces, so an end may come without a signal of its own; it is found this much later,
 /// or at once when a limit is about to say no.
@@ -111,7 +111,7 @@ pub(super) struct Daemon {
     pub(super) report: Report,
     pub(super) notify: Notify,
     pub(super) command: String,
-    /// A SIGCHLD has come since the last walk over all children, so another may have been lost.
+    /// Set when a SIGCHLD has come after the last sweep over all children: signals coalesce, so another exit may be unreported.
     pub(super) unhealed: Option<Instant>,
     pub(super) signals_since_walk: usize,
     /// When it is looked again whether so many commands are being started at once that nobody is accepted.
@@ -360,7 +360,7 @@ impl Daemon {
         }
     }
 
-    /// Who has just come is in service by now, and not shown as waiting until the next status may be sent.
+    /// Called after the accepts, so that a client that was just served is not shown as waiting for a second.
     fn tell_status(&mut self, now: Instant) {
         if self.notify.status_is_due(now) {
             let _ = self.store_ledger(now); // done once, as soon as the manager takes it

@@ -1,4 +1,4 @@
-//! What the daemon was told, judged and complete; `cli` makes it from words.
+//! All settings, validated; `cli` makes them from the command line and the environment.
 #![forbid(unsafe_code)]
 
 use crate::listen::place::{Family, Place};

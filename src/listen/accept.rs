@@ -39,8 +39,8 @@ impl Connection {
         now.checked_sub(waited).unwrap_or(now)
     }
 
-    /// Whether the client gave up while it queued: worth a call before a process is spent, not before a refusal. The same call
-    /// tells how long it has waited, unless that is known.
+    /// Whether the client gave up while it queued. Costs a system call: do it before spawning, not before refusing. The same call
+    /// says how long it has waited, unless that is known.
     pub fn is_gone(&mut self) -> bool {
         if !self.is_tcp {
             return has_left(&self.fd);

@@ -128,8 +128,8 @@ impl Place {
         if self.read < MOST_BYTES { State::Stays } else { State::Over }
     }
 
-    /// One event at a time: a command that hangs before its exec has a copy of the socket, with which the watch outlives
-    /// our close, and a state that nobody can look at any more would be told of without end.
+    /// EPOLLONESHOT: a child that hangs before its exec keeps a copy of this socket, so that the registration outlives our close();
+    /// level-triggered, it would spin.
     fn interest(&self) -> EpollFlags {
         let out = if self.unsent.is_empty() { EpollFlags::empty() } else { EpollFlags::EPOLLOUT };
         let incoming = if self.ended { EpollFlags::empty() } else { EpollFlags::EPOLLIN };

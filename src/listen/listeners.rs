@@ -151,7 +151,7 @@ impl Listeners {
 
     /// Nothing is short any more: the next pause is a short one.
     pub fn recovered(&mut self) {
-        // Within a pause only a listener that could not be taken out of the poll set gives a client: not for all.
+        // During a pause only a listener that epoll_ctl could not remove yields a client; that says nothing about the others.
         self.pauses.succeeded();
     }
 

@@ -60,7 +60,7 @@ impl Waiting {
     /// Gives a client away.
     pub fn take(&mut self, ticket: Ticket, poll: &Poll) -> Option<Held> {
         let held = self.held.remove(&ticket)?;
-        // The command will have this socket, too, so that closing ours would not end the watch.
+        // The child will share the open file description, so that close() would not remove it from epoll.
         let _ = poll.delete(&held.connection.fd);
         Some(held)
     }

@@ -138,7 +138,7 @@ fn journal_layer() -> Option<tracing_journald::Layer> {
 }
 
 fn journal_listens() -> bool {
-    // Without a descriptor to ask with it is taken to be there: that there is none may be what is to be told.
+    // If no socket can be opened to probe it, assume that the journal is up: EMFILE may be the very thing to log.
     UnixDatagram::unbound().map_or(true, |socket| socket.connect(JOURNAL_SOCKET).is_ok())
 }
 

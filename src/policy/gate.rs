@@ -304,7 +304,7 @@ impl Gate {
 
     fn edges(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         let Hold { max_waiting, places, .. } = self.hold;
-        // With a limit that can be reached, the next arrival is refused by it.
+        // If --max-waiting can be reached, keep accepting: the next arrival is refused, not left in the kernel's queue.
         let has_place = self.queue.len() < places || (max_waiting > 0 && max_waiting <= places);
         for listener in 0..self.paused.len() {
             let full = self.when_full == WhenFull::Wait && !has_place && self.is_full_for_anybody(now, listener);

@@ -14,9 +14,9 @@ pub const INTERVAL: Duration = Duration::from_secs(10);
 pub struct Summary {
     /// Why they were refused.
     pub reason: Reason,
-    /// How many were not told singly.
+    /// How many had no entry of their own.
     pub count: u64,
-    /// How long they took to come, since the interval began.
+    /// Time since the interval began.
     pub over: Duration,
 }
 

@@ -45,8 +45,8 @@ pub fn share_one_heap() {
     }
 }
 
-/// Gives back what the deepest calls have left on the stack below this one (parsing options: some 60 KiB), and the heap's
-/// free pages, where the C library can (malloc_trim(3)). Call it from the main thread.
+/// Returns unused stack pages below this frame (parsing options: some 60 KiB), and free heap pages where the C library can
+/// (malloc_trim(3)), to the kernel. Call it from the main thread.
 pub fn forget_past_calls() {
     /// Frames below this one that may be in use: this function's own callees.
     const MARGIN: usize = 16 * 1024;

@@ -67,7 +67,7 @@ pub fn default_signal_actions() {
     }
 }
 
-/// Makes every descriptor but 0, 1 and 2 close-on-exec: what our starter left open is no business of a command's.
+/// Makes every descriptor but 0, 1 and 2 close-on-exec: what our starter left open must not leak into commands.
 pub fn close_all_on_exec() {
     // SAFETY: three integers. The kernel marks descriptors; none is closed before an exec.
     let marked = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
