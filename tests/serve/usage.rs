@@ -3,7 +3,8 @@
 use std::fs;
 
 use crate::common::*;
-use sockcap::policy::limit::LIMITS;
+use clap::CommandFactory;
+use sockcap::cli::Args;
 
 /// Complete but for what a test adds.
 fn with(args: &[&str]) -> Start {
@@ -142,26 +143,33 @@ fn a_command_from_path() {
     daemon.stop();
 }
 
-/// Every option, a value that is not its default, and its name in the environment.
-const OPTIONS: &[(&[&str], &str, &str)] = &[
-    (&["--backlog", "7"], "SOCKCAP_BACKLOG", "7"),
-    (&["--max-connections", "7"], "SOCKCAP_MAX_CONNECTIONS", "7"),
-    (&["--max-per-listener", "7"], "SOCKCAP_MAX_PER_LISTENER", "7"),
-    (&["--load-average", "7.5"], "SOCKCAP_LOAD_AVERAGE", "7.5"),
-    (&["--when-full", "wait"], "SOCKCAP_WHEN_FULL", "wait"),
-    (&["--max-wait", "7s"], "SOCKCAP_MAX_WAIT", "7s"),
-    (&["--max-waiting", "7"], "SOCKCAP_MAX_WAITING", "7"),
-    (&["--busy-reply", "rsync"], "SOCKCAP_BUSY_REPLY", "rsync"),
-    (&["--busy-message", "go away"], "SOCKCAP_BUSY_MESSAGE", "go away"),
-    (&["--pass", "listen-fds"], "SOCKCAP_PASS", "listen-fds"),
-    (&["--drain-timeout", "7s"], "SOCKCAP_DRAIN_TIMEOUT", "7s"),
-    (&["--kill-grace", "7s"], "SOCKCAP_KILL_GRACE", "7s"),
-    (&["--log-target", "stderr"], "SOCKCAP_LOG_TARGET", "stderr"),
-    (&["--ipv4"], "SOCKCAP_IPV4", "true"),
-    (&["--ipv6"], "SOCKCAP_IPV6", "true"),
-    (&["--verbose"], "SOCKCAP_VERBOSE", "true"),
-    (&["--quiet"], "SOCKCAP_QUIET", "true"),
+/// Every option, its name in the environment, and a value that is not its default; and another for the environment, of those
+/// that have one.
+const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
+    (&["--backlog", "7"], "SOCKCAP_BACKLOG", "7", Some("8")),
+    (&["--max-connections", "7"], "SOCKCAP_MAX_CONNECTIONS", "7", Some("8")),
+    (&["--max-per-listener", "7"], "SOCKCAP_MAX_PER_LISTENER", "7", Some("8")),
+    (&["--load-average", "7.5"], "SOCKCAP_LOAD_AVERAGE", "7.5", Some("8.5")),
+    (&["--when-full", "wait"], "SOCKCAP_WHEN_FULL", "wait", Some("refuse")),
+    (&["--max-wait", "7s"], "SOCKCAP_MAX_WAIT", "7s", Some("8s")),
+    (&["--max-waiting", "7"], "SOCKCAP_MAX_WAITING", "7", Some("8")),
+    (&["--busy-reply", "rsync"], "SOCKCAP_BUSY_REPLY", "rsync", Some("none")),
+    (&["--busy-message", "go away"], "SOCKCAP_BUSY_MESSAGE", "go away", Some("come back")),
+    (&["--pass", "listen-fds"], "SOCKCAP_PASS", "listen-fds", Some("stdio")),
+    (&["--session", "shared"], "SOCKCAP_SESSION", "shared", Some("own")),
+    (&["--time-limit", "7s"], "SOCKCAP_TIME_LIMIT", "7s", Some("8s")),
+    (&["--argv0", "it"], "SOCKCAP_ARGV0", "it", Some("that")),
+    (&["--drain-timeout", "7s"], "SOCKCAP_DRAIN_TIMEOUT", "7s", Some("8s")),
+    (&["--kill-grace", "7s"], "SOCKCAP_KILL_GRACE", "7s", Some("8s")),
+    (&["--log-target", "stderr"], "SOCKCAP_LOG_TARGET", "stderr", Some("journal")),
+    (&["--log-peer", "prefix"], "SOCKCAP_LOG_PEER", "prefix", Some("none")),
+    (&["--ipv4"], "SOCKCAP_IPV4", "true", None),
+    (&["--ipv6"], "SOCKCAP_IPV6", "true", None),
+    (&["--verbose"], "SOCKCAP_VERBOSE", "true", None),
+    (&["--quiet"], "SOCKCAP_QUIET", "true", None),
 ];
+/// Options with tests of their own.
+const APART: [&str; 3] = ["listen", "idle-exit", "check"];
 
 /// What `--check` prints.
 #[track_caller]
@@ -175,12 +183,12 @@ fn checked(start: Start) -> String {
 
 #[test]
 fn the_environment_says_the_same_as_the_option() {
-    for limit in LIMITS.iter().filter_map(|kind| kind.info.option) {
-        let option = format!("--{limit}");
-        assert!(OPTIONS.iter().any(|(words, ..)| words[0] == option), "{option} is not tried");
+    for option in Args::command().get_opts().filter_map(|option| option.get_long()) {
+        let is_tried = APART.contains(&option) || OPTIONS.iter().any(|(words, ..)| words[0][2..] == *option);
+        assert!(is_tried, "--{option} is not tried");
     }
     let plain = checked(with(&["--check"]));
-    for (option, name, value) in OPTIONS {
+    for (option, name, value, _) in OPTIONS {
         let mut args = vec!["--check"];
         args.extend(*option);
         let by_option = checked(with(&args));
@@ -195,8 +203,8 @@ fn the_environment_says_the_same_as_the_option() {
 
 #[test]
 fn the_command_line_beats_the_environment() {
-    let others = ["8", "8", "8", "8.5", "refuse", "8s", "8", "none", "come back", "stdio", "8s", "8s", "journal"];
-    for ((option, name, _), other) in OPTIONS.iter().zip(others) {
+    for (option, name, _, other) in OPTIONS {
+        let Some(other) = *other else { continue };
         let mut args = vec!["--check"];
         args.extend(*option);
         assert_eq!(checked(with(&args).env(name, other)), checked(with(&args)), "{name} beats {option:?}");
@@ -210,7 +218,8 @@ fn the_command_line_beats_the_environment() {
 
 #[test]
 fn a_bad_environment_is_a_mistake() {
-    for (option, name, _) in OPTIONS.iter().filter(|(_, name, _)| !name.ends_with("BUSY_MESSAGE")) {
+    let takes_any_text = |name: &str| ["SOCKCAP_BUSY_MESSAGE", "SOCKCAP_ARGV0"].contains(&name);
+    for (option, name, ..) in OPTIONS.iter().filter(|(_, name, ..)| !takes_any_text(name)) {
         let line = with(&[]).env(name, "nonsense!").output().mistake();
         assert!(line.contains(option[0]) || line.contains(name), "neither {} nor {name} is named: {line}", option[0]);
     }
@@ -265,7 +274,7 @@ fn help_and_version() {
         ended.stdout
     };
     let (short, whole) = (said("-h"), said("--help"));
-    for (option, _, _) in OPTIONS {
+    for (option, ..) in OPTIONS {
         assert!(whole.contains(option[0]), "{} is not in --help", option[0]);
     }
     for word in ["--listen", "--max-connections", "--when-full", "--check", "--help has all"] {
