@@ -50,7 +50,7 @@ in_each_root! {
     units::the_hardening_leaves_rsync_whole,
     services::git_clones_wait_for_their_turn,
     services::ssh_is_refused_at_once,
-    services::ssh_counts_logins_until_a_restart,
+    services::ssh_counts_logins_across_restart_and_crash,
     services::daytime_tells_the_time_from_a_tight_sandbox,
     services::the_template_serves_any_command,
     services::each_client_has_a_sandbox_of_its_own,

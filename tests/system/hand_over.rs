@@ -504,7 +504,7 @@ pub fn more_wait_than_descriptors_can_be_passed(rig: &Rig) {
     rig.until_status("1/1 active, 250 waiting");
     restart(rig, SERVICE);
     let said = taken_over(rig, SERVICE);
-    let held: usize = said.split(' ').nth(4).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{said}"));
+    let held: usize = said.split(' ').nth(3).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{said}"));
     assert!((100..200).contains(&held), "{said}");
     rig.until_status("1/1 active, 250 waiting");
     ends(living);

@@ -128,7 +128,11 @@ fn ssh_with_one_place(rig: &Rig, rest: &str) {
 
 /// Somebody who has logged in, and stays.
 fn login(rig: &Rig) -> Dialogue {
-    let mut login = Dialogue::begin(rig, &[&SSH[..], &["echo in; cat"]].concat());
+    login_with(rig, "echo in; cat")
+}
+
+fn login_with(rig: &Rig, script: &str) -> Dialogue {
+    let mut login = Dialogue::begin(rig, &[&SSH[..], &[script]].concat());
     assert_eq!(login.line(), "in\n");
     login
 }
@@ -154,21 +158,27 @@ pub fn ssh_is_refused_at_once(rig: &Rig) {
     assert_eq!((out.status.code(), text(&out.stdout)), (Some(7), "root\n".to_owned()), "{}", text(&out.stderr));
 }
 
-/// What the unit's comments say of restarts: a login that pam_systemd has made a session is left alone, but not counted any more;
-/// without PAM it is counted. A stop ends it.
-pub fn ssh_counts_logins_until_a_restart(rig: &Rig) {
+/// What the unit's comments say of restarts: a login that pam_systemd has made a session of its own is counted by the next daemon,
+/// whatever became of the one before, and so is one without PAM; what it leaves running is not. A stop ends it.
+pub fn ssh_counts_logins_across_restart_and_crash(rig: &Rig) {
     let service = "ssh-capped.service";
-    ssh_with_one_place(rig, "");
-    let mut before = login(rig);
-    rig.ok(&format!("systemctl restart {service}"));
-    rig.until_status_of(service, "0/1 active");
-    let mut after = login(rig);
-    ssh_is_refused(rig);
-    for login in [&mut before, &mut after] {
-        login.say("there?\n");
-        assert_eq!(login.line(), "there?\n");
+    ssh_with_one_place(rig, "RestartSec=50ms");
+    let mut first = login_with(rig, "setsid -f sleep 100 >/dev/null 2>&1; echo in; cat");
+    for next in ["systemctl restart", "systemctl kill --kill-whom=main --signal=KILL", "systemctl restart"] {
+        let before = rig.show(service, "MainPID");
+        rig.ok(&format!("{next} {service}"));
+        until("another daemon", || {
+            let pid = rig.show(service, "MainPID");
+            (rig.show(service, "ActiveState") == "active" && pid != before && pid != "0").then_some(())
+        });
+        rig.until_status_of(service, "1/1 active");
+        ssh_is_refused(rig);
+        first.say("there?\n");
+        assert_eq!(first.line(), "there?\n");
     }
-    drop((before, after));
+    drop(first);
+    rig.until_status_of(service, "0/1 active");
+    drop(login(rig));
 
     rig.ok(&format!("systemctl stop {service}"));
     let without = "ExecStart=\nExecStart=/usr/bin/sockcap --busy-reply ssh -- /usr/sbin/sshd -i -o UsePAM=no";
