@@ -37,7 +37,7 @@ pub struct Facts<'a> {
     pub of_source: u32,
 }
 
-/// A process that an earlier daemon started, or one of ours did.
+/// A command that an earlier daemon started.
 #[derive(Debug)]
 pub struct Adopted {
     /// The process.
@@ -46,8 +46,8 @@ pub struct Adopted {
     pub in_poll_set: bool,
     /// Number of its connection, if known.
     pub id: Option<u64>,
-    /// What it is counted for, to be given back with its end; `None` of one that does not count towards the limits.
-    pub slot: Option<Slot>,
+    /// What it is counted for, to be given back with its end.
+    pub slot: Slot,
     /// When it was started.
     pub since: Instant,
     /// Its entry in the ledger.

@@ -141,7 +141,7 @@ impl Daemon {
         let Found { process, age, source, .. } = found;
         self.next_id = self.next_id.max(id.unwrap_or(0).saturating_add(1));
         let listener = self.listeners.labelled(|label| Some(listener_key(label)) == key);
-        let slot = Some(self.gate.adopt(now, listener, source, &mut self.actions));
+        let slot = self.gate.adopt(now, listener, source, &mut self.actions);
         let since = now.checked_sub(age).unwrap_or(now);
         let started = proc::uptime().saturating_sub(age);
         let entry = Entry { id, listener: key, source, not_before: started, not_after: Some(started) };
@@ -156,9 +156,7 @@ impl Daemon {
         if !adopted.in_poll_set {
             self.look_at.get_or_insert(now + LOOK);
         }
-        if adopted.slot.is_some() {
-            self.watch_time(pid, adopted.since);
-        }
+        self.watch_time(pid, adopted.since);
         self.adopted.insert(pid, adopted);
     }
 
@@ -195,9 +193,8 @@ impl Daemon {
             let _ = self.poll.delete(pidfd);
         }
         self.unwatch_time(pid, adopted.since);
-        let Some(slot) = adopted.slot else { return };
         self.ledger.end(adopted.place);
-        self.gate.ended(now, slot, &mut self.actions);
+        self.gate.ended(now, adopted.slot, &mut self.actions);
         let (id, after) = (adopted.id.unwrap_or(0), now - adopted.since);
         self.report.ended(Ended { id, pid, how: How::Unknown, after, waited: None, usage: None });
     }
