@@ -12,7 +12,7 @@ pub(super) fn busy_reply(text: &str) -> Result<Choice, String> {
     let cannot = |error| format!("cannot read '{path}': {}", plain(&error));
     let about = fs::metadata(path).map_err(cannot)?;
     if !about.is_file() {
-        return Err(format!("'{path}' is no regular file"));
+        return Err(format!("'{path}' is not a regular file"));
     }
     // One byte more than is allowed is enough to know.
     let mut bytes = Vec::new();

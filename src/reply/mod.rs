@@ -92,7 +92,7 @@ impl Choice {
     pub fn file(path: &str, bytes: Vec<u8>) -> Result<Self, String> {
         match bytes.len() {
             0..=LONGEST_FILE => Ok(Choice::File(path.into(), bytes.into())),
-            len => Err(format!("'{path}' has {len} bytes, and a reply may have {LONGEST_FILE}")),
+            len => Err(format!("'{path}' has {len} bytes, a reply at most {LONGEST_FILE}")),
         }
     }
 
@@ -151,7 +151,7 @@ impl FromStr for Message {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err("it is empty; for a refusal without a word there is --busy-reply none".into());
+            return Err("it is empty; --busy-reply none closes without a message".into());
         }
         if text.len() > LONGEST {
             return Err(format!("it has {} bytes, and {LONGEST} fit into one reply line", text.len()));
