@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod proc;
 pub mod program;
 pub mod running;
+pub mod signals;
 pub mod strays;
 pub mod survivors;
 pub mod template;

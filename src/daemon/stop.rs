@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::run::Daemon;
+use crate::child::signals::signal_command;
 use crate::listen::adopt;
 use crate::observe::event::Event;
 use crate::observe::notify::Notify;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid};
 use std::time::{Duration, Instant};
 
@@ -147,9 +148,8 @@ impl Daemon {
 
     /// Begins a stage: all that runs is sent this signal, and that is told once.
     fn signal_all(&mut self, now: Instant, signal: Signal) {
-        for pid in self.children.iter().map(|child| child.pid).chain(self.adopted.keys().copied()) {
-            signal_command(pid, signal);
-        }
+        self.children.iter().for_each(|child| signal_command(child.pid, None, signal));
+        self.adopted.iter().for_each(|(pid, adopted)| signal_command(*pid, Some(&adopted.process), signal));
         let strays = self.look_for_strays(now, Some(signal));
         if self.running() + strays > 0 {
             self.report.tell(Event::Killing { signal: signal.as_str(), active: self.running(), strays });
@@ -242,18 +242,5 @@ impl Daemon {
         self.listeners.remove_files();
         let cut_short = self.cut_short();
         self.report.finish(now, cut_short.into_iter().chain([totals]));
-    }
-}
-
-/// Sends a signal to a process group, or asks whether it has a member. `false`: it has none.
-pub(super) fn signal_group(leader: i32, signal: Option<Signal>) -> bool {
-    kill(Pid::from_raw(-leader), signal).is_ok()
-}
-
-/// Sends a signal to a command that is not reaped yet, and to its process group: each command leads one.
-pub(super) fn signal_command(pid: i32, signal: Signal) {
-    // A child that has not yet made its group has none, and what a command started may lead none: then it alone is meant.
-    if !signal_group(pid, Some(signal)) {
-        let _ = kill(Pid::from_raw(pid), signal); // it ended just now: its exit is on the way
     }
 }

@@ -4,11 +4,14 @@
 #![forbid(unsafe_code)]
 
 use super::run::Daemon;
-use super::stop::{signal_command, signal_group};
+use crate::child::signals::{Group, kill_left, signal_command};
 use crate::observe::event::Event;
 use nix::sys::signal::Signal;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
+
+/// Groups of which a descriptor is held during their grace: each descriptor makes the start of a command dearer.
+const MOST_PIDFDS: usize = 256;
 
 /// The commands whose time is watched.
 #[derive(Debug, Default)]
@@ -17,7 +20,15 @@ pub(super) struct Times {
     limits: BTreeSet<(Instant, i32)>,
     /// When the process group of each that was sent SIGTERM is sent SIGKILL.
     graces: BTreeSet<(Instant, i32)>,
-    grace_of: HashMap<i32, Instant>,
+    grace_of: HashMap<i32, Grace>,
+}
+
+/// What follows a command's SIGTERM.
+#[derive(Debug)]
+struct Grace {
+    /// When it is over.
+    until: Instant,
+    group: Group,
 }
 
 impl Times {
@@ -39,18 +50,18 @@ impl Daemon {
         let Some(limit) = self.settings.time_limit else { return };
         self.times.limits.insert((since + limit, pid));
         // The number is given out again only when the group that had it is gone.
-        if let Some(at) = self.times.grace_of.remove(&pid) {
-            self.times.graces.remove(&(at, pid));
+        if let Some(grace) = self.times.grace_of.remove(&pid) {
+            self.times.graces.remove(&(grace.until, pid));
         }
     }
 
-    /// A command has ended that was started then. What is left of its group after SIGTERM still has its grace: the
-    /// number stays that group's as long as it has a member (credentials(7)).
+    /// A command has ended that was started then. What is left of its group after SIGTERM still has its grace.
     pub(super) fn unwatch_time(&mut self, pid: i32, since: Instant) {
         let Some(limit) = self.settings.time_limit else { return };
         self.times.limits.remove(&(since + limit, pid));
-        if let Some(at) = self.times.grace_of.get(&pid).copied().filter(|_| !signal_group(pid, None)) {
-            self.times.graces.remove(&(at, pid));
+        let Some(grace) = self.times.grace_of.get_mut(&pid) else { return };
+        if !grace.group.is_left() {
+            self.times.graces.remove(&(grace.until, pid));
             self.times.grace_of.remove(&pid);
         }
     }
@@ -62,19 +73,27 @@ impl Daemon {
             let known = self.children.get(pid).map(|child| child.id);
             let id = known.or(self.adopted.get(&pid).and_then(|adopted| adopted.id)).unwrap_or(0);
             self.report.tell(Event::TimeLimit { id, pid, limit });
-            signal_command(pid, Signal::SIGTERM);
-            let at = now + self.settings.kill_grace;
-            self.times.graces.insert((at, pid));
-            self.times.grace_of.insert(pid, at);
+            self.signal_one(pid, Signal::SIGTERM);
+            let adopted = self.adopted.get(&pid).map(|adopted| &adopted.process);
+            let Some(group) = Group::of(pid, adopted, self.times.grace_of.len() < MOST_PIDFDS) else { continue };
+            let until = now + self.settings.kill_grace;
+            self.times.graces.insert((until, pid));
+            self.times.grace_of.insert(pid, Grace { until, group });
         }
+        let mut left = Vec::new();
         while let Some(pid) = take_due(&mut self.times.graces, now) {
-            self.times.grace_of.remove(&pid);
+            let grace = self.times.grace_of.remove(&pid);
             match self.children.contains(pid) || self.adopted.contains_key(&pid) {
-                true => signal_command(pid, Signal::SIGKILL),
-                // Only its group was left, if that; the bare number may be anybody's by now.
-                false => drop(signal_group(pid, Some(Signal::SIGKILL))),
+                true => self.signal_one(pid, Signal::SIGKILL),
+                false => left.extend(grace.map(|grace| grace.group)),
             }
         }
+        kill_left(left);
+    }
+
+    /// A signal to a command, and to its group.
+    fn signal_one(&self, pid: i32, signal: Signal) {
+        signal_command(pid, self.adopted.get(&pid).map(|adopted| &adopted.process), signal);
     }
 
     /// When an idle daemon ends, if it is idle now.

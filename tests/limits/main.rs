@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod signals;
 mod stop;
 mod time;
 mod waiting;

@@ -30,6 +30,7 @@ fn a_stop_says_what_it_ends() {
     assert_eq!(daemon.totals().served, 1);
     assert_eq!(manager.processes(), []);
 
+    let Some(mut manager) = Manager::new("the words of a stop", &["a"]) else { return };
     let mut daemon = manager.start(sockcap(&["--drain-timeout", "0"]).run(LEAVES_TWO));
     leaves_two(&daemon);
     until("the command's end", || daemon.commands().is_empty());
