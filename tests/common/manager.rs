@@ -52,6 +52,7 @@ impl Manager {
 
     /// Starts the service, with all that is stored, and returns when it is ready.
     pub fn start(&mut self, start: Start) -> Daemon {
+        self.catch_up(); // what the daemon before has said at its end comes first
         let cgroup = self.cgroup.display();
         let mut start = start
             .prelude(&format!("echo 0 >{cgroup}/cgroup.procs; export SYSTEMD_EXEC_PID=$$"))
