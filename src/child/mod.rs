@@ -1,7 +1,9 @@
 //! Commands: their words and environment, their start, and which of them are running.
 #![forbid(unsafe_code)]
 
+pub mod adopted;
 pub mod cgroup;
+pub mod commands;
 pub mod environment;
 pub mod ledger;
 pub mod proc;
@@ -11,13 +13,12 @@ pub mod signals;
 pub mod strays;
 pub mod survivors;
 pub mod template;
+pub mod times;
 pub mod victim;
 pub mod watched;
 
 use crate::peer::Peer;
-use crate::policy::gate::Slot;
 use crate::sys::socket::Address;
-use std::time::Instant;
 
 /// All that a command's words may tell about its connection.
 #[derive(Debug)]
@@ -36,21 +37,4 @@ pub struct Facts<'a> {
     pub cookie: Option<u64>,
     /// Connections of the same source that are being served, this one included.
     pub of_source: u32,
-}
-
-/// A command that an earlier daemon started.
-#[derive(Debug)]
-pub struct Adopted {
-    /// The process.
-    pub process: watched::Watched,
-    /// Whether its end is an event; otherwise it has to be looked for.
-    pub in_poll_set: bool,
-    /// Number of its connection, if known.
-    pub id: Option<u64>,
-    /// What it is counted for, to be given back with its end.
-    pub slot: Slot,
-    /// When it was started.
-    pub since: Instant,
-    /// Its entry in the ledger.
-    pub place: Option<ledger::Place>,
 }

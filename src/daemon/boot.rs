@@ -1,18 +1,21 @@
 //! From settings to a running loop, in the one order that is safe: sockets, program, log, READY.
 #![forbid(unsafe_code)]
 
-use super::hand_over::Inheritance;
 use super::run::Daemon;
 use super::settings::Settings;
+use super::state::Inheritance;
+use crate::child::commands::{self, Commands};
 use crate::child::template::Template;
 use crate::child::{environment, program};
 use crate::listen::linger;
+use crate::listen::listeners::Listeners;
 use crate::listen::open::{self, Opened};
-use crate::listen::{Shown, adopt};
+use crate::listen::{Listener, Shown, adopt};
 use crate::observe::event::Event;
 use crate::observe::words::limit;
-use crate::policy::gate::{Hold, WhenFull};
+use crate::policy::gate::{Gate, Hold, WhenFull};
 use crate::policy::limit::Rules;
+use crate::poll::Poll;
 use crate::sys::launch::Image;
 use crate::sys::plain;
 use crate::sys::socket::{self, Address};
@@ -43,7 +46,7 @@ fn system<T>(result: Result<T, io::Error>, what: &str) -> Result<T, Failure> {
 pub fn start(settings: Settings) -> Result<(), Failure> {
     let adopt::Passed { mut listeners, held, state } = adopt::from_environment().map_err(Failure::Usage)?;
     let (program, template) = command(&settings)?;
-    let mut not_opened = Vec::new();
+    let mut events = Vec::new();
     for (text, place) in &settings.listen {
         let opened = open::open(place, text, settings.family);
         let Opened { listeners: opened, missing, is_interrupted } =
@@ -52,7 +55,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
             return Ok(()); // as if the signal had come a moment later, to an idle daemon
         }
         listeners.extend(opened);
-        not_opened.extend(missing.into_iter().map(|(at, error)| Event::NotOpened {
+        events.extend(missing.into_iter().map(|(at, error)| Event::NotOpened {
             address: Shown(&Address::Ip(at)).to_string(),
             listener: text.as_str().into(),
             error: plain(&error),
@@ -79,12 +82,28 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         nofile: raise_descriptor_limit(),
     };
     let hold = hold(&settings, listeners.len(), image.nofile);
-    let mut daemon =
-        system(Daemon::new(settings, (rules, hold), listeners, image, (template, entries)), "cannot start")?;
-    for event in not_opened {
-        daemon.report.tell(event);
-    }
-    daemon.run(Inheritance { held, state }).map_err(Failure::System)
+    events.extend(
+        (hold.places < hold.max_waiting).then_some(Event::FewPlaces { wanted: hold.max_waiting, places: hold.places }),
+    );
+    let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
+    let daemon = system(daemon(settings, gate, listeners, image, template, entries), "cannot start")?;
+    daemon.run(Inheritance { held, state }, events).map_err(Failure::System)
+}
+
+fn daemon(
+    settings: Settings,
+    gate: Gate,
+    listeners: Vec<Listener>,
+    image: Image,
+    template: Template,
+    entries: environment::Entries,
+) -> io::Result<Daemon> {
+    let Settings { time_limit, kill_grace, max_connections, .. } = settings;
+    let terms = commands::Terms { room: max_connections.min(MOST_ROOM) as usize, time_limit, kill_grace };
+    let poll = Poll::new()?;
+    let commands = Commands::new(image, template, entries, terms, &poll)?;
+    let listeners = Listeners::new(listeners, &poll)?;
+    Daemon::new(settings, poll, gate, listeners, commands)
 }
 
 /// RLIMIT_NOFILE up to the hard limit for us; what it was, for the commands (select(2) users need 1024).
@@ -92,6 +111,9 @@ fn raise_descriptor_limit() -> Option<(u64, u64)> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     (soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()).then_some((soft, hard))
 }
+
+/// Upper bound of the command table that is allocated at the start.
+const MOST_ROOM: u32 = 1 << 14;
 
 /// Default number of held clients. More gain nothing, since the kernel keeps the order of those behind them, and 1,000
 /// descriptors add 0.1 ms to each clone.

@@ -2,8 +2,19 @@
 #![forbid(unsafe_code)]
 
 use crate::child::ledger::{Ledger, Past, key};
+use crate::listen::adopt::Stored;
 use crate::observe::event::Counters;
 use crate::policy::reason::Reason;
+use std::os::fd::OwnedFd;
+
+/// What an earlier daemon has left to this one.
+#[derive(Debug, Default)]
+pub(super) struct Inheritance {
+    /// Clients that were waiting, in their order.
+    pub(super) held: Vec<Stored>,
+    /// What it wrote down.
+    pub(super) state: Option<OwnedFd>,
+}
 
 /// No count comes this far, and sums of such counts fit.
 const MOST: u64 = 1 << 53;
@@ -64,7 +75,6 @@ pub(super) fn balanced(mut counters: Counters, running: u64, ended: u64, waiting
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::OwnedFd;
 
     fn fd(ledger: &Ledger) -> OwnedFd {
         ledger.fd().unwrap().try_clone_to_owned().unwrap()

@@ -2,6 +2,45 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::ffi::{c_int, c_void};
+use std::time::{Duration, Instant};
+
+/// Delay before start-up memory is given back: by then the log has written its first lines.
+const AFTER_START: Duration = Duration::from_millis(10);
+/// Time without an event after which the pages of serving are given back, too; the next client costs a few page faults.
+const WHEN_QUIET: Duration = Duration::from_secs(10);
+
+/// When the program's own pages are given back: once the start is over, and then whenever it is quiet.
+#[derive(Debug, Default)]
+pub struct Trim {
+    at: Option<Instant>,
+    has_begun: bool,
+}
+
+impl Trim {
+    /// The start is over.
+    pub fn started(&mut self, now: Instant) {
+        self.at = Some(now + AFTER_START);
+    }
+
+    /// A wait is over, since something `has_happened` or it was time.
+    pub fn woken(&mut self, now: Instant, has_happened: bool) {
+        if has_happened && self.has_begun {
+            self.at = Some(now + WHEN_QUIET);
+        }
+    }
+
+    /// When to [`trim`](Self::trim).
+    pub fn deadline(&self) -> Option<Instant> {
+        self.at
+    }
+
+    /// Gives back memory that is not in use: what the start needed, or what serving needed when it is quiet.
+    pub fn trim(&mut self) {
+        (self.has_begun, self.at) = (true, None);
+        forget_past_calls();
+        forget_code_pages();
+    }
+}
 
 /// What parsing options takes of the stack, and more: some 60 KiB, in a debug build six times that.
 const STACK: u64 = 512 * 1024;

@@ -1,0 +1,226 @@
+//! The life of one connection: it is accepted, judged, and then started, held or refused. One function per step.
+#![forbid(unsafe_code)]
+
+use super::Daemon;
+use crate::child::Facts;
+use crate::listen::accept::{Connection, tcp_wait};
+use crate::listen::listeners::Taken;
+use crate::observe::report::{Client, Figures};
+use crate::policy::gate::{Action, Arrival, Slot, Verdict, WhenFull};
+use crate::policy::limit::ListenerId;
+use crate::policy::queue::Ticket;
+use crate::policy::reason::{Reason, Refusal};
+use crate::sys::{plain, socket};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+/// Refusals per listener and turn. A served client ends the turn: its child runs on another CPU, and checking for exits before
+/// the next accept is faster.
+const REFUSALS_AT_ONCE: usize = 4;
+
+impl Daemon {
+    /// One connection, or a few that are refused.
+    pub(super) fn accept_some(&mut self, now: Instant, id: ListenerId) {
+        self.read_gauges(now);
+        self.settle(now);
+        self.mind_the_crowd(now);
+        for _ in 0..REFUSALS_AT_ONCE {
+            // An earlier arrival may have filled the house.
+            if !self.accept_one(now, id) {
+                return;
+            }
+        }
+    }
+
+    /// Nobody is accepted while too many commands are being started.
+    pub(super) fn mind_the_crowd(&mut self, now: Instant) {
+        let is_crowded = self.commands.look_at_crowd(now);
+        self.listeners.set_crowded(now, is_crowded, &self.poll);
+    }
+
+    /// Whether to try again now: no process was spent.
+    fn accept_one(&mut self, now: Instant, id: ListenerId) -> bool {
+        let taken = self.listeners.accept(now, id, &self.poll);
+        while let Some(news) = self.listeners.next_news() {
+            self.listener_news(news);
+        }
+        if !matches!(taken, Taken::Nobody) {
+            self.report.accepted();
+            // Its command may have ended before the clock is looked at again.
+            self.phase.is_not_idle();
+        }
+        match taken {
+            Taken::Client(connection) => {
+                if !self.commands.is_failing() {
+                    self.listeners.recovered();
+                }
+                !self.arrive(now, connection)
+            }
+            Taken::Gone => {
+                self.report.gone(1);
+                true
+            }
+            Taken::Nobody => false,
+        }
+    }
+
+    /// A client has come. `true`: a process was spent on it.
+    fn arrive(&mut self, now: Instant, mut connection: Connection) -> bool {
+        let listener = connection.listener;
+        if self.gate.is_full_for_anybody(now, listener) {
+            // A command that ended before this client came must not count against it.
+            self.commands.look_for_ends(now);
+            self.settle(now);
+        }
+        let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full_for_anybody(now, listener);
+        if !is_refused && connection.is_gone() {
+            self.report.gone(1);
+            return false;
+        }
+        let (ticket, source, since) = (self.waiting.ticket(), connection.peer.source(), connection.since(now));
+        let is_started = self.judge(now, Arrival { ticket, listener, source, since }, connection);
+        self.settle(now);
+        // Apparently full now. Sweep once: an exit whose SIGCHLD was coalesced would leave a client waiting for ever.
+        if self.commands.is_unswept() && self.gate.is_anybody_waiting() {
+            self.commands.sweep();
+            self.settle(now);
+        }
+        is_started
+    }
+
+    /// Does with a client what the gate says. `true` if its command was started.
+    pub(super) fn judge(&mut self, now: Instant, who: Arrival, connection: Connection) -> bool {
+        match self.gate.arrive(now, who, &mut self.actions) {
+            Verdict::Admit(slot) => return self.start(now, who, connection, slot),
+            Verdict::Hold => self.waiting.hold(who, connection, &self.poll),
+            Verdict::Refuse(refusal) => self.refuse(now, connection, refusal),
+        }
+        false
+    }
+
+    /// Passes on what has happened in the rooms and carries out what the gate wants, until nothing is left of either. Nothing that is
+    /// called from here calls it again.
+    pub(super) fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some(news) = self.commands.next_news(now) {
+                self.command_news(now, news);
+            }
+            while let Some(news) = self.listeners.next_news() {
+                self.listener_news(news);
+            }
+            match self.actions.pop_front() {
+                Some(action) => self.carry_out(now, action),
+                None => return,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant, action: Action) {
+        match action {
+            Action::Admit(ticket, slot) => self.admit(now, ticket, slot),
+            Action::Refuse(ticket, refusal) => {
+                if let Some(held) = self.waiting.take(ticket, &self.poll) {
+                    self.refuse(now, held.into_connection(now), refusal);
+                }
+            }
+            Action::Pause(id) => self.listeners.set_full(now, id, true, &self.poll),
+            Action::Resume(id) => self.listeners.set_full(now, id, false, &self.poll),
+        }
+    }
+
+    /// A client that is held may have left.
+    pub(super) fn held_changed(&mut self, now: Instant, ticket: Ticket) {
+        if let Some(held) = self.waiting.has_left(ticket, &self.poll) {
+            self.report.gone(1);
+            self.gate.left(now, &held.who, &mut self.actions);
+        }
+    }
+
+    fn admit(&mut self, now: Instant, ticket: Ticket, slot: Slot) {
+        let Some(mut held) = self.waiting.take(ticket, &self.poll) else {
+            return self.gate.ended(now, slot, &mut self.actions);
+        };
+        let who = held.who;
+        if held.connection.is_gone() {
+            self.report.gone(1);
+            return self.gate.ended(now, slot, &mut self.actions);
+        }
+        self.start(now, who, held.into_connection(now), slot);
+    }
+
+    /// `true` if a process was spent.
+    fn start(&mut self, now: Instant, who: Arrival, connection: Connection, slot: Slot) -> bool {
+        if self.commands.is_pausing() {
+            // Who came before it could not be started in this turn: it must not overtake.
+            self.postpone(now, who, connection, slot);
+            return false;
+        }
+        let from = &self.listeners[who.listener];
+        let own_address = match from.is_wildcard {
+            true => socket::local_address(connection.fd.as_fd()).ok(),
+            false => None,
+        };
+        let facts = Facts {
+            id: self.commands.next_id(),
+            listener: &from.name,
+            label: &from.label,
+            peer: &connection.peer,
+            local: own_address.as_ref().unwrap_or(&from.local),
+            cookie: socket::cookie(connection.fd.as_fd()).ok(),
+            of_source: self.gate.census().per_source.count(who.source),
+        };
+        match self.commands.start(now, (&who, slot), &facts, &connection.fd, connection.waited_usec) {
+            Ok(started) => {
+                let Connection { fd, peer, waited_usec, .. } = connection;
+                self.commands.leave(&started, fd);
+                let client = Client { listener: &self.listeners[who.listener].name, peer: &peer, waited_usec };
+                let active = (self.gate.census().active, self.settings.max_connections);
+                self.report.serving(started.id, started.pid, client, active);
+                true
+            }
+            Err((slot, error)) => {
+                self.not_started(now, who, connection, slot, &error);
+                false
+            }
+        }
+    }
+
+    fn not_started(&mut self, now: Instant, who: Arrival, connection: Connection, slot: Slot, error: &std::io::Error) {
+        let waits = self.settings.when_full == WhenFull::Wait;
+        if self.commands.failed(now) {
+            self.start_failed(if waits { "wait" } else { "are refused" }, plain(error));
+        }
+        if waits {
+            // Clients are still accepted as far as there is room for them, so that each is told in time.
+            self.commands.pause(now);
+            return self.postpone(now, who, connection, slot);
+        }
+        self.gate.ended(now, slot, &mut self.actions);
+        let refusal = Refusal::count(Reason::START_FAILED, self.gate.census().active, 0);
+        self.reject(now, &connection, refusal);
+        self.refusals.unavailable(now, connection.fd, &self.poll);
+        self.listeners.pause(now, &self.poll);
+    }
+
+    /// Gives the slot back and keeps the client, at its old place.
+    fn postpone(&mut self, now: Instant, who: Arrival, connection: Connection, slot: Slot) {
+        self.waiting.hold(who, connection, &self.poll);
+        self.gate.postponed(now, who, slot, &mut self.actions);
+    }
+
+    fn refuse(&mut self, now: Instant, connection: Connection, refusal: Refusal) {
+        self.reject(now, &connection, refusal);
+        self.refusals.busy(now, connection.fd, &refusal, &self.poll);
+    }
+
+    /// Counts a refusal, and tells it unless too many are told already.
+    fn reject(&mut self, now: Instant, connection: &Connection, refusal: Refusal) {
+        let from = &self.listeners[connection.listener];
+        let Connection { fd, peer, waited_usec, .. } = connection;
+        let client = Client { listener: &from.name, peer, waited_usec: *waited_usec };
+        self.report.refused(now, refusal, client, || Figures {
+            waited_usec: waited_usec.or_else(|| tcp_wait(fd).map(|(usec, _)| usec)),
+            queued: from.queued(),
+        });
+    }
+}

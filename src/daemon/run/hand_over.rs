@@ -1,0 +1,166 @@
+//! From one daemon to the next, so that a restart, an upgrade or a crash cuts nobody and the caps stay exact.
+//!
+//! Commands simply go on (`KillMode=process`). Which of them run is in the ledger at any time, and the manager's store
+//! (sd_notify(3), FDSTORE=1) has that from the start on, so nothing is sent to the manager while connections are served. Without a store
+//! the next daemon looks for commands in its cgroup. At an orderly hand-over the waiting clients go into the store, too.
+#![forbid(unsafe_code)]
+
+use super::Daemon;
+use crate::child::ledger::{Past, Place, listener_key};
+use crate::child::survivors::{self, Found};
+use crate::daemon::state::{self, Inheritance};
+use crate::listen::accept::Connection;
+use crate::listen::adopt::{self, Stored};
+use crate::listen::waiting::Held;
+use crate::observe::event::Event;
+use crate::policy::gate::Arrival;
+use crate::sys::plain;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// Whether the manager may have a store for us. Since systemd 254 it says so (`FDSTORE`, systemd.exec(5)), and such a one is known
+/// by another variable that it sets; asked in vain it would complain in the journal at each start.
+fn may_have_store() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some();
+    is_set("FDSTORE") || !is_set("MEMORY_PRESSURE_WATCH")
+}
+
+impl Daemon {
+    /// Counts what an earlier daemon has left running, and gives its waiting clients their places again.
+    pub(super) fn take_over(&mut self, now: Instant, inheritance: Inheritance) {
+        let Inheritance { held, state } = inheritance;
+        let past = self.open_ledger(now, state);
+        if let Some(error) = self.commands.blindness() {
+            let is_recorded = past.as_ref().is_some_and(|past| past.is_complete);
+            self.report.tell(Event::NotFound { error: plain(error), is_recorded });
+        }
+        let numbers = past.as_ref().map(state::read).unwrap_or_default();
+        self.commands.go_on_from(numbers.next_id);
+        self.waiting.go_on_from(numbers.next_ticket);
+        let recorded = past.as_ref().map(|past| past.commands.as_slice()).unwrap_or_default();
+        let mut running = 0;
+        for command in recorded {
+            match survivors::recorded(command) {
+                Some(found) => {
+                    running += 1;
+                    self.count(now, found, command.entry.id, command.entry.listener, Some(command.place));
+                }
+                None => self.commands.has_ended(command.place),
+            }
+        }
+        let ended = recorded.len() - running;
+        let mut unknown = 0;
+        // What was written down is all there is, whatever else looks like a command.
+        if past.as_ref().is_none_or(|past| !past.is_complete) {
+            for found in self.look_for_survivors() {
+                let id = found.mark.as_ref().map(|mark| mark.id);
+                let listener = found.mark.as_ref().map(|mark| listener_key(&mark.listener));
+                (running, unknown) = (running + 1, unknown + usize::from(id.is_none()));
+                self.count(now, found, id, listener, None);
+            }
+        }
+        let waiting = held.len();
+        self.report.go_on_from(state::balanced(numbers.counters, running as u64, ended as u64, waiting as u64));
+        held.into_iter().for_each(|stored| self.take_back(now, stored));
+        self.settle(now);
+        if running + waiting > 0 {
+            self.report.tell(Event::TakenOver { running, unknown, waiting });
+        }
+    }
+
+    /// Goes on with the ledger of an earlier daemon, if it has left one that can be believed, or begins another.
+    fn open_ledger(&mut self, now: Instant, state: Option<OwnedFd>) -> Option<Past> {
+        let was_stored = state.is_some();
+        if let Some(past) = state.and_then(|state| self.commands.reopen_ledger(state)) {
+            self.is_stored = Some(true);
+            state::name(self.commands.ledger());
+            return Some(past);
+        }
+        if was_stored {
+            self.manager.forget(now, adopt::STATE);
+        }
+        if self.manager.is_enabled() && may_have_store() {
+            self.commands.begin_ledger(self.settings.max_connections as usize);
+            state::name(self.commands.ledger());
+            self.is_stored = Some(false);
+            let _ = self.store_ledger(now); // tried again until it is there
+        }
+        None
+    }
+
+    /// Has the manager store the ledger, if it has not yet. Waits for the manager, but not beyond `until`.
+    pub(super) fn store_ledger(&mut self, until: Instant) -> io::Result<()> {
+        if self.is_stored == Some(false) {
+            self.manager.store(adopt::STATE, self.commands.ledger().fd()?, until)?;
+            self.is_stored = Some(true);
+        }
+        Ok(())
+    }
+
+    /// What looks like a command of an earlier daemon and has no entry in the ledger.
+    fn look_for_survivors(&mut self) -> Vec<Found> {
+        self.commands.look_for_survivors().unwrap_or_else(|error| {
+            self.report.tell(Event::NotFound { error: plain(&error), is_recorded: false });
+            Vec::new()
+        })
+    }
+
+    /// Counts a command that an earlier daemon has started.
+    fn count(&mut self, now: Instant, found: Found, id: Option<u64>, key: Option<u64>, place: Option<Place>) {
+        let listener = self.listeners.labelled(|label| Some(listener_key(label)) == key);
+        let slot = self.gate.adopt(now, listener, found.source, &mut self.actions);
+        self.commands.adopt(now, (found, slot), id, key, place, &self.poll);
+    }
+
+    /// A client that waited when the earlier daemon ended.
+    fn take_back(&mut self, now: Instant, stored: Stored) {
+        let Stored { name, ticket, waited_usec, listener, fd } = stored;
+        // The manager's copy would keep the connection open after the command's end.
+        self.manager.forget(now, &name);
+        let listener = self.listeners.labelled(|label| listener_key(label) == listener).unwrap_or(0);
+        self.waiting.go_on_from(ticket.saturating_add(1));
+        match Connection::restored(fd, listener, waited_usec) {
+            Ok(connection) => {
+                let (source, since) = (connection.peer.source(), connection.since(now));
+                self.judge(now, Arrival { ticket, listener, source, since }, connection);
+            }
+            Err(_) => self.report.gone(1),
+        }
+    }
+
+    /// Whether the manager will start another daemon with what this one leaves: it has to be the one that passed all sockets.
+    pub(super) fn can_hand_over(&self) -> bool {
+        self.manager.is_enabled() && self.listeners.iter().all(|listener| !listener.is_own)
+    }
+
+    /// Leaves everything to the next daemon, as far as the manager takes it by then. Returns how many clients wait there.
+    pub(super) fn leave_behind(&mut self, now: Instant, until: Instant) -> usize {
+        self.commands.sweep();
+        self.settle(now);
+        self.note_numbers();
+        let held = self.waiting.take_all();
+        // Without the ledger the next daemon still serves who waits, and counts from there.
+        let mut trouble = self.store_ledger(until).err();
+        let mut lost = 0;
+        for Held { who, connection } in &held {
+            let waited = now.saturating_duration_since(who.since).as_micros();
+            let listener = listener_key(&self.listeners[who.listener].label);
+            let name = format!("{}{}-{waited}-{listener}", adopt::HELD, who.ticket);
+            if let Err(error) = self.manager.store(&name, connection.fd.as_fd(), until) {
+                lost += 1;
+                trouble.get_or_insert(error);
+            }
+        }
+        if let Some(error) = trouble {
+            self.report.tell(Event::NotStored { waiting: lost, error: plain(&error) });
+        }
+        held.len() - lost
+    }
+
+    /// Writes our own numbers to the ledger.
+    pub(super) fn note_numbers(&self) {
+        let (next_id, next_ticket) = (self.commands.next_id(), self.waiting.next_ticket());
+        state::note(self.commands.ledger(), next_id, next_ticket, self.report.counters());
+    }
+}

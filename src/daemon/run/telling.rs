@@ -1,0 +1,117 @@
+//! What is told: to the log of commands and listeners, and to the manager of everything.
+#![forbid(unsafe_code)]
+
+use super::Daemon;
+use crate::child::commands::{self, ExecFailed};
+use crate::listen::{accept, listeners};
+use crate::observe::event::{Event, How};
+use crate::observe::notify::Status;
+use crate::observe::report::{Client, Ended, Figures};
+use crate::peer::Peer;
+use crate::policy::back_off::Over;
+use crate::policy::reason::{Reason, Refusal};
+use crate::sys::plain;
+use std::time::Instant;
+
+impl Daemon {
+    /// What has happened to a listener.
+    pub(super) fn listener_news(&mut self, news: listeners::News) {
+        self.report.tell(match news {
+            listeners::News::Paused { listener, error, pause } => {
+                Event::AcceptPaused { listener, error: plain(&error), pause }
+            }
+            listeners::News::Resumed(Over { failures, lasted: over }) => Event::AcceptResumed { failures, over },
+            listeners::News::Broken { listener, error } => Event::ListenerBroken { listener, error: plain(&error) },
+        });
+    }
+
+    /// What has become of a command.
+    pub(super) fn command_news(&mut self, now: Instant, news: commands::News) {
+        match news {
+            commands::News::ExecFailed(failed) => self.exec_failed(now, failed),
+            commands::News::StartsAgain(Over { failures, lasted: over }) => {
+                self.report.tell(Event::StartRecovered { failures, over });
+            }
+            commands::News::Overdue { id, pid } => {
+                let limit = self.settings.time_limit.unwrap_or_default();
+                self.report.tell(Event::TimeLimit { id, pid, limit });
+            }
+            commands::News::Ended(commands::Ended { pid, id, slot, since, waited, how, exec_errno }) => {
+                self.gate.ended(now, slot, &mut self.actions);
+                let (how, usage) = match (exec_errno, how) {
+                    (Some(errno), how) => (How::NotStarted(errno), how.map(|(_, usage)| usage)),
+                    (None, Some((exit, usage))) => (How::Exit(exit), Some(usage)),
+                    (None, None) => (How::Unknown, None),
+                };
+                self.report.ended(Ended { id, pid, how, after: now - since, waited, usage });
+            }
+        }
+    }
+
+    /// An exec has failed: its client is told. Its slot comes back with the child's exit.
+    fn exec_failed(&mut self, now: Instant, failed: ExecFailed) {
+        let ExecFailed { why, is_first, connection, client } = failed;
+        if is_first {
+            self.start_failed("are refused", why);
+        }
+        let peer = connection.as_ref().map_or(Peer::UNKNOWN, accept::peer);
+        if let Some((waited_ms, listener)) = client {
+            let waited_usec = waited_ms.map(|ms| u64::from(ms) * 1000);
+            let listener = &self.listeners[listener.unwrap_or_default()];
+            let client = Client { listener: &listener.name, peer: &peer, waited_usec };
+            let refusal = Refusal::count(Reason::START_FAILED, self.gate.census().active - 1, 0);
+            self.report.refused(now, refusal, client, || Figures { waited_usec, queued: listener.queued() });
+        }
+        if let Some(fd) = connection {
+            self.refusals.unavailable(now, fd, &self.poll);
+        }
+    }
+
+    /// The first of a run of starts that fail.
+    pub(super) fn start_failed(&mut self, clients: &'static str, error: String) {
+        let command = self.commands.program().to_owned();
+        self.report.tell(Event::StartFailed { command, error, clients });
+    }
+
+    /// The summaries that are due; what the log does not take goes into the next one.
+    pub(super) fn tell_summaries(&mut self, now: Instant) {
+        self.report.on_time(now);
+        if self.cut_short().is_some_and(|event| self.report.tell(event)) {
+            self.refusals.told_cut_short();
+        }
+    }
+
+    /// What is to be told of refusals that could not linger, if any.
+    pub(super) fn cut_short(&self) -> Option<Event> {
+        self.refusals.cut_short().map(|(count, most)| Event::CutShort { count, most })
+    }
+
+    pub(super) fn tell_status(&mut self, now: Instant) {
+        if self.manager.status_is_due(now) {
+            let _ = self.store_ledger(now); // done once, as soon as the manager takes it
+            let status = self.status(now);
+            self.manager.status(now, status);
+        }
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        let (queue, counters) = (self.gate.queue(), self.report.counters());
+        Status {
+            active: self.gate.census().active,
+            max: self.settings.max_connections,
+            waiting: queue.len() + self.listeners.queued(),
+            longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
+            refused: counters.refused_by_limits(),
+            served: counters.served,
+            stopping: self.phase.seconds_left(now),
+        }
+    }
+
+    /// Whether the status line may differ from the one that was sent. A queue grows without any event
+    /// here only while a listener is out of the poll set.
+    pub(super) fn status_may_change(&self) -> bool {
+        let (active, counters) = (self.gate.census().active, self.report.counters());
+        let was_told = self.manager.was_told(active, counters.refused_by_limits(), counters.served);
+        !self.listeners.are_watched() || !self.gate.queue().is_empty() || !was_told
+    }
+}
