@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 /// An address as the kernel gave it.
@@ -128,14 +128,41 @@ pub fn receive(socket: &ClientFd, buffer: &mut [u8], is_thrown_away: bool) -> io
     }
     // With a byte out of band in the queue (unix(7)) looking and reading would not meet the same bytes.
     let _ = setsockopt(socket, sockopt::OobInline, &true); // a kernel without such bytes may not know it
-    let mut parts = [io::IoSliceMut::new(buffer)];
-    let seen = recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK)?;
-    if seen.flags.contains(MsgFlags::MSG_CTRUNC) {
+    let (mut bytes, mut is_loaded) = look(socket, buffer)?;
+    if is_loaded && stop_passing_identity(socket) {
+        (bytes, is_loaded) = look(socket, buffer)?;
+    }
+    if is_loaded {
         return Ok(Received::Loaded);
     }
-    let whole = seen.bytes;
-    Ok(Received::Bytes(recv(socket.as_raw_fd(), &mut buffer[..whole], MsgFlags::MSG_DONTWAIT)?))
+    Ok(Received::Bytes(recv(socket.as_raw_fd(), &mut buffer[..bytes], MsgFlags::MSG_DONTWAIT)?))
 }
+
+/// How many bytes could be read, and whether something comes with them that was not asked for.
+fn look(socket: &ClientFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    let seen = recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK)?;
+    Ok((seen.bytes, seen.flags.contains(MsgFlags::MSG_CTRUNC)))
+}
+
+/// Makes who has sent a message no part of it: with `PassCredentials=` and its like (systemd.socket(5)) it is a part of each. `true`:
+/// it was until now.
+fn stop_passing_identity(socket: &ClientFd) -> bool {
+    let is_on = |name| option::<i32>(socket.as_fd(), libc::SOL_SOCKET, name).is_ok_and(|on| on != 0);
+    let mut was_on = false;
+    for name in [libc::SO_PASSCRED, libc::SO_PASSSEC, SO_PASSPIDFD] {
+        if is_on(name) {
+            let (off, length) = (0i32, size_of::<i32>() as libc::socklen_t);
+            // SAFETY: the option's value is one readable integer.
+            unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw const off).cast(), length) };
+            was_on = true;
+        }
+    }
+    was_on
+}
+
+/// linux/socket.h, Linux 6.5.
+const SO_PASSPIDFD: i32 = 76;
 
 /// The address at the other end (getpeername(2)).
 ///

@@ -10,7 +10,7 @@ use std::io::{IoSlice, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 /// A connection whose close takes an hour, and the end that must not read meanwhile.
 fn lingering() -> (TcpStream, TcpStream) {
@@ -91,6 +91,24 @@ fn refused_clients_that_close_need_no_thread() {
     }
     until("they are closed", || daemon.open_fds().len() <= fds);
     assert_eq!(threads(), before);
+    first.leave();
+    daemon.stop();
+}
+
+/// With `PassCredentials=yes` something comes with each byte, and it is no descriptor: the client is read, and sees a clean end.
+#[test]
+fn refused_by_a_socket_that_passes_credentials() {
+    let dir = TempDir::new();
+    let unix = UnixListener::bind(dir.join("s")).expect("bind");
+    socket::setsockopt(&unix, sockopt::PassCred, &true).expect("SO_PASSCRED");
+    let mut daemon =
+        sockcap(&["--max-connections", "1"]).pass(tcp_listener("127.0.0.1:0", 16)).pass(unix).run(PID_CAT).start();
+    let first = Session::open(daemon.addr(0));
+    let mut client = UnixStream::connect(dir.join("s")).expect("connect");
+    client.set_read_timeout(Some(FUSE)).expect("timeout");
+    client.set_write_timeout(Some(FUSE)).expect("timeout");
+    client.write_all(&[b'x'; 1 << 20]).expect("more than fits unread");
+    assert_eq!(to_end(client), BUSY);
     first.leave();
     daemon.stop();
 }
