@@ -188,6 +188,9 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     let (program, _) = command(settings)?;
     let names = passed.iter().map(|listener| &*listener.name).chain(settings.listen.iter().map(|(text, _)| &**text));
     let names: Vec<&str> = names.collect();
+    for (text, place) in &settings.listen {
+        system(open::check(place, settings.family), &format!("cannot listen on '{text}'"))?;
+    }
     // Without any, the names are those that systemd will pass.
     if !names.is_empty() {
         rules(settings, &names)?;

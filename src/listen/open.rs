@@ -55,16 +55,10 @@ pub fn open(place: &Place, text: &str, family: Family) -> io::Result<Opened> {
             };
             Ok(listener.into())
         }
-        Place::Host(host, port) => {
-            let found = match host.parse::<IpAddr>() {
-                Ok(ip) => Some(vec![(ip, *port).into()]),
-                Err(_) => resolve(host, *port)?,
-            };
-            match found {
-                Some(addresses) => all(addresses, text, family),
-                None => Ok(Opened { is_interrupted: true, ..Opened::default() }),
-            }
-        }
+        Place::Host(host, port) => match addresses(host, *port, family)? {
+            Some(addresses) => all(addresses, text),
+            None => Ok(Opened { is_interrupted: true, ..Opened::default() }),
+        },
         Place::Path(path) => {
             let (fd, path) = OwnPath::bind(path.clone())?;
             let mut listener = finish(fd)?;
@@ -91,14 +85,38 @@ fn finish(fd: OwnedFd, text: &str) -> io::Result<Listener> {
     Ok(listener)
 }
 
-/// As many of a name's addresses as can be had: `localhost` has `::1` in many a hosts(5) of machines without IPv6.
-fn all(mut addresses: Vec<SocketAddr>, text: &str, family: Family) -> io::Result<Opened> {
-    addresses.retain(|at| match family {
+/// Whether a name has an address to open.
+///
+/// # Errors
+/// As for [`open`].
+pub fn check(place: &Place, family: Family) -> io::Result<()> {
+    match place {
+        Place::Host(host, port) if host.parse::<IpAddr>().is_err() => addresses(host, *port, family).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// The addresses of a host, at least one; `None` if a signal came first.
+fn addresses(host: &str, port: u16, family: Family) -> io::Result<Option<Vec<SocketAddr>>> {
+    let found = match host.parse::<IpAddr>() {
+        Ok(ip) => Some(vec![(ip, port).into()]),
+        Err(_) => resolve(host, port)?,
+    };
+    let Some(mut addresses) = found else { return Ok(None) };
+    addresses.retain(|at: &SocketAddr| match family {
         Family::Any => true,
         Family::V4 => at.is_ipv4(),
         Family::V6 => at.is_ipv6(),
     });
     addresses.dedup();
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no address of the wanted IP version"));
+    }
+    Ok(Some(addresses))
+}
+
+/// As many of a name's addresses as can be had: `localhost` has `::1` in many a hosts(5) of machines without IPv6.
+fn all(addresses: Vec<SocketAddr>, text: &str) -> io::Result<Opened> {
     let mut opened = Opened::default();
     for at in addresses {
         match tcp(at, true).and_then(|fd| finish(fd, text)) {
@@ -109,8 +127,7 @@ fn all(mut addresses: Vec<SocketAddr>, text: &str, family: Family) -> io::Result
     if !opened.listeners.is_empty() {
         return Ok(opened);
     }
-    let none = || io::Error::new(io::ErrorKind::AddrNotAvailable, "no address of the wanted IP version");
-    Err(opened.missing.into_iter().next().map_or_else(none, |(_, error)| error))
+    Err(opened.missing.into_iter().next().map_or_else(|| io::ErrorKind::AddrNotAvailable.into(), |(_, error)| error))
 }
 
 /// A new stream socket, close-on-exec.

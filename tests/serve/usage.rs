@@ -258,6 +258,12 @@ fn check_finds_mistakes() {
         .output()
         .mistake();
     assert!(line.contains("nobody=3") && line.contains("there are 'web'"), "{line}");
+    // A label of more than 63 letters: no name server is asked.
+    let nowhere = format!("{}:80", "x".repeat(64));
+    let args = ["--listen", &nowhere, "--check"];
+    let line = sockcap(&args).output().one_line(&[1]);
+    assert!(line.starts_with(&format!("sockcap: cannot listen on '{nowhere}': ")), "{line}");
+    assert_eq!(line, sockcap(&args[..2]).output().one_line(&[1]), "the start says another thing");
     // What cannot be known without the sockets is not refused, and what has no effect is said to have none.
     checked(sockcap(&["--check", "--max-per-listener", "nobody=3"]));
     let text = checked(with(&["--check", "--max-wait", "3s"]));
