@@ -7,6 +7,7 @@ use super::help;
 use super::values::{backlog, busy_reply, duration, limit, load, number, switch};
 use crate::daemon::settings::Settings;
 use crate::listen::place::{Family, Place};
+use crate::listen::waiting::HalfClose;
 use crate::observe::event::Severity;
 use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
@@ -74,6 +75,11 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "SOCKCAP_MAX_WAITING", default_value_t = 0, value_parser = number,
           help_heading = "Waiting and refusing", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) max_waiting: u32,
+
+    /// With wait: keep the place of a client that has shut down its side and sent nothing, or count it as gone
+    #[arg(long, value_name = "serve|gone", env = "SOCKCAP_HALF_CLOSE", default_value = "serve",
+          value_parser = ["serve", "gone"], help_heading = "Waiting and refusing", hide_short_help = true)]
+    pub(super) half_close: String,
 
     /// Protocol of a refusal: a PRESET that --help lists, or file:PATH for the bytes of a file
     #[arg(long, value_name = "PRESET", env = "SOCKCAP_BUSY_REPLY", default_value = "text", value_parser = busy_reply,
@@ -179,6 +185,7 @@ impl Args {
             when_full: if self.when_full == "wait" { WhenFull::Wait } else { WhenFull::Refuse },
             max_wait: self.max_wait.filter(|most| !most.is_zero()),
             max_waiting: self.max_waiting,
+            half_close: if self.half_close == "gone" { HalfClose::Gone } else { HalfClose::Serve },
             busy_reply: self.busy_reply,
             busy_message: self.busy_message,
             pass: if self.pass == "listen-fds" { Pass::ListenFds } else { Pass::Stdio },

@@ -229,6 +229,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         "max-waiting",
         &format_args!("{}{}", limit(settings.max_waiting), if settings.max_waiting > 0 { used } else { "" }),
     );
+    line("half-close", &settings.half_close);
     line("busy-reply", &settings.busy_reply);
     line("busy-message", &settings.busy_message);
     line("pass", &settings.pass);

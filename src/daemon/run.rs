@@ -98,7 +98,7 @@ impl Daemon {
             gate,
             actions: VecDeque::new(),
             listeners,
-            waiting: Waiting::default(),
+            waiting: Waiting::new(settings.half_close),
             commands,
             refusals: Refusals::new(Replies::new(
                 settings.busy_reply.clone(),

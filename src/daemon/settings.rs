@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::listen::place::{Family, Place};
+use crate::listen::waiting::HalfClose;
 use crate::observe::event::Severity;
 use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub max_wait: Option<Duration>,
     /// `--max-waiting`; 0 is no limit.
     pub max_waiting: u32,
+    /// `--half-close`.
+    pub half_close: HalfClose,
     /// `--busy-reply`.
     pub busy_reply: Choice,
     /// `--busy-message`.

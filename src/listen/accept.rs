@@ -50,6 +50,12 @@ impl Connection {
             state == TCP_CLOSE
         })
     }
+
+    /// Whether the client has shut down its side and sent nothing that is still to be read.
+    pub fn has_nothing_to_say(&self) -> bool {
+        use nix::sys::socket::{MsgFlags, recv};
+        recv(self.fd.as_fd().as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Ok(0)
+    }
 }
 
 impl Connection {

@@ -7,11 +7,33 @@ use crate::policy::queue::Ticket;
 use crate::poll::{Poll, Watch};
 use nix::sys::epoll::EpollFlags;
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Instant;
+
+/// What a client that is held has shown by shutting down its side before it sent anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HalfClose {
+    /// That it waits for what the command says.
+    #[default]
+    Serve,
+    /// That it has left: a health check, or a user who gave up. Right where the client has to speak before it is answered, or
+    /// always closes both sides.
+    Gone,
+}
+
+impl fmt::Display for HalfClose {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            HalfClose::Serve => "serve",
+            HalfClose::Gone => "gone",
+        })
+    }
+}
 
 /// Who is held, by ticket.
 #[derive(Debug, Default)]
 pub struct Waiting {
+    half_close: HalfClose,
     held: HashMap<Ticket, Held>,
     next: Ticket,
 }
@@ -34,6 +56,16 @@ impl Held {
 }
 
 impl Waiting {
+    /// Nobody is held yet.
+    pub fn new(half_close: HalfClose) -> Waiting {
+        Waiting { half_close, ..Waiting::default() }
+    }
+
+    /// Whether this client has left.
+    pub fn is_gone(&self, held: &mut Held) -> bool {
+        held.connection.is_gone() || (self.half_close == HalfClose::Gone && held.connection.has_nothing_to_say())
+    }
+
     /// The next number.
     pub fn ticket(&mut self) -> Ticket {
         self.next += 1;
@@ -53,7 +85,8 @@ impl Waiting {
     /// Keeps a client. Only its leaving is an event, and only once: what it says is for its command.
     pub fn hold(&mut self, who: Arrival, connection: Connection, poll: &Poll) {
         // Unwatched, its leaving is seen when its turn comes.
-        let _ = poll.add(&connection.fd, Watch::Held(who.ticket), EpollFlags::EPOLLET);
+        let half = if self.half_close == HalfClose::Gone { EpollFlags::EPOLLRDHUP } else { EpollFlags::empty() };
+        let _ = poll.add(&connection.fd, Watch::Held(who.ticket), EpollFlags::EPOLLET | half);
         self.held.insert(who.ticket, Held { who, connection });
     }
 
@@ -67,7 +100,10 @@ impl Waiting {
 
     /// Something has happened to this client: if it has left, it is given away.
     pub fn has_left(&mut self, ticket: Ticket, poll: &Poll) -> Option<Held> {
-        self.held.get_mut(&ticket)?.connection.is_gone().then(|| self.take(ticket, poll))?
+        let mut held = self.held.remove(&ticket)?;
+        let is_gone = self.is_gone(&mut held);
+        self.held.insert(ticket, held);
+        if is_gone { self.take(ticket, poll) } else { None }
     }
 
     /// How many wait.

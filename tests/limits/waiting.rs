@@ -818,3 +818,31 @@ fn the_load_lets_the_held_in() {
     second.leave();
     assert_eq!(daemon.stop(), Totals { accepted: 3, served: 2, refused: 1, ..Totals::default() });
 }
+
+/// `--half-close`: a held client that has shut down its side and sent nothing keeps its place, or is gone; one that has sent
+/// something is served either way.
+#[test]
+fn a_half_closed_client_is_served_or_gone() {
+    for (value, gone) in [("serve", 0), ("gone", 1)] {
+        let options =
+            ["--listen", "127.0.0.1:0", "--max-connections", "1", "--when-full", "wait", "--max-waiting", "9"];
+        let options = [&options[..], &["--half-close", value]].concat();
+        let mut daemon = sockcap(&options).run(PID_CAT).start();
+        let first = Session::open(daemon.addr(0));
+        let [silent, mut speaks] = [daemon.connect(), daemon.connect()];
+        std::io::Write::write_all(&mut speaks, b"word\n").expect("write");
+        for client in [&silent, &speaks] {
+            client.shutdown(std::net::Shutdown::Write).expect("shutdown");
+        }
+        if gone == 1 {
+            // At once, and not in its turn.
+            assert_eq!(to_end(&silent), "");
+        }
+        first.leave();
+        // cat says its pid, and ends at the end of what its client says.
+        assert_eq!(to_end(silent).lines().count(), 1 - gone);
+        assert!(to_end(speaks).ends_with("\nword\n"));
+        let served = 3 - gone as u64;
+        assert_eq!(daemon.stop(), Totals { accepted: 3, served, gone: gone as u64, ..Totals::default() }, "{value}");
+    }
+}

@@ -141,7 +141,7 @@ impl Daemon {
             return self.gate.ended(now, slot, &mut self.actions);
         };
         let who = held.who;
-        if held.connection.is_gone() {
+        if self.waiting.is_gone(&mut held) {
             self.report.gone(1);
             return self.gate.ended(now, slot, &mut self.actions);
         }
