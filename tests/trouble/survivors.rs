@@ -93,6 +93,26 @@ fn a_crash_is_as_exact_as_a_hand_over() {
     }
 }
 
+/// The worst instant: the daemon is killed in clone(2), and never learns of the command that runs already.
+#[test]
+fn a_command_counts_before_its_daemon_knows_of_it() {
+    let Some(mut manager) = Manager::new("a crash in clone(2)", &["web"]) else { return };
+    if !can_trace("a crash in clone(2)") {
+        return;
+    }
+    let held = "inject=clone:delay_exit=2000000:when=2";
+    let start = capped(2).wrap(&["strace", "-D", "-o", "/dev/null", "-e", held]);
+    let daemon = manager.start(start);
+    let mut clients = [served(&manager, 0), served(&manager, 0)];
+    manager.end(daemon, Signal::SIGKILL);
+    let mut daemon = manager.start(capped(2));
+    taken_over(&mut daemon, "2 commands");
+    clients.iter_mut().for_each(echoes);
+    refused(connect(manager.addr(0)));
+    drop(clients);
+    until_served(&manager);
+}
+
 /// A command ends while there is no daemon, and another process may have its number by then.
 #[test]
 fn who_ended_meanwhile_is_not_counted() {
