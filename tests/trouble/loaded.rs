@@ -158,8 +158,9 @@ fn held_and_gone() {
         .pass(unix)
         .run(PID_CAT)
         .start();
-    let first = Session::open(daemon.addr(0));
     let fds = daemon.open_fds().len();
+    let first = Session::open(daemon.addr(0));
+    until("the first one's connection is its command's alone", || daemon.open_fds().len() == fds);
     let client =
         socket::socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).expect("socket");
     socket::connect(client.as_raw_fd(), &UnixAddr::new(dir.join("s").as_str()).expect("path")).expect("connect");
@@ -181,8 +182,9 @@ fn held_and_gone() {
 fn held_until_the_stop() {
     let (start, path, _dir) = both("1", &["--when-full", "wait", "--max-waiting", "5"]);
     let mut daemon = start.run(PID_CAT).start();
-    let first = Session::open(daemon.addr(0));
     let fds = daemon.open_fds().len();
+    let first = Session::open(daemon.addr(0));
+    until("the first one's connection is its command's alone", || daemon.open_fds().len() == fds);
     let _client = Loaded::connect(&path);
     until("it is held", || daemon.open_fds().len() > fds);
     daemon.signal(Signal::SIGTERM);
