@@ -1,6 +1,7 @@
-//! The shape of the house: imports go down only, rooms on one floor do not import each other, unsafe code
-//! lives in `src/sys` alone, and the pure rooms read no clock and do no I/O.
+//! The shape of the house: imports go down only, rooms on one floor do not import each other and no two files do in a circle,
+//! unsafe code lives in `src/sys` alone, and the pure rooms read no clock and do no I/O.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,85 @@ fn imports_go_down_only() {
             }
         }
     }
+}
+
+/// The paths of a `use`, with its braces written out.
+fn paths(of_use: &str) -> Vec<String> {
+    let Some((before, list)) = of_use.trim().split_once('{') else { return vec![of_use.trim().to_owned()] };
+    let list = list.strip_suffix('}').unwrap();
+    let (mut depth, mut parts) = (0, vec![String::new()]);
+    for c in list.chars() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        match c {
+            ',' if depth == 0 => parts.push(String::new()),
+            _ => parts.last_mut().unwrap().push(c),
+        }
+    }
+    let parts = parts.iter().filter(|part| !part.trim().is_empty());
+    parts.flat_map(|part| paths(&format!("{before}{}", part.trim()))).collect()
+}
+
+/// What each file imports of the others, by module. A module and what is in it are one: it lists them, and they share its names.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let module = |path: &Path| {
+        let inside = path.strip_prefix(&root).unwrap().with_extension("");
+        let inside = inside.to_str().unwrap().replace('/', "::");
+        inside.strip_suffix("::mod").map_or(inside.clone(), str::to_owned)
+    };
+    let files: BTreeMap<String, String> = sources().into_iter().map(|(_, path, text)| (module(&path), text)).collect();
+    let is_one = |a: &str, b: &str| a == b || a.starts_with(&format!("{b}::")) || b.starts_with(&format!("{a}::"));
+    let imports = |(from, text): (&String, &String)| {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code: String =
+            code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join(" ");
+        let uses = code.split(" use ").skip(1).filter_map(|rest| rest.split(';').next()).flat_map(paths);
+        let absolute = uses.filter_map(|path| {
+            let (mut base, mut rest) = (from.as_str(), path.as_str());
+            if let Some(path) = rest.strip_prefix("crate::") {
+                return Some(path.to_owned());
+            }
+            rest.starts_with("super::").then_some(())?;
+            while let Some(path) = rest.strip_prefix("super::") {
+                (base, rest) = (base.rsplit_once("::").map_or("", |(parent, _)| parent), path);
+            }
+            Some(format!("{base}::{rest}").trim_start_matches(':').to_owned())
+        });
+        let file_of = |path: String| {
+            let mut path = path.as_str();
+            while !files.contains_key(path) {
+                path = path.rsplit_once("::")?.0;
+            }
+            Some(path.to_owned())
+        };
+        (from.clone(), absolute.filter_map(file_of).filter(|to| !is_one(from, to)).collect())
+    };
+    files.iter().filter(|(module, _)| !module.split("::").any(|part| part == "tests")).map(imports).collect()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let mut left = imports();
+    // The files of `daemon` are parts of one room, which is one type.
+    let is_daemon = |module: &str| module.starts_with("daemon::");
+    left.iter_mut().filter(|(from, _)| is_daemon(from)).for_each(|(_, imports)| imports.retain(|to| !is_daemon(to)));
+    assert!(
+        left["policy::gate"].contains("policy::limit") && left["listen::path"].contains("sys::socket"),
+        "{left:#?}"
+    );
+    // What imports nothing that is left, or is imported by nothing that is left, is in no circle.
+    loop {
+        let before = left.len();
+        let imported: BTreeSet<String> = left.values().flatten().cloned().collect();
+        left.retain(|module, _| imported.contains(module));
+        let all: BTreeSet<String> = left.keys().cloned().collect();
+        left.values_mut().for_each(|imports| imports.retain(|to| all.contains(to)));
+        left.retain(|_, imports| !imports.is_empty());
+        if left.len() == before {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "these import each other: {left:#?}");
 }
 
 #[test]

@@ -15,7 +15,6 @@
 //! | 256 on | places, of 16 words: pid (0: free), kind of source, id, listener's key, start's bounds (two, in nanoseconds), source |
 #![forbid(unsafe_code)]
 
-use super::survivors::LAST_ID;
 use crate::policy::source::Source;
 use crate::sys::shared::Shared;
 use std::collections::HashSet;
@@ -25,6 +24,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering, compiler_fence};
 use std::time::Duration;
 
+/// More connections than any daemon serves: a million a second for 285 years. A number beyond it was made up.
+pub(super) const LAST_ID: u64 = 1 << 53;
 const MAGIC: u64 = u64::from_be_bytes(*b"sockcap1");
 const USED: usize = 2;
 const MISSING: usize = 3;

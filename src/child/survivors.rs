@@ -9,7 +9,7 @@
 
 use super::cgroup::Cgroup;
 use super::environment::MARK;
-use super::ledger::Recorded;
+use super::ledger::{LAST_ID, Recorded};
 use super::proc::{self, Stat};
 use super::watched::Watched;
 use crate::policy::source::Source;
@@ -17,9 +17,6 @@ use crate::sys::launch::Session;
 use crate::sys::socket::parse_ip;
 use std::collections::HashSet;
 use std::io;
-
-/// More connections than any daemon serves: a million a second for 285 years. A number beyond it was made up.
-pub(super) const LAST_ID: u64 = 1 << 53;
 
 /// A process in our cgroup that we did not start.
 #[derive(Debug)]

@@ -66,12 +66,12 @@ pub fn open(place: &Place, text: &str, family: Family) -> io::Result<Opened> {
             Ok(listener.into())
         }
         Place::Abstract(name) => {
-            let fd = stream(ns::AddressFamily::Unix)?;
+            let fd = socket::stream(ns::AddressFamily::Unix)?;
             ns::bind(fd.as_raw_fd(), &ns::UnixAddr::new_abstract(name.as_bytes())?)?;
             Ok(finish(fd)?.into())
         }
         Place::Vsock(cid, port) => {
-            let fd = stream(ns::AddressFamily::Vsock)?;
+            let fd = socket::stream(ns::AddressFamily::Vsock)?;
             ns::bind(fd.as_raw_fd(), &ns::VsockAddr::new(*cid, *port))?;
             Ok(finish(fd)?.into())
         }
@@ -130,13 +130,8 @@ fn all(addresses: Vec<SocketAddr>, text: &str) -> io::Result<Opened> {
     Err(opened.missing.into_iter().next().map_or_else(|| io::ErrorKind::AddrNotAvailable.into(), |(_, error)| error))
 }
 
-/// A new stream socket, close-on-exec.
-pub(super) fn stream(family: ns::AddressFamily) -> io::Result<OwnedFd> {
-    Ok(ns::socket(family, ns::SockType::Stream, ns::SockFlag::SOCK_CLOEXEC, None)?)
-}
-
 fn tcp(at: SocketAddr, v6_only: bool) -> io::Result<OwnedFd> {
-    let fd = stream(if at.is_ipv4() { ns::AddressFamily::Inet } else { ns::AddressFamily::Inet6 })?;
+    let fd = socket::stream(if at.is_ipv4() { ns::AddressFamily::Inet } else { ns::AddressFamily::Inet6 })?;
     ns::setsockopt(&fd, ns::sockopt::ReuseAddr, &true)?;
     // What is accepted inherits both (tcp(7)).
     ns::setsockopt(&fd, ns::sockopt::KeepAlive, &true)?;

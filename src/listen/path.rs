@@ -1,7 +1,7 @@
 //! A UNIX socket's path: taken from nobody who lives, and left as it was found.
 #![forbid(unsafe_code)]
 
-use super::open::stream;
+use crate::sys::socket;
 use nix::sys::socket as ns;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,7 +23,7 @@ impl OwnPath {
     /// # Errors
     /// bind(2)'s; `EADDRINUSE` if the path is somebody's.
     pub fn bind(path: PathBuf) -> io::Result<(OwnedFd, OwnPath)> {
-        let (fd, at) = (stream(ns::AddressFamily::Unix)?, ns::UnixAddr::new(&path)?);
+        let (fd, at) = (socket::stream(ns::AddressFamily::Unix)?, ns::UnixAddr::new(&path)?);
         match ns::bind(fd.as_raw_fd(), &at) {
             Ok(()) => {}
             Err(nix::Error::EADDRINUSE) if is_abandoned(&path, &at)? => {

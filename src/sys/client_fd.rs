@@ -8,7 +8,7 @@
 //!
 //! Nothing of this exists before the first such descriptor is dropped, and TCP connections never are: nobody can load them.
 
-use super::socket;
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -48,7 +48,7 @@ impl ClientFd {
     /// Its end of file has been read. A stream has nothing in it then and gets nothing any more, so that its close is a plain one;
     /// with packets one without a byte looks the same.
     pub fn ended(&mut self) {
-        let is_stream = || socket::kind(self.as_fd()).is_ok_and(|kind| kind == libc::SOCK_STREAM);
+        let is_stream = || getsockopt(self, sockopt::SockType).is_ok_and(|kind| kind == SockType::Stream);
         self.is_loadable = self.is_loadable && !is_stream();
     }
 

@@ -6,7 +6,7 @@
 //! An exec that fails sends errno and the connection itself back through a socket pair, so that the
 //! client can still be told.
 
-use super::launch::{Pass, Session};
+use super::manner::{Pass, Session};
 use super::raw;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;

@@ -11,6 +11,8 @@
 //! A legacy clone is used, not clone3, because seccomp filters
 //! (`RestrictNamespaces=`) refuse clone3; nothing that only clone3 has is needed.
 
+pub use super::manner::{Pass, Session};
+
 use super::client_fd::ClientFd;
 use super::exec::{GO, HOLD, PID_DIGITS, Slot, WAITS, child};
 use super::raw;
@@ -27,43 +29,6 @@ const BLOCK: usize = 16;
 /// The child's frames and system calls need less than 1 KiB in a release build, a few in a debug one.
 const STACK: usize = 32 * 1024;
 const GUARD: usize = 64 * 1024;
-
-/// How the command finds its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    /// On descriptors 0 and 1, as inetd does.
-    Stdio,
-    /// On descriptor 3, with LISTEN_FDS=1 and the command's own LISTEN_PID.
-    ListenFds,
-}
-
-impl std::fmt::Display for Pass {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            Pass::Stdio => "stdio",
-            Pass::ListenFds => "listen-fds",
-        })
-    }
-}
-
-/// Whose session (setsid(2)) a command is in. It leads a process group of its own in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Session {
-    /// Its own. For each the kernel makes a scheduling group with a part for every processor that the machine may have, and
-    /// frees it at the end (sched_autogroup_create_attach, Linux 2.6.38).
-    Own,
-    /// The daemon's.
-    Shared,
-}
-
-impl std::fmt::Display for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            Session::Own => "own",
-            Session::Shared => "shared",
-        })
-    }
-}
 
 /// What is the same for every connection.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 pub mod client_fd;
 pub mod exec;
 pub mod launch;
+mod manner;
 pub mod memory;
 pub mod process;
 mod raw;

@@ -3,7 +3,7 @@
 
 use super::client_fd::ClientFd;
 use nix::net::if_::{if_indextoname, if_nametoindex};
-use nix::sys::socket::{MsgFlags, recv, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, recvmsg, setsockopt, socket, sockopt};
 use std::fmt;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -106,6 +106,14 @@ pub fn accept(listener: BorrowedFd) -> io::Result<(OwnedFd, Address)> {
         }
         Ok((OwnedFd::from_raw_fd(fd), decode(&storage, length)))
     }
+}
+
+/// A new stream socket, close-on-exec.
+///
+/// # Errors
+/// socket(2)'s.
+pub fn stream(family: AddressFamily) -> io::Result<OwnedFd> {
+    Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
 /// What came of reading a client's connection.
