@@ -273,3 +273,21 @@ fn links_lead_somewhere() {
     }
     assert!(seen > 10, "{seen}");
 }
+
+/// The newcomer's map shows houses that stand.
+#[test]
+fn every_file_that_contributing_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = read("CONTRIBUTING.md");
+    let quoted = text.split('`').skip(1).step_by(2).map(|code| code.split([' ', ':']).next().unwrap());
+    let is_path =
+        |code: &&str| code.contains('/') && code.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    let mut seen = 0;
+    for path in quoted.filter(is_path) {
+        // Below src/ the rooms are named without it, and files of one folder without the folder.
+        let folders = ["", "src/", "src/policy/", "tests/"];
+        assert!(folders.iter().any(|folder| root.join(folder).join(path).exists()), "{path}");
+        seen += 1;
+    }
+    assert!(seen > 20, "{seen}");
+}
