@@ -172,3 +172,49 @@ fn the_pure_rooms_are_pure() {
         }
     }
 }
+
+/// What belongs to one room is another's only through `daemon`, and what belongs to `daemon` is nobody else's.
+#[test]
+fn the_daemon_is_a_few_private_fields() {
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/daemon/run.rs");
+    let text = fs::read_to_string(run).unwrap();
+    let (_, after) = text.split_once("struct Daemon {\n").unwrap();
+    let (fields, _) = after.split_once("\n}\n").unwrap();
+    let fields: Vec<&str> = fields.lines().map(str::trim).filter(|line| !line.starts_with("//")).collect();
+    assert!(fields.iter().all(|field| !field.starts_with("pub")), "{fields:#?}");
+    assert!(fields.len() <= 14, "{} fields: does one of them belong to a room? {fields:#?}", fields.len());
+}
+
+/// A room returns what has happened. None holds another, and none holds the poll set.
+#[test]
+fn rooms_do_not_hold_each_other() {
+    let rooms = ["Gate", "Listeners", "Waiting", "Commands", "Refusals", "Report", "Notify", "Phase", "Poll"];
+    let mut found = 0;
+    for (room, path, text) in sources() {
+        if matches!(room.as_str(), "daemon" | "poll") || path.components().any(|part| part.as_os_str() == "tests") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for (at, _) in code.match_indices("struct ") {
+            let Some((name, rest)) = code[at + "struct ".len()..].split_once(" {\n") else { continue };
+            let Some((fields, _)) = rest.split_once("\n}\n") else { continue };
+            found += usize::from(rooms.contains(&name));
+            let types = fields.lines().filter_map(|line| line.trim().split_once(": ")).map(|(_, of)| of);
+            for of in types {
+                let words: Vec<&str> = of.split(|c: char| !c.is_alphanumeric()).collect();
+                let held = rooms.iter().find(|other| words.contains(other));
+                assert_eq!(held, None, "{}: {name} holds it: {of}", path.display());
+            }
+        }
+    }
+    assert!(found >= rooms.len() - 1, "only {found} of these rooms were found");
+}
+
+/// Longer than that, a file holds more than one thing.
+#[test]
+fn no_file_is_long() {
+    for (_, path, text) in sources() {
+        let lines = text.lines().count();
+        assert!(lines <= 370, "{}: {lines} lines", path.display());
+    }
+}
