@@ -123,9 +123,6 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn no_files_import_each_other_in_a_circle() {
     let mut left = imports();
-    // The files of `daemon` are parts of one room, which is one type.
-    let is_daemon = |module: &str| module.starts_with("daemon::");
-    left.iter_mut().filter(|(from, _)| is_daemon(from)).for_each(|(_, imports)| imports.retain(|to| !is_daemon(to)));
     assert!(
         left["policy::gate"].contains("policy::limit") && left["listen::path"].contains("sys::socket"),
         "{left:#?}"
@@ -163,7 +160,9 @@ fn unsafe_code_has_one_floor() {
 #[test]
 fn the_pure_rooms_are_pure() {
     for (room, path, text) in sources() {
-        if !matches!(room.as_str(), "policy" | "reply") || path.ends_with("tests.rs") {
+        if !matches!(room.as_str(), "policy" | "reply")
+            || path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")))
+        {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap();
@@ -191,13 +190,15 @@ fn rooms_do_not_hold_each_other() {
     let rooms = ["Gate", "Listeners", "Waiting", "Commands", "Refusals", "Report", "Notify", "Phase", "Poll"];
     let mut found = 0;
     for (room, path, text) in sources() {
-        if matches!(room.as_str(), "daemon" | "poll") || path.components().any(|part| part.as_os_str() == "tests") {
+        if matches!(room.as_str(), "daemon" | "poll")
+            || path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "tests.rs")))
+        {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap();
         for (at, _) in code.match_indices("struct ") {
             let Some((name, rest)) = code[at + "struct ".len()..].split_once(" {\n") else { continue };
-            let Some((fields, _)) = rest.split_once("\n}\n") else { continue };
+            let Some((fields, _)) = rest.split_once("\n}\n").filter(|_| !name.contains('\n')) else { continue };
             found += usize::from(rooms.contains(&name));
             let types = fields.lines().filter_map(|line| line.trim().split_once(": ")).map(|(_, of)| of);
             for of in types {
