@@ -170,6 +170,7 @@ impl Args {
         self,
         listen: Vec<(String, Place)>,
         max_per_listener: Vec<(Option<String>, u32)>,
+        max_per_listener_origin: String,
     ) -> Settings {
         Settings {
             listen,
@@ -181,6 +182,7 @@ impl Args {
             backlog: self.backlog,
             max_connections: self.max_connections,
             max_per_listener,
+            max_per_listener_origin,
             load_average: self.load_average,
             when_full: if self.when_full == "wait" { WhenFull::Wait } else { WhenFull::Refuse },
             max_wait: self.max_wait.filter(|most| !most.is_zero()),

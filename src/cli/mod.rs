@@ -63,6 +63,11 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
             format!("invalid value '{value}' for '{usage}': {why}")
         }
     };
+    // By which of its names an option was given.
+    let name = |id: &str| match from_variable(id) {
+        true => format!("SOCKCAP_{}", id.to_uppercase()),
+        false => format!("--{}", id.replace('_', "-")),
+    };
     let all = |id: &str, given: &[String]| -> Vec<String> {
         // From the environment a list comes as one value; on the command line a path may hold blanks.
         let list = from_variable(id);
@@ -85,8 +90,6 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         [("verbose", "quiet", args.verbose && args.quiet), ("ipv4", "ipv6", args.ipv4 && args.ipv6)]
     {
         if both {
-            let name =
-                |id: &str| if from_variable(id) { format!("SOCKCAP_{}", id.to_uppercase()) } else { format!("--{id}") };
             return Err(format!("{} and {} exclude each other: leave one out", name(one), name(other)));
         }
     }
@@ -94,10 +97,11 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         return Err(invalid("busy_message", &args.busy_message.to_string(), why));
     }
     if args.idle_exit.is_some_and(|idle| !idle.is_zero()) && !places.is_empty() {
-        return Err("--idle-exit needs systemd's sockets: with --listen nobody would start sockcap again".into());
+        let [idle_exit, listen] = ["idle_exit", "listen"].map(name);
+        return Err(format!("{idle_exit} needs sockets from systemd: with {listen} nothing would start sockcap again"));
     }
     let check = args.check;
-    let settings = Box::new(args.settings(places, limits));
+    let settings = Box::new(args.settings(places, limits, name("max_per_listener")));
     Ok(if check { Task::Check(settings) } else { Task::Run(settings) })
 }
 

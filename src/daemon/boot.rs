@@ -160,6 +160,7 @@ fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
     for (_, max) in settings.max_per_listener.iter().filter(|(name, _)| name.is_none()) {
         max_per_listener.fill(*max);
     }
+    let origin = &settings.max_per_listener_origin;
     for (name, max) in &settings.max_per_listener {
         let Some(name) = name else { continue };
         let mut found = false;
@@ -170,7 +171,7 @@ fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
         if !found {
             let names: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
             return Err(Failure::Usage(format!(
-                "--max-per-listener {name}={max}: no listener has this name (FileDescriptorName=, or the text of --listen); there are {}",
+                "{origin} {name}={max}: no listener has this name (FileDescriptorName=, or the text of --listen); there are {}",
                 names.join(", ")
             )));
         }

@@ -25,6 +25,8 @@ pub struct Settings {
     pub max_connections: u32,
     /// `--max-per-listener`: the names have to be listeners' names; without a name it is for all others.
     pub max_per_listener: Vec<(Option<String>, u32)>,
+    /// By which name it was given: the option's, or the variable's.
+    pub max_per_listener_origin: String,
     /// `--load-average`.
     pub load_average: Option<f64>,
     /// `--when-full`.

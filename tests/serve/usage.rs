@@ -265,6 +265,8 @@ fn check_finds_mistakes() {
     let line = sockcap(&args).output().one_line(&[1]);
     assert!(line.starts_with(&format!("sockcap: cannot listen on '{nowhere}': ")), "{line}");
     assert_eq!(line, sockcap(&args[..2]).output().one_line(&[1]), "the start says another thing");
+    let line = with(&[]).env("SOCKCAP_MAX_PER_LISTENER", "nobody=3").output().mistake();
+    assert!(line.starts_with("sockcap: SOCKCAP_MAX_PER_LISTENER nobody=3: no listener has this name"), "{line}");
     // What cannot be known without the sockets is not refused, and what has no effect is said to have none.
     checked(sockcap(&["--check", "--max-per-listener", "nobody=3"]));
     let text = checked(with(&["--check", "--max-wait", "3s"]));
