@@ -127,7 +127,7 @@ fn the_manual_has_what_the_code_has() {
     }
 
     let signals = section(&page, "SIGNALS");
-    let stop = read("src/daemon/stop.rs");
+    let stop = read("src/daemon/run/leaving.rs");
     let handler = stop.split("fn read_signal").nth(1).and_then(|rest| rest.split("\n    }\n").next()).expect("it");
     for name in words(handler, "SIG").into_iter().filter(|name| !matches!(*name, "SIGCHLD" | "SIG")) {
         assert!(signals.contains(&format!(".TP .B {name} ")), "{name} is not in SIGNALS");
