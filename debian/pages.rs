@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, Command, CommandFactory, ValueHint};
+use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
 use sockcap::cli::Args;
 use sockcap::policy::reason::Reason;
@@ -137,7 +137,8 @@ fn escape(text: &str) -> String {
 /// A completion script. What the daemon's definitions need not know is added here: which words stand for files or commands.
 pub fn completions(shell: Shell) -> String {
     let presets: Vec<_> = PRESETS.iter().map(|preset| preset.name).collect();
-    let mut command: Command = Args::command();
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::SetTrue).help("Print help");
+    let mut command: Command = Args::command().arg(help);
     command = command.mut_args(|arg| match arg.get_id().as_str() {
         "command" => arg.value_hint(ValueHint::CommandName),
         "busy_reply" => arg.value_parser(PossibleValuesParser::new(&presets)),

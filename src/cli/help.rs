@@ -1,11 +1,12 @@
 //! `-h` and `--help`: the options in groups, in two columns, at most 100 wide.
 //!
-//! clap lays out neither: its long form gives each option three lines, and it wraps only with a crate that asks the terminal.
+//! clap lays out neither: its long form gives each option three lines, and it wraps only with a crate that asks the terminal. So
+//! its help is left out of the program.
 #![forbid(unsafe_code)]
 
 use super::Args;
 use crate::reply::PRESETS;
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, CommandFactory};
 use std::fmt::Write;
 
 /// Widest line.
@@ -116,14 +117,13 @@ fn wrap(text: &str, mut at: usize, indent: usize, out: &mut String) {
     out.push('\n');
 }
 
-/// For a command that is to tell `-h` from `--help`: clap gives the one text for the first, the other for the second.
-pub(super) fn marked(command: Command) -> Command {
-    command.about("-h").long_about("--help").help_template("{about}")
-}
-
-/// Whether this text, which clap gave, asks for the whole help.
-pub(super) fn is_whole(text: &str) -> bool {
-    text.trim() == "--help"
+/// The help that an argument asks for which clap does not know.
+pub(super) fn asked_by(unknown: &str) -> Option<String> {
+    match unknown {
+        "-h" => Some(help(false)),
+        "--help" => Some(help(true)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,11 @@ pub(super) fn explain(error: &Error, command: &Command, words: &[OsString]) -> S
     }
 }
 
+/// The argument that no option has, if this is the mistake.
+pub(super) fn unknown(error: &Error) -> Option<String> {
+    text(error, ContextKind::InvalidArg).filter(|_| error.kind() == ErrorKind::UnknownArgument)
+}
+
 fn text(error: &Error, kind: ContextKind) -> Option<String> {
     match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),

@@ -36,14 +36,14 @@ pub enum Task {
 #[inline(never)] // its frame of 50 KiB would be `main`'s, and stay
 pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     let words: Vec<OsString> = words.collect();
-    let mut command = help::marked(Args::command());
+    let mut command = Args::command();
     let matches = match command.try_get_matches_from_mut(&words) {
         Ok(matches) => matches,
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
-            return Ok(Task::Print(help::help(help::is_whole(&error.to_string()))));
-        }
         Err(error) if error.kind() == ErrorKind::DisplayVersion => return Ok(Task::Print(error.to_string())),
-        Err(error) => return Err(mistakes::explain(&error, &command, &words)),
+        Err(error) => {
+            let help = mistakes::unknown(&error).and_then(|word| help::asked_by(&word));
+            return help.map(Task::Print).ok_or_else(|| mistakes::explain(&error, &command, &words));
+        }
     };
     variables::check(&command, std::env::vars_os().map(|(name, _)| name))?;
     let from_variable = |id: &str| matches.value_source(id) == Some(ValueSource::EnvVariable);
