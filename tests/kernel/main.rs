@@ -4,4 +4,5 @@
 mod common;
 
 mod promises;
+mod sleeps;
 mod syscalls;
