@@ -157,6 +157,17 @@ impl Start {
             command.env("LISTEN_FDNAMES", names);
         }
         command.envs(self.env.drain(..));
+        // A shell starts what it starts with `&` with SIGINT and SIGQUIT ignored, and nohup ignores SIGHUP: what is ignored at the start
+        // stays ignored.
+        // SAFETY: signal takes integers, and is one system call.
+        unsafe {
+            command.pre_exec(|| {
+                for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                    libc::signal(signal, libc::SIG_DFL);
+                }
+                Ok(())
+            });
+        }
         if self.is_subreaper {
             // SAFETY: prctl takes integers, and is one system call.
             unsafe {
