@@ -9,7 +9,9 @@ use crate::sys::process::Exit;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::os::unix::net::UnixDatagram;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 use tracing::field::{Field, Visit};
@@ -17,8 +19,11 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 /// Entries that may wait for the log; each is a small value, so this bounds memory.
 const WAITING: usize = 256;
-/// How long the end of the program waits for a log that hangs.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The end of the program looks so often whether the log still moves.
+const LOOK: Duration = Duration::from_millis(100);
+/// It waits no longer after so many looks at which nothing had moved: three seconds. Looks are counted, and not time, since a
+/// machine that stops for seconds stops the log's reader as well.
+const LOOKS: u32 = 30;
 /// The journal's native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 pub(super) const JOURNAL_SOCKET: &str = "/run/systemd/journal/socket";
 /// `SYSLOG_IDENTIFIER`, since native entries do not take it from the unit.
@@ -52,6 +57,8 @@ pub struct Log {
     sender: SyncSender<Box<Event>>,
     last_words: SyncSender<Vec<Event>>,
     finished: Receiver<()>,
+    /// Entries that have been written.
+    written: Arc<AtomicUsize>,
     most: Severity,
     lost: u64,
 }
@@ -65,16 +72,18 @@ impl Log {
         let (sender, events) = sync_channel(WAITING);
         let (last_words, last) = sync_channel(1);
         let (done, finished) = sync_channel(1);
+        let written = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&written);
         let wants_journal = match target {
             Target::Auto => libsystemd::logging::connected_to_journal(),
             Target::Journal => true,
             Target::Stderr => false,
         };
         thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || {
-            write_all(wants_journal, &events, &last);
+            write_all(wants_journal, &events, &last, &counted);
             let _ = done.send(());
         })?;
-        Ok(Log { sender, last_words, finished, most, lost: 0 })
+        Ok(Log { sender, last_words, finished, written, most, lost: 0 })
     }
 
     /// Whether entries of this severity are told.
@@ -96,7 +105,7 @@ impl Log {
     }
 
     /// Ends the log with these entries. They have a place of their own, so that a log which is behind does
-    /// not lose the totals; it is waited for, but not for long.
+    /// not lose the totals; it is waited for as long as somebody takes what it writes.
     pub fn finish(self, mut last: Vec<Event>) {
         last.retain(|event| self.tells(event.severity()));
         if self.lost > 0 {
@@ -104,11 +113,15 @@ impl Log {
         }
         let _ = self.last_words.send(last); // the only one, into a channel that holds one
         drop(self.sender);
-        let _ = self.finished.recv_timeout(LAST_WORDS);
+        let (mut seen, mut still) = (self.written.load(Ordering::Relaxed), 0);
+        while still < LOOKS && self.finished.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+            let before = std::mem::replace(&mut seen, self.written.load(Ordering::Relaxed));
+            still = if seen == before { still + 1 } else { 0 };
+        }
     }
 }
 
-fn write_all(wants_journal: bool, events: &Receiver<Box<Event>>, last: &Receiver<Vec<Event>>) {
+fn write_all(wants_journal: bool, events: &Receiver<Box<Event>>, last: &Receiver<Vec<Event>>, written: &AtomicUsize) {
     let journal = if wants_journal { journal_layer() } else { None };
     let is_journal = journal.is_some();
     let stderr = (!is_journal).then(|| Lines { prefix: !io::stderr().is_terminal() });
@@ -127,6 +140,7 @@ fn write_all(wants_journal: bool, events: &Receiver<Box<Event>>, last: &Receiver
                 lost = 0;
             }
             emit(&event);
+            written.fetch_add(1, Ordering::Relaxed);
         }
     });
 }

@@ -30,16 +30,24 @@ pub fn line<S: Read>(stream: &mut S) -> String {
     let mut text = Vec::new();
     let mut byte = [0];
     loop {
-        match stream.read(&mut byte) {
+        match uninterrupted(|| stream.read(&mut byte)) {
             Ok(1) if byte[0] == b'\n' => break,
             Ok(1) => text.push(byte[0]),
             Ok(_) => panic!("the end after {:?}", String::from_utf8_lossy(&text)),
-            // A read with a time limit is not restarted (signal(7)), and children of other tests end beside it.
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => panic!("{e} after {:?}", String::from_utf8_lossy(&text)),
         }
     }
     String::from_utf8_lossy(&text).into_owned()
+}
+
+/// One call with a time limit, which the kernel does not restart (signal(7)): a machine that was stopped cuts it short.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// Everything to the end of file, which must be a clean one.

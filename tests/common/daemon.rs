@@ -23,7 +23,7 @@ pub struct Line {
 }
 
 impl Line {
-    pub(super) fn parse(raw: &str) -> Line {
+    pub fn parse(raw: &str) -> Line {
         let raw = raw.trim_end_matches('\n');
         if let Some((digit, text)) = raw.strip_prefix('<').and_then(|r| r.split_once('>')) {
             if let Ok(priority) = digit.parse() {

@@ -123,12 +123,7 @@ impl Notify {
     pub fn next(&mut self, within: Duration) -> Option<String> {
         self.socket.set_read_timeout(Some(within.max(Duration::from_millis(1)))).expect("timeout");
         let mut buffer = [0; 4096];
-        let n = loop {
-            match self.socket.recv(&mut buffer) {
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                got => break got.ok()?,
-            }
-        };
+        let n = uninterrupted(|| self.socket.recv(&mut buffer)).ok()?;
         let message = String::from_utf8_lossy(&buffer[..n]).into_owned();
         self.seen.push(message.clone());
         Some(message)

@@ -198,7 +198,10 @@ impl Manager {
                     let of_daemon = pidfd(daemon.pid());
                     let mut fds = [&of_daemon as &dyn std::os::fd::AsFd, fd as _]
                         .map(|fd| nix::poll::PollFd::new(fd.as_fd(), PollFlags::POLLIN | HANGUP));
-                    nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(20_000u16)).expect("poll");
+                    match nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(20_000u16)) {
+                        Err(Errno::EINTR) => continue,
+                        some => some.expect("poll"),
+                    };
                     let [ended, answered] = fds.map(|fd| fd.any().unwrap_or(false));
                     if ended {
                         self.reap();

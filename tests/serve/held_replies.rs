@@ -276,7 +276,7 @@ fn sip(mut stream: TcpStream) -> Vec<u8> {
     loop {
         assert!(ready(&stream, PollFlags::POLLIN, FUSE), "nothing more after {} bytes", all.len());
         let mut part = [0; 1024];
-        match stream.read(&mut part).unwrap_or_else(|e| panic!("{e} after {} bytes", all.len())) {
+        match uninterrupted(|| stream.read(&mut part)).unwrap_or_else(|e| panic!("{e} after {} bytes", all.len())) {
             0 => return all,
             n => all.extend_from_slice(&part[..n]),
         }

@@ -1,8 +1,9 @@
 //! When something runs out, stops or comes all at once: no spin, no flood, no lost client, no lost count.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use crate::common::*;
@@ -429,7 +430,7 @@ fn notify_on_an_abstract_socket() {
     let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", format!("@{name}")).start();
     let mut buffer = [0; 4096];
     while !buffer.starts_with(b"READY=1\n") {
-        socket.recv(&mut buffer).expect("a message");
+        uninterrupted(|| socket.recv(&mut buffer)).expect("a message");
     }
     daemon.stop();
 }
@@ -520,14 +521,11 @@ fn a_log_that_nobody_reads_delays_nobody() {
     assert!(since.elapsed() < FUSE, "300 refusals took {:?}", since.elapsed());
     echoes(&mut living);
     drop(living);
-    daemon.signal(Signal::SIGTERM);
-    notify.wait("STOPPING=1");
-
     // now somebody reads
-    let mut text = Vec::new();
-    std::fs::File::from(reader).read_to_end(&mut text).expect("read");
+    let text = all_of(std::fs::File::from(reader));
+    daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.finish().code(), Some(0));
-    let text = String::from_utf8_lossy(&text);
+    let text = text.recv_timeout(FUSE).expect("the log's end");
     let totals = text.lines().find_map(|l| Totals::parse(l.split_once('>')?.1));
     let expected = Totals { accepted: 301, served: 1, refused: 300, ..Totals::default() };
     assert_eq!(totals, Some(expected), "the end of the log: {:?}", text.trim_start_matches('x'));
@@ -548,13 +546,10 @@ fn a_log_that_falls_behind_counts_what_it_lost() {
         echoes(&mut connect(to));
     }
     until("an idle daemon", || daemon.commands().is_empty());
+    let text = all_of(std::fs::File::from(reader));
     daemon.signal(Signal::SIGTERM);
-    notify.wait("STOPPING=1");
-
-    let mut text = Vec::new();
-    std::fs::File::from(reader).read_to_end(&mut text).expect("read");
     assert_eq!(daemon.finish().code(), Some(0));
-    let text = String::from_utf8_lossy(&text);
+    let text = text.recv_timeout(FUSE).expect("the log's end");
     let texts: Vec<&str> = text.lines().filter_map(|l| Some(l.split_once('>')?.1)).collect();
     let told = texts.iter().filter(|t| t.starts_with("serving ") || t.contains(" ended: ")).count();
     let lost: Vec<usize> =
@@ -584,6 +579,32 @@ fn a_log_that_nobody_reads_does_not_hold_up_a_stop() {
     assert!(ready(&ended, PollFlags::POLLIN, FUSE), "it waits for a reader");
     assert_eq!(daemon.finish().code(), Some(0));
     drop(reader);
+}
+
+/// A reader that is slow and takes every line gets the last one.
+#[test]
+fn a_slow_reader_gets_the_totals() {
+    let (reader, writer) = UnixStream::pair().expect("pair");
+    // Each line is a packet here, and few fit.
+    nix::sys::socket::setsockopt(&writer, nix::sys::socket::sockopt::SndBuf, &0).expect("SO_SNDBUF");
+    reader.set_read_timeout(Some(FUSE)).expect("timeout");
+    let mut notify = Notify::new();
+    let options = ["--listen", "127.0.0.1:0", "--verbose", "--log-target", "stderr"];
+    let mut daemon = sockcap(&options).env("NOTIFY_SOCKET", notify.path()).stderr(writer.into()).spawn();
+    let mut lines = BufReader::new(reader).lines().map(|line| line.expect("a line"));
+    let mut next = || Line::parse(&lines.next().expect("a line")).text;
+    let first = next();
+    let address = first.strip_prefix("listening on ").and_then(|rest| rest.split(" as ").next()).expect("an address");
+    let to = address.parse().expect("an address");
+    notify.wait("READY=1");
+    for _ in 0..20 {
+        echoes(&mut connect(to));
+    }
+    daemon.signal(Signal::SIGTERM);
+    while !next().starts_with("stopped: ") {
+        std::thread::park_timeout(QUIET);
+    }
+    assert_eq!(daemon.finish().code(), Some(0));
 }
 
 /// The same for the last word of a start that fails.

@@ -166,7 +166,7 @@ struct Tally {
 /// Reads a client's answer: a command's pid, or what it is told instead.
 fn answer(mut stream: TcpStream, tally: &mut Tally) -> Option<Session> {
     let mut first = [0];
-    let mut said = match stream.read(&mut first) {
+    let mut said = match uninterrupted(|| stream.read(&mut first)) {
         Ok(1) => String::from(char::from(first[0])),
         Ok(_) => String::new(),
         Err(e) if e.kind() == ErrorKind::ConnectionReset => String::new(),

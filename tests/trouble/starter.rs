@@ -92,7 +92,7 @@ impl Journal {
 
     fn entry(&self) -> String {
         let mut buffer = [0; 4096];
-        let length = self.0.recv(&mut buffer).expect("an entry");
+        let length = uninterrupted(|| self.0.recv(&mut buffer)).expect("an entry");
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     }
 }

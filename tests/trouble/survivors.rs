@@ -41,7 +41,7 @@ fn until_served(manager: &Manager) -> TcpStream {
     until("a client that is served", || {
         let mut stream = connect(manager.addr(0));
         let (_, mut first) = (stream.write_all(b"x"), [0]);
-        let is_served = matches!(stream.read(&mut first), Ok(1)) && first == *b"x";
+        let is_served = matches!(uninterrupted(|| stream.read(&mut first)), Ok(1)) && first == *b"x";
         last = is_served.then_some(stream);
         last.is_some()
     });
