@@ -25,7 +25,7 @@ use crate::policy::limit::{Gauge, Reading};
 use crate::policy::phase::{self, Phase};
 use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;
-use crate::sys::memory::Trim;
+use crate::sys::memory::{self, Trim};
 use crate::sys::plain;
 use crate::sys::process::signals_to_read;
 use nix::sys::epoll::EpollFlags;
@@ -121,7 +121,11 @@ impl Daemon {
         let mut ready = Ready::new();
         let mut now = Instant::now();
         while !self.is_finished(now) {
+            let is_quiet = self.trim.take_due(now);
             let until = self.deadlines().into_iter().filter_map(|(_, at)| at).min();
+            if is_quiet {
+                self.give_back();
+            }
             let waited = self.poll.wait(&mut ready, until, now);
             waited.map_err(|error| format!("cannot wait for events: {}", plain(&error)))?;
             now = Instant::now();
@@ -216,16 +220,19 @@ impl Daemon {
             }
             Timer::Begun => self.commands.look_after_begun(now),
             Timer::Report => self.tell_summaries(now),
-            Timer::Memory => {
-                self.trim.trim();
-                self.commands.rest();
-            }
+            Timer::Memory => {} // done right before the next wait, see `give_back`
             Timer::Overdue => self.commands.end_overdue(now),
             Timer::Idle => self.end_if_idle(now),
             Timer::Phase => self.phase_is_due(now),
             Timer::Manager => self.manager.on_time(now),
             Timer::Status => {} // told after this turn's clients, see `publish`
         }
+    }
+
+    /// Gives back memory that is not in use. What is touched after it comes back.
+    fn give_back(&self) {
+        self.commands.rest();
+        memory::give_back();
     }
 
     /// What is to be known outside after each turn. Called after the accepts, so that a client that has just been served is not shown

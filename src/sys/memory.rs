@@ -29,17 +29,23 @@ impl Trim {
         }
     }
 
-    /// When to [`trim`](Self::trim).
+    /// When it is time to [`give_back`].
     pub fn deadline(&self) -> Option<Instant> {
         self.at
     }
 
-    /// Gives back memory that is not in use: what the start needed, or what serving needed when it is quiet.
-    pub fn trim(&mut self) {
-        (self.has_begun, self.at) = (true, None);
-        forget_past_calls();
-        forget_code_pages();
+    /// Whether it is time now, which is said once.
+    pub fn take_due(&mut self, now: Instant) -> bool {
+        let is_due = self.at.take_if(|at| *at <= now).is_some();
+        self.has_begun |= is_due;
+        is_due
     }
+}
+
+/// Gives back memory that is not in use: what the start needed, or what serving needed when it is quiet.
+pub fn give_back() {
+    forget_past_calls();
+    forget_code_pages();
 }
 
 /// What parsing options takes of the stack, and more: some 60 KiB, in a debug build six times that.
@@ -86,7 +92,7 @@ pub fn share_one_heap() {
 
 /// Returns unused stack pages below this frame (parsing options: some 60 KiB), and free heap pages where the C library can
 /// (malloc_trim(3)), to the kernel. Call it from the main thread.
-pub fn forget_past_calls() {
+fn forget_past_calls() {
     /// Frames below this one that may be in use: this function's own callees.
     const MARGIN: usize = 16 * 1024;
     /// A main thread's stack begins with so much, and nothing else is mapped within its guard gap of 1 MiB.
@@ -106,7 +112,7 @@ pub fn forget_past_calls() {
 /// touched nearly all of them, serving touches a part, and what is needed comes back from the page cache by itself.
 ///
 /// It took the idle daemon from 1,376 to 832 KiB (PSS, with a smaller build). Nothing is lost: only segments that are never written.
-pub fn forget_code_pages() {
+fn forget_code_pages() {
     // SAFETY: the callback below is called for each loaded object before this returns.
     unsafe { libc::dl_iterate_phdr(Some(forget), std::ptr::null_mut()) };
 }
