@@ -73,6 +73,16 @@ impl Manager {
 
     /// Sends one message; waits until `until` at the longest, or not at all.
     fn send(&self, text: &str, fd: Option<BorrowedFd>, until: Option<Instant>) -> Result<(), Errno> {
+        loop {
+            // A wait with a time limit is not restarted when the process was stopped meanwhile (signal(7)).
+            match self.try_send(text, fd, until) {
+                Err(Errno::EINTR) if until.is_some() => {}
+                sent => return sent,
+            }
+        }
+    }
+
+    fn try_send(&self, text: &str, fd: Option<BorrowedFd>, until: Option<Instant>) -> Result<(), Errno> {
         let left = until.map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero());
         // Without its time limit a wait would have no end.
         let waits = left.is_some() && self.socket.set_write_timeout(left).is_ok();

@@ -4,6 +4,7 @@ use super::*;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -285,6 +286,21 @@ pub fn promptly<T>(what: &str, within: Duration, mut run: impl FnMut() -> T) -> 
         late.push(since.elapsed());
     }
     panic!("{what}: not once within {within:?}: {late:?}");
+}
+
+/// Runs what is true only while nobody is stopped for as long as `span`, since a clock of the daemon's cuts in then: where it fails
+/// after that time or more, it is run again. What is really at fault fails each of the five times.
+#[track_caller]
+pub fn unless_stalled<T>(span: Duration, mut run: impl FnMut() -> T) -> T {
+    for _ in 1..5 {
+        let since = Instant::now();
+        match catch_unwind(AssertUnwindSafe(&mut run)) {
+            Ok(result) => return result,
+            Err(panic) if since.elapsed() < span => resume_unwind(panic),
+            Err(_) => {}
+        }
+    }
+    run()
 }
 
 /// Waits for a state that has no event of its own, such as a number in /proc.

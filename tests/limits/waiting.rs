@@ -333,37 +333,39 @@ fn a_full_listener_holds_up_no_other() {
 /// Told when its time is over, and not before; the others' time is their own.
 #[test]
 fn told_when_the_time_is_over_and_not_before() {
-    let most = Duration::from_millis(700);
-    let (start, queue) = one_at_a_time(&["--max-wait", "700ms"]);
-    let mut daemon = start.start();
-    let mut living = daemon.connect();
-    echoes(&mut living);
-    let mut waiting = Vec::new();
-    for nth in 0..3 {
-        let came = Instant::now();
-        waiting.push((came, daemon.connect()));
-        queued(&queue, 0);
-        if nth < 2 {
-            pass_time(came, Duration::from_millis(100));
+    unless_stalled(Duration::from_millis(700), || {
+        let most = Duration::from_millis(700);
+        let (start, queue) = one_at_a_time(&["--max-wait", "700ms"]);
+        let mut daemon = start.start();
+        let mut living = daemon.connect();
+        echoes(&mut living);
+        let mut waiting = Vec::new();
+        for nth in 0..3 {
+            let came = Instant::now();
+            waiting.push((came, daemon.connect()));
+            queued(&queue, 0);
+            if nth < 2 {
+                pass_time(came, Duration::from_millis(100));
+            }
         }
-    }
-    for (came, client) in waiting {
-        let from = port(&client);
-        refused(client);
-        let took = came.elapsed();
-        assert!(took + STEP >= most, "told after {took:?}");
-        let line = daemon.wait_text("rejected connection: ");
-        assert!(line.text.contains(&format!(" s, 1/1 running): 127.0.0.1 port {from} on ")), "{line:?}");
-        assert!(waited(&line) >= 0.7, "{line:?}");
-        assert_eq!(line.priority, Some(4), "{line:?}");
-    }
-    // a slot in time is as good as one at once
-    let mut client = daemon.connect();
-    drop(living);
-    echoes(&mut client);
-    drop(client);
-    assert_eq!(daemon.stop(), Totals { accepted: 5, served: 2, refused: 3, ..Totals::default() });
-    assert!(longest(&mut daemon) >= 0.7);
+        for (came, client) in waiting {
+            let from = port(&client);
+            refused(client);
+            let took = came.elapsed();
+            assert!(took + STEP >= most, "told after {took:?}");
+            let line = daemon.wait_text("rejected connection: ");
+            assert!(line.text.contains(&format!(" s, 1/1 running): 127.0.0.1 port {from} on ")), "{line:?}");
+            assert!(waited(&line) >= 0.7, "{line:?}");
+            assert_eq!(line.priority, Some(4), "{line:?}");
+        }
+        // a slot in time is as good as one at once
+        let mut client = daemon.connect();
+        drop(living);
+        echoes(&mut client);
+        drop(client);
+        assert_eq!(daemon.stop(), Totals { accepted: 5, served: 2, refused: 3, ..Totals::default() });
+        assert!(longest(&mut daemon) >= 0.7);
+    });
 }
 
 /// The time before the daemon was there counts. A free slot is better than a refusal, however long somebody has waited.
@@ -393,46 +395,50 @@ fn the_time_in_the_kernels_queue_counts() {
 /// So does the time during which the daemon could not look.
 #[test]
 fn the_time_of_a_stopped_daemon_counts() {
-    let span = Duration::from_millis(4500);
-    let (start, queue) = one_at_a_time(&["--max-wait", "4s"]);
-    let mut daemon = start.start();
-    let mut living = daemon.connect();
-    echoes(&mut living);
-    let held = daemon.connect();
-    queued(&queue, 0);
-    daemon.signal(Signal::SIGSTOP);
-    let late = daemon.connect();
-    pass_time(Instant::now(), span);
-    let fresh = daemon.connect();
-    daemon.signal(Signal::SIGCONT);
-    for client in [held, late] {
-        refused(client);
-        let line = daemon.wait_text("rejected connection: ");
-        assert!(waited(&line) >= 4.4, "{line:?}");
-    }
-    drop(living);
-    let mut fresh = fresh;
-    echoes(&mut fresh);
-    drop(fresh);
-    assert_eq!(daemon.stop(), Totals { accepted: 4, served: 2, refused: 2, ..Totals::default() });
+    unless_stalled(Duration::from_secs(4), || {
+        let span = Duration::from_millis(4500);
+        let (start, queue) = one_at_a_time(&["--max-wait", "4s"]);
+        let mut daemon = start.start();
+        let mut living = daemon.connect();
+        echoes(&mut living);
+        let held = daemon.connect();
+        queued(&queue, 0);
+        daemon.signal(Signal::SIGSTOP);
+        let late = daemon.connect();
+        pass_time(Instant::now(), span);
+        let fresh = daemon.connect();
+        daemon.signal(Signal::SIGCONT);
+        for client in [held, late] {
+            refused(client);
+            let line = daemon.wait_text("rejected connection: ");
+            assert!(waited(&line) >= 4.4, "{line:?}");
+        }
+        drop(living);
+        let mut fresh = fresh;
+        echoes(&mut fresh);
+        drop(fresh);
+        assert_eq!(daemon.stop(), Totals { accepted: 4, served: 2, refused: 2, ..Totals::default() });
+    });
 }
 
 /// Those behind the places have their time, too, and are told in order.
 #[test]
 fn the_kernels_part_of_the_queue_is_told_too() {
-    let (start, queue) = one_at_a_time(&["--max-wait", "1s"]);
-    let places = 5;
-    let mut daemon = start.prelude(&format!("ulimit -n {}", SPARE + places)).start();
-    let mut living = daemon.connect();
-    echoes(&mut living);
-    let waiting: Vec<TcpStream> = (0..20).map(|_| daemon.connect()).collect();
-    queued(&queue, 20 - places);
-    for client in waiting {
-        refused(client);
-    }
-    echoes(&mut living);
-    drop(living);
-    assert_eq!(daemon.stop(), Totals { accepted: 21, served: 1, refused: 20, ..Totals::default() });
+    unless_stalled(Duration::from_secs(1), || {
+        let (start, queue) = one_at_a_time(&["--max-wait", "1s"]);
+        let places = 5;
+        let mut daemon = start.prelude(&format!("ulimit -n {}", SPARE + places)).start();
+        let mut living = daemon.connect();
+        echoes(&mut living);
+        let waiting: Vec<TcpStream> = (0..20).map(|_| daemon.connect()).collect();
+        queued(&queue, 20 - places);
+        for client in waiting {
+            refused(client);
+        }
+        echoes(&mut living);
+        drop(living);
+        assert_eq!(daemon.stop(), Totals { accepted: 21, served: 1, refused: 20, ..Totals::default() });
+    });
 }
 
 /// 0 is no limit, and alone it is as if the option were not there: the kernel's queue is the queue.
@@ -764,59 +770,63 @@ fn without_processes_the_queue_is_as_ever() {
 /// Room and time are bounded while no process can be started, too, for each of them and not only for the first.
 #[test]
 fn without_processes_room_and_time_end_as_ever() {
-    let Some(user) = another_user("without_processes_room_and_time_end_as_ever") else { return };
-    let most = Duration::from_millis(700);
-    let (start, _) = one_at_a_time(&["--max-wait", "700ms", "--max-waiting", "4"]);
-    let mut daemon = start.wrap(&user).start();
-    prlimit(&user, daemon.pid(), "--nproc=1:");
-    let came = Instant::now();
-    let clients = [(); 4].map(|()| daemon.connect());
-    refused(daemon.connect());
-    daemon.wait_text("rejected connection: queue full (4 waiting, 0 running): ");
-    for client in clients {
-        refused(client);
-        assert!(came.elapsed() + STEP >= most, "told after {:?}", came.elapsed());
-        assert!(daemon.wait_text("rejected connection: waited too long (").text.contains(" s, 0 running): "));
-    }
-    assert_eq!(daemon.stop(), Totals { accepted: 5, refused: 5, ..Totals::default() });
+    unless_stalled(Duration::from_millis(700), || {
+        let Some(user) = another_user("without_processes_room_and_time_end_as_ever") else { return };
+        let most = Duration::from_millis(700);
+        let (start, _) = one_at_a_time(&["--max-wait", "700ms", "--max-waiting", "4"]);
+        let mut daemon = start.wrap(&user).start();
+        prlimit(&user, daemon.pid(), "--nproc=1:");
+        let came = Instant::now();
+        let clients = [(); 4].map(|()| daemon.connect());
+        refused(daemon.connect());
+        daemon.wait_text("rejected connection: queue full (4 waiting, 0 running): ");
+        for client in clients {
+            refused(client);
+            assert!(came.elapsed() + STEP >= most, "told after {:?}", came.elapsed());
+            assert!(daemon.wait_text("rejected connection: waited too long (").text.contains(" s, 0 running): "));
+        }
+        assert_eq!(daemon.stop(), Totals { accepted: 5, refused: 5, ..Totals::default() });
+    });
 }
 
 /// The held wait for the load, too: a timer looks again, and no end of a command is needed.
 #[test]
 fn the_load_lets_the_held_in() {
-    if !is_root() {
-        return skip("the_load_lets_the_held_in", "only root can mount over /proc/loadavg");
-    }
-    let load = Load::new(9.0);
-    let mut daemon = load.start(&["--when-full", "wait", "--max-waiting", "2"]);
-    let to = daemon.addr(0);
-    let mut first = Session::open(to);
-    let held = [connect(to), connect(to)];
-    refused(connect(to));
-    waits(&held[0]);
-    waits_still(&held);
-    load.set(0.5);
-    let mut held = held.map(Session::of);
-    for session in held.iter_mut().chain([&mut first]) {
-        echoes(&mut session.stream);
-    }
-    held.into_iter().chain([first]).for_each(Session::leave);
-    assert_eq!(daemon.stop(), Totals { accepted: 4, served: 3, refused: 1, ..Totals::default() });
+    unless_stalled(Duration::from_millis(1500), || {
+        if !is_root() {
+            return skip("the_load_lets_the_held_in", "only root can mount over /proc/loadavg");
+        }
+        let load = Load::new(9.0);
+        let mut daemon = load.start(&["--when-full", "wait", "--max-waiting", "2"]);
+        let to = daemon.addr(0);
+        let mut first = Session::open(to);
+        let held = [connect(to), connect(to)];
+        refused(connect(to));
+        waits(&held[0]);
+        waits_still(&held);
+        load.set(0.5);
+        let mut held = held.map(Session::of);
+        for session in held.iter_mut().chain([&mut first]) {
+            echoes(&mut session.stream);
+        }
+        held.into_iter().chain([first]).for_each(Session::leave);
+        assert_eq!(daemon.stop(), Totals { accepted: 4, served: 3, refused: 1, ..Totals::default() });
 
-    // one may always run, so that their turn comes even if the load stays; and their time is over as ever
-    let load = Load::new(9.0);
-    let mut daemon = load.start(&["--when-full", "wait", "--max-wait", "1500ms"]);
-    let to = daemon.addr(0);
-    let first = Session::open(to);
-    let held = connect(to);
-    waits(&held);
-    first.leave();
-    let second = Session::of(held);
-    let came = Instant::now();
-    refused(connect(to));
-    assert!(came.elapsed() + STEP >= Duration::from_millis(1500), "told after {:?}", came.elapsed());
-    second.leave();
-    assert_eq!(daemon.stop(), Totals { accepted: 3, served: 2, refused: 1, ..Totals::default() });
+        // one may always run, so that their turn comes even if the load stays; and their time is over as ever
+        let load = Load::new(9.0);
+        let mut daemon = load.start(&["--when-full", "wait", "--max-wait", "1500ms"]);
+        let to = daemon.addr(0);
+        let first = Session::open(to);
+        let held = connect(to);
+        waits(&held);
+        first.leave();
+        let second = Session::of(held);
+        let came = Instant::now();
+        refused(connect(to));
+        assert!(came.elapsed() + STEP >= Duration::from_millis(1500), "told after {:?}", came.elapsed());
+        second.leave();
+        assert_eq!(daemon.stop(), Totals { accepted: 3, served: 2, refused: 1, ..Totals::default() });
+    });
 }
 
 /// `--half-close`: a held client that has shut down its side and sent nothing keeps its place, or is gone; one that has sent

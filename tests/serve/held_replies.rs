@@ -93,8 +93,8 @@ fn a_client_that_says_nothing() {
 #[test]
 fn a_client_that_says_nothing_is_answered_in_the_end() {
     let (mut daemon, mut holder) = full(&["--busy-reply", "http"]);
-    let silent = daemon.connect();
     let since = Instant::now();
+    let silent = daemon.connect();
     is_answered_at_once(&daemon);
     echoes(&mut holder);
     let is_answered = ready(&silent, PollFlags::POLLIN, Duration::ZERO);
@@ -107,21 +107,23 @@ fn a_client_that_says_nothing_is_answered_in_the_end() {
 
 #[test]
 fn a_client_that_says_a_byte_a_second() {
-    let (mut daemon, mut holder) = full(&["--busy-reply", "http"]);
-    let mut drips = daemon.connect();
-    let since = Instant::now();
-    for byte in REQUEST {
-        drips.write_all(&[*byte]).expect("write");
-        if ready(&drips, PollFlags::POLLIN, Duration::from_secs(1)) {
-            break;
+    unless_stalled(PATIENCE, || {
+        let (mut daemon, mut holder) = full(&["--busy-reply", "http"]);
+        let since = Instant::now();
+        let mut drips = daemon.connect();
+        for byte in REQUEST {
+            drips.write_all(&[*byte]).expect("write");
+            if ready(&drips, PollFlags::POLLIN, Duration::from_secs(1)) {
+                break;
+            }
+            is_answered_at_once(&daemon);
+            echoes(&mut holder);
         }
-        is_answered_at_once(&daemon);
-        echoes(&mut holder);
-    }
-    took_its_patience(since);
-    is_503(&to_end(drips));
-    drop(holder);
-    daemon.stop();
+        took_its_patience(since);
+        is_503(&to_end(drips));
+        drop(holder);
+        daemon.stop();
+    });
 }
 
 /// Neither a request that never ends nor one that has been answered already is listened to for ever.
@@ -158,19 +160,21 @@ fn a_client_that_never_stops_talking() {
 /// It is answered after its headers, and must still be able to send all of its body: a reset would cost it the answer.
 #[test]
 fn a_client_that_sends_a_long_body_before_it_reads() {
-    let (mut daemon, mut holder) = full(&["--busy-reply", "http"]);
-    for nth in 0..10 {
-        let mut client = daemon.connect();
-        client.write_all(b"PUT /x HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n").expect("write");
-        assert!(ready(&client, PollFlags::POLLIN, FUSE));
-        for part in [&[b'x'; 10][..], &[b'x'; 3_999_990]] {
-            client.write_all(part).unwrap_or_else(|e| panic!("client {nth} gives up: {e}"));
+    unless_stalled(PATIENCE, || {
+        let (mut daemon, mut holder) = full(&["--busy-reply", "http"]);
+        for nth in 0..10 {
+            let mut client = daemon.connect();
+            client.write_all(b"PUT /x HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n").expect("write");
+            assert!(ready(&client, PollFlags::POLLIN, FUSE));
+            for part in [&[b'x'; 10][..], &[b'x'; 3_999_990]] {
+                client.write_all(part).unwrap_or_else(|e| panic!("client {nth} gives up: {e}"));
+            }
+            is_503(&to_end(client));
         }
-        is_503(&to_end(client));
-    }
-    echoes(&mut holder);
-    drop(holder);
-    assert_eq!(daemon.stop().refused, 10);
+        echoes(&mut holder);
+        drop(holder);
+        assert_eq!(daemon.stop().refused, 10);
+    });
 }
 
 /// A client that has shut its side down before it reads has said its last word, and gets its answer at once.

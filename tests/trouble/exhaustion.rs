@@ -76,6 +76,7 @@ fn exactly_at_the_cap_when_waiting() {
         }
         let waiting: Vec<TcpStream> = (0..20).map(|_| daemon.connect()).collect();
         waits(&waiting[0]);
+        until("their marks", || daemon.count("start") >= cap);
         assert_eq!(daemon.count("start"), cap);
         drop(clients);
         for mut client in waiting {
@@ -160,6 +161,7 @@ fn out_of_descriptors() {
         let used = daemon.cpu_ticks() - before;
         assert!(used < 10, "{used} ticks of processor time in {window:?}: it spins");
         echoes(&mut living);
+        until("a complaint", || complains(&mut daemon) >= episode);
         assert_eq!(complains(&mut daemon), episode, "one line per episode: {:#?}", daemon.log());
 
         prlimit(&[], daemon.pid(), "--nofile=1024:");
@@ -584,27 +586,30 @@ fn a_log_that_nobody_reads_does_not_hold_up_a_stop() {
 /// A reader that is slow and takes every line gets the last one.
 #[test]
 fn a_slow_reader_gets_the_totals() {
-    let (reader, writer) = UnixStream::pair().expect("pair");
-    // Each line is a packet here, and few fit.
-    nix::sys::socket::setsockopt(&writer, nix::sys::socket::sockopt::SndBuf, &0).expect("SO_SNDBUF");
-    reader.set_read_timeout(Some(FUSE)).expect("timeout");
-    let mut notify = Notify::new();
-    let options = ["--listen", "127.0.0.1:0", "--verbose", "--log-target", "stderr"];
-    let mut daemon = sockcap(&options).env("NOTIFY_SOCKET", notify.path()).stderr(writer.into()).spawn();
-    let mut lines = BufReader::new(reader).lines().map(|line| line.expect("a line"));
-    let mut next = || Line::parse(&lines.next().expect("a line")).text;
-    let first = next();
-    let address = first.strip_prefix("listening on ").and_then(|rest| rest.split(" as ").next()).expect("an address");
-    let to = address.parse().expect("an address");
-    notify.wait("READY=1");
-    for _ in 0..20 {
-        echoes(&mut connect(to));
-    }
-    daemon.signal(Signal::SIGTERM);
-    while !next().starts_with("stopped: ") {
-        std::thread::park_timeout(QUIET);
-    }
-    assert_eq!(daemon.finish().code(), Some(0));
+    unless_stalled(Duration::from_secs(3), || {
+        let (reader, writer) = UnixStream::pair().expect("pair");
+        // Each line is a packet here, and few fit.
+        nix::sys::socket::setsockopt(&writer, nix::sys::socket::sockopt::SndBuf, &0).expect("SO_SNDBUF");
+        reader.set_read_timeout(Some(FUSE)).expect("timeout");
+        let mut notify = Notify::new();
+        let options = ["--listen", "127.0.0.1:0", "--verbose", "--log-target", "stderr"];
+        let mut daemon = sockcap(&options).env("NOTIFY_SOCKET", notify.path()).stderr(writer.into()).spawn();
+        let mut lines = BufReader::new(reader).lines().map(|line| line.expect("a line"));
+        let mut next = || Line::parse(&lines.next().expect("a line")).text;
+        let first = next();
+        let address =
+            first.strip_prefix("listening on ").and_then(|rest| rest.split(" as ").next()).expect("an address");
+        let to = address.parse().expect("an address");
+        notify.wait("READY=1");
+        for _ in 0..20 {
+            echoes(&mut connect(to));
+        }
+        daemon.signal(Signal::SIGTERM);
+        while !next().starts_with("stopped: ") {
+            std::thread::park_timeout(QUIET);
+        }
+        assert_eq!(daemon.finish().code(), Some(0));
+    });
 }
 
 /// The same for the last word of a start that fails.

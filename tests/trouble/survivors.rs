@@ -1,6 +1,7 @@
 //! Commands that outlive their daemon: whatever became of it, the next one counts those that run, and nothing else.
 
 use crate::common::*;
+use crate::faults::Tracer;
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -176,6 +177,30 @@ fn without_a_state_what_runs_is_found() {
         until_served(&manager);
         manager.end(daemon, Signal::SIGTERM);
     }
+}
+
+/// A process that is stopped and goes on, as in a container that is paused, finds its wait for the manager cut short.
+#[test]
+fn a_hand_over_that_is_interrupted_is_complete() {
+    let Some(mut manager) = Manager::new("an interrupted hand-over", &["web"]) else { return };
+    if !can_trace("an interrupted hand-over") {
+        return;
+    }
+    let start = || capped(1).args(&["--when-full", "wait", "--max-wait", "1h"]);
+    let daemon = manager.start(start());
+    let client = served(&manager, 0);
+    let idle = daemon.open_fds().len();
+    let mut waits = connect(manager.addr(0));
+    until("it is held", || daemon.open_fds().len() > idle);
+    // Every second call, so that each message goes at its second try at the latest.
+    let tracer = Tracer::attach(daemon.pid(), false, &["sendmsg:error=EINTR:when=1+2".into()]).expect("strace");
+    manager.end(daemon, Signal::SIGUSR1);
+    assert!(tracer.detach("sendmsg") > 0, "nothing was interrupted");
+    let mut daemon = manager.start(start());
+    daemon.wait_text("took over from the previous daemon: 1 command running, 1 client waiting");
+    drop(client);
+    echoes(&mut waits);
+    manager.end(daemon, Signal::SIGTERM);
 }
 
 /// `InaccessiblePaths=/sys`: /proc says of each process where it is. The next daemon counts, and a stop leaves nothing.
