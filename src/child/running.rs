@@ -38,8 +38,8 @@ pub struct Child {
 /// The commands that run, in no order.
 #[derive(Debug, Default)]
 pub struct Children {
-    side_by_side: Vec<Child>,
-    place_of: HashMap<i32, u32>,
+    dense: Vec<Child>,
+    index_of: HashMap<i32, u32>,
     /// Those that are not looked at yet, oldest first, by pid and number; some may have ended.
     young: VecDeque<(Instant, i32, u64)>,
     /// Those whose exec was not over then, and when it is looked at them again.
@@ -51,38 +51,38 @@ impl Children {
     /// Room for so many, which costs address space alone until it is used. Growing would leave the smaller tables behind in
     /// the heap.
     pub fn with_capacity(commands: usize) -> Self {
-        let (side_by_side, place_of) = (Vec::with_capacity(commands), HashMap::with_capacity(commands));
-        Children { side_by_side, place_of, ..Children::default() }
+        let (dense, index_of) = (Vec::with_capacity(commands), HashMap::with_capacity(commands));
+        Children { dense, index_of, ..Children::default() }
     }
 
     /// One more.
     pub fn insert(&mut self, child: Child) {
-        self.place_of.insert(child.pid, self.side_by_side.len() as u32);
+        self.index_of.insert(child.pid, self.dense.len() as u32);
         self.young.push_back((child.since, child.pid, child.id));
-        self.side_by_side.push(child);
+        self.dense.push(child);
     }
 
     /// That of this pid.
     pub fn get(&self, pid: i32) -> Option<&Child> {
-        self.side_by_side.get(*self.place_of.get(&pid)? as usize)
+        self.dense.get(*self.index_of.get(&pid)? as usize)
     }
 
     /// That of this pid.
     pub fn get_mut(&mut self, pid: i32) -> Option<&mut Child> {
-        self.side_by_side.get_mut(*self.place_of.get(&pid)? as usize)
+        self.dense.get_mut(*self.index_of.get(&pid)? as usize)
     }
 
     /// Whether there is one of this pid.
     pub fn contains(&self, pid: i32) -> bool {
-        self.place_of.contains_key(&pid)
+        self.index_of.contains_key(&pid)
     }
 
     /// Takes out that of this pid.
     pub fn remove(&mut self, pid: i32) -> Option<Child> {
-        let place = self.place_of.remove(&pid)?;
-        let child = self.side_by_side.swap_remove(place as usize);
-        if let Some(moved) = self.side_by_side.get(place as usize) {
-            self.place_of.insert(moved.pid, place);
+        let index = self.index_of.remove(&pid)?;
+        let child = self.dense.swap_remove(index as usize);
+        if let Some(moved) = self.dense.get(index as usize) {
+            self.index_of.insert(moved.pid, index);
         }
         // So that a command which is soon over wakes nobody afterwards.
         if self.young.front().is_some_and(|(_, _, id)| *id == child.id) {
@@ -135,17 +135,17 @@ impl Children {
 
     /// All of them.
     pub fn iter(&self) -> std::slice::Iter<'_, Child> {
-        self.side_by_side.iter()
+        self.dense.iter()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.side_by_side.len()
+        self.dense.len()
     }
 
     /// Whether none runs.
     pub fn is_empty(&self) -> bool {
-        self.side_by_side.is_empty()
+        self.dense.is_empty()
     }
 }
 

@@ -20,7 +20,7 @@ use std::io;
 
 /// A process in our cgroup that we did not start.
 #[derive(Debug)]
-pub struct Found {
+pub struct Survivor {
     /// The process. If it is a command, its number is its process group's, too.
     pub process: Watched,
     /// How long it has run.
@@ -49,7 +49,7 @@ enum Kind {
 }
 
 /// The command of this entry, if it still runs: wherever it has gone meanwhile, since login sessions move it to a cgroup of their own.
-pub fn recorded(recorded: &Recorded) -> Option<Found> {
+pub fn recorded(recorded: &Recorded) -> Option<Survivor> {
     let Recorded { pid, entry, .. } = recorded;
     let process = Watched::new(*pid)?;
     // Another process may have its number by now. One that may not be looked at is taken for the one that was recorded.
@@ -57,7 +57,7 @@ pub fn recorded(recorded: &Recorded) -> Option<Found> {
         return None;
     }
     let age = process.stat().map_or(proc::uptime().saturating_sub(entry.not_before), Stat::age);
-    Some(Found { process, age, source: entry.source, mark: None })
+    Some(Survivor { process, age, source: entry.source, mark: None })
 }
 
 /// The processes here that look like commands of an earlier daemon, but for those that are `known`. Call it before a command is
@@ -65,7 +65,7 @@ pub fn recorded(recorded: &Recorded) -> Option<Found> {
 ///
 /// # Errors
 /// If the cgroup's processes cannot be listed.
-pub fn commands(cgroup: &Cgroup, session: Session, known: impl Fn(i32) -> bool) -> io::Result<Vec<Found>> {
+pub fn commands(cgroup: &Cgroup, session: Session, known: impl Fn(i32) -> bool) -> io::Result<Vec<Survivor>> {
     let members = cgroup.members()?;
     let here: HashSet<i32> = members.iter().copied().collect();
     let mut found = Vec::new();
@@ -81,16 +81,16 @@ pub fn commands(cgroup: &Cgroup, session: Session, known: impl Fn(i32) -> bool) 
         // What was read is of this process only if it lives now.
         if !process.has_ended() {
             let (mark, source) = marked.map_or((None, Source::Unknown), |(mark, source)| (Some(mark), source));
-            found.push(Found { mark, source, ..Found::from(process) });
+            found.push(Survivor { mark, source, ..Survivor::from(process) });
         }
     }
     Ok(found)
 }
 
-impl From<Watched> for Found {
-    fn from(process: Watched) -> Found {
+impl From<Watched> for Survivor {
+    fn from(process: Watched) -> Survivor {
         let age = process.stat().map(Stat::age).unwrap_or_default();
-        Found { process, age, source: Source::Unknown, mark: None }
+        Survivor { process, age, source: Source::Unknown, mark: None }
     }
 }
 

@@ -28,7 +28,7 @@ pub const MOST: usize = 256;
 const TURN: usize = 256 << 10;
 
 /// One refused client. Its socket is not non-blocking, since a command might have got it: each call says so.
-struct Place {
+struct Lingerer {
     fd: ClientFd,
     until: Instant,
     read: usize,
@@ -40,7 +40,7 @@ struct Place {
     hearing: Option<(Rc<Reply>, Vec<u8>)>,
 }
 
-/// Whether a client is still worth a place.
+/// Whether a client is still worth the room.
 #[derive(PartialEq)]
 enum State {
     Stays,
@@ -56,7 +56,7 @@ fn send_some(fd: &ClientFd, bytes: &[u8]) -> Option<usize> {
     }
 }
 
-impl Place {
+impl Lingerer {
     /// Sends what is unsent as far as it goes, and the end of file after it.
     fn send(&mut self) -> State {
         while !self.unsent.is_empty() {
@@ -139,7 +139,7 @@ impl Place {
 
 /// The table of refusals that linger.
 pub struct Lingering {
-    places: Vec<Option<Place>>,
+    lingerers: Vec<Option<Lingerer>>,
     free: Vec<usize>,
     next: Option<Instant>,
     buffer: Box<[u8]>,
@@ -157,44 +157,44 @@ impl Lingering {
     /// An empty table.
     pub fn new() -> Self {
         let buffer = vec![0; 16 << 10].into();
-        Lingering { places: Vec::new(), free: Vec::new(), next: None, buffer, cut_short: 0 }
+        Lingering { lingerers: Vec::new(), free: Vec::new(), next: None, buffer, cut_short: 0 }
     }
 
     /// Tells the client `reply` without ever waiting, and lets the socket linger until it has read that.
     pub fn refuse(&mut self, now: Instant, fd: ClientFd, reply: Rc<Reply>, poll: &Poll) {
         let hearing = reply.hears().then(|| (reply.clone(), Vec::new()));
-        let mut place = Place { fd, until: now + PATIENCE, read: 0, unsent: Vec::new(), ended: false, hearing };
+        let mut lingerer = Lingerer { fd, until: now + PATIENCE, read: 0, unsent: Vec::new(), ended: false, hearing };
         let opening = reply.opening();
         // A fresh socket's send buffer takes nearly any reply whole.
-        let sent = if opening.is_empty() { Some(0) } else { send_some(&place.fd, opening) };
+        let sent = if opening.is_empty() { Some(0) } else { send_some(&lingerer.fd, opening) };
         let Some(sent) = sent else { return };
-        place.unsent.extend_from_slice(&opening[sent..]);
-        if place.send() == State::Over {
+        lingerer.unsent.extend_from_slice(&opening[sent..]);
+        if lingerer.send() == State::Over {
             return;
         }
-        let at = self.place(now);
-        if poll.add(&place.fd, Watch::Lingering(at as u32), place.interest()).is_err() {
+        let at = self.room(now);
+        if poll.add(&lingerer.fd, Watch::Lingering(at as u32), lingerer.interest()).is_err() {
             self.free.push(at);
             self.cut_short += 1;
             return;
         }
-        self.next = Some(self.next.map_or(place.until, |next| next.min(place.until)));
-        self.places[at] = Some(place);
+        self.next = Some(self.next.map_or(lingerer.until, |next| next.min(lingerer.until)));
+        self.lingerers[at] = Some(lingerer);
     }
 
-    /// A place in the table; if there is none, that of the one who has had the most time.
-    fn place(&mut self, now: Instant) -> usize {
+    /// Room in the table; if there is none, that of the one who has had the most time.
+    fn room(&mut self, now: Instant) -> usize {
         if let Some(at) = self.free.pop() {
             return at;
         }
-        if self.places.len() < MOST {
-            self.places.push(None);
-            return self.places.len() - 1;
+        if self.lingerers.len() < MOST {
+            self.lingerers.push(None);
+            return self.lingerers.len() - 1;
         }
-        let until = |place: &Option<Place>| place.as_ref().map(|place| place.until);
-        let oldest = (0..MOST).min_by_key(|at| until(&self.places[*at])).unwrap_or(0);
-        if let Some(mut place) = self.places[oldest].take() {
-            place.answer(now, true);
+        let until = |lingerer: &Option<Lingerer>| lingerer.as_ref().map(|lingerer| lingerer.until);
+        let oldest = (0..MOST).min_by_key(|at| until(&self.lingerers[*at])).unwrap_or(0);
+        if let Some(mut lingerer) = self.lingerers[oldest].take() {
+            lingerer.answer(now, true);
             self.cut_short += 1;
         }
         oldest
@@ -203,21 +203,21 @@ impl Lingering {
     /// Something has happened to the socket that is watched as [`Watch::Lingering`] of this number.
     pub fn ready(&mut self, now: Instant, number: u32, poll: &Poll) {
         let at = number as usize;
-        // Another one may have its place since the event was read.
-        let Some(mut place) = self.places[at].take() else { return };
-        let mut state = if place.unsent.is_empty() { State::Stays } else { place.send() };
-        if state == State::Stays && !place.ended {
-            state = place.receive(now, &mut self.buffer);
+        // It may be another's number since the event was read.
+        let Some(mut lingerer) = self.lingerers[at].take() else { return };
+        let mut state = if lingerer.unsent.is_empty() { State::Stays } else { lingerer.send() };
+        if state == State::Stays && !lingerer.ended {
+            state = lingerer.receive(now, &mut self.buffer);
         }
-        if place.ended && place.unsent.is_empty() {
+        if lingerer.ended && lingerer.unsent.is_empty() {
             state = State::Over;
         }
         if state == State::Stays {
-            let changed = poll.modify(&place.fd, Watch::Lingering(number), place.interest());
+            let changed = poll.modify(&lingerer.fd, Watch::Lingering(number), lingerer.interest());
             state = if changed.is_ok() { State::Stays } else { State::Over };
         }
         match state {
-            State::Stays => self.places[at] = Some(place),
+            State::Stays => self.lingerers[at] = Some(lingerer),
             State::Over => self.free.push(at),
         }
     }
@@ -228,16 +228,16 @@ impl Lingering {
         if self.next.is_none_or(|next| next > now) {
             return;
         }
-        for at in 0..self.places.len() {
-            let Some(mut place) = self.places[at].take_if(|place| place.until <= now) else { continue };
-            let told = place.hearing.is_some() && place.answer(now, true) == State::Stays;
-            if told && poll.modify(&place.fd, Watch::Lingering(at as u32), place.interest()).is_ok() {
-                self.places[at] = Some(place);
+        for at in 0..self.lingerers.len() {
+            let Some(mut lingerer) = self.lingerers[at].take_if(|lingerer| lingerer.until <= now) else { continue };
+            let told = lingerer.hearing.is_some() && lingerer.answer(now, true) == State::Stays;
+            if told && poll.modify(&lingerer.fd, Watch::Lingering(at as u32), lingerer.interest()).is_ok() {
+                self.lingerers[at] = Some(lingerer);
             } else {
                 self.free.push(at);
             }
         }
-        self.next = self.places.iter().flatten().map(|place| place.until).min();
+        self.next = self.lingerers.iter().flatten().map(|lingerer| lingerer.until).min();
     }
 
     /// When to look again; never later than the next one's time.
@@ -247,7 +247,7 @@ impl Lingering {
 
     /// How many linger.
     pub fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.lingerers.len() - self.free.len()
     }
 
     /// Whether none does.

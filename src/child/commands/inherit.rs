@@ -5,7 +5,7 @@ use super::{Commands, Ended, News};
 use crate::child::adopted::Adopted;
 use crate::child::ledger::{Entry, Ledger, Past, Place};
 use crate::child::proc::uptime;
-use crate::child::survivors::{self, Found};
+use crate::child::survivors::{self, Survivor};
 use crate::policy::gate::Slot;
 use crate::poll::Poll;
 use std::io;
@@ -44,7 +44,7 @@ impl Commands {
     ///
     /// # Errors
     /// If the cgroup's processes cannot be listed.
-    pub fn look_for_survivors(&self) -> io::Result<Vec<Found>> {
+    pub fn look_for_survivors(&self) -> io::Result<Vec<Survivor>> {
         let known = |pid| self.adopted.get(pid).is_some();
         let Ok(Some(cgroup)) = &self.cgroup else { return Ok(Vec::new()) };
         survivors::commands(cgroup, self.session, known)
@@ -55,13 +55,13 @@ impl Commands {
     pub fn adopt(
         &mut self,
         now: Instant,
-        (found, slot): (Found, Slot),
+        (found, slot): (Survivor, Slot),
         id: Option<u64>,
         listener: Option<u64>,
         place: Option<Place>,
         poll: &Poll,
     ) {
-        let Found { process, age, source, .. } = found;
+        let Survivor { process, age, source, .. } = found;
         let pid = process.pid();
         self.go_on_from(id.unwrap_or(0).saturating_add(1));
         let since = now.checked_sub(age).unwrap_or(now);

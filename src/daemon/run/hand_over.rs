@@ -7,7 +7,7 @@
 
 use super::Daemon;
 use crate::child::ledger::{Past, Place, listener_key};
-use crate::child::survivors::{self, Found};
+use crate::child::survivors::{self, Survivor};
 use crate::daemon::state::{self, Inheritance};
 use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, Stored};
@@ -99,7 +99,7 @@ impl Daemon {
     }
 
     /// What looks like a command of an earlier daemon and has no entry in the ledger.
-    fn look_for_survivors(&mut self) -> Vec<Found> {
+    fn look_for_survivors(&mut self) -> Vec<Survivor> {
         self.commands.look_for_survivors().unwrap_or_else(|error| {
             self.report.tell(Event::NotFound { error: plain(&error), is_recorded: false });
             Vec::new()
@@ -107,7 +107,7 @@ impl Daemon {
     }
 
     /// Counts a command that an earlier daemon has started.
-    fn count(&mut self, now: Instant, found: Found, id: Option<u64>, key: Option<u64>, place: Option<Place>) {
+    fn count(&mut self, now: Instant, found: Survivor, id: Option<u64>, key: Option<u64>, place: Option<Place>) {
         let listener = self.listeners.labelled(|label| Some(listener_key(label)) == key);
         let slot = self.gate.adopt(now, listener, found.source, &mut self.actions);
         self.commands.adopt(now, (found, slot), id, key, place, &self.poll);
