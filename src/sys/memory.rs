@@ -124,7 +124,10 @@ extern "C" fn forget(object: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) 
         let object = &*object;
         let headers = std::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into());
         let page = libc::sysconf(libc::_SC_PAGESIZE) as usize;
-        for header in headers.iter().filter(|h| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_W == 0) {
+        // The first segment has the headers, which would bring it back if it did not go last.
+        let first = headers.iter().position(|h| h.p_type == libc::PT_LOAD).unwrap_or_default();
+        let segments = headers[first..].iter().rev().filter(|h| h.p_type == libc::PT_LOAD);
+        for header in segments.filter(|h| h.p_flags & libc::PF_W == 0) {
             let start = object.dlpi_addr as usize + header.p_vaddr as usize;
             let (first, end) = (start & !(page - 1), start + header.p_memsz as usize);
             libc::madvise(std::ptr::without_provenance_mut(first), end - first, libc::MADV_DONTNEED);
