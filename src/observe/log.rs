@@ -9,9 +9,8 @@ use crate::sys::process::Exit;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::os::unix::net::UnixDatagram;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tracing::field::{Field, Visit};
@@ -50,15 +49,35 @@ impl std::fmt::Display for Target {
     }
 }
 
+/// What the end of the log needs. Not two more channels: each kind costs 4 KiB of code.
+#[derive(Debug, Default)]
+struct Ending {
+    state: Mutex<State>,
+    is_over: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The last entries. They have a place of their own, so that a log which is behind does not lose them.
+    last_words: Vec<Event>,
+    /// Entries that have been written.
+    written: usize,
+    /// Whether that were all.
+    is_over: bool,
+}
+
+impl Ending {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The near end of the log.
 #[derive(Debug)]
 pub struct Log {
     /// Boxes, since the channel has memory for as many as it may hold from the start.
     sender: SyncSender<Box<Event>>,
-    last_words: SyncSender<Vec<Event>>,
-    finished: Receiver<()>,
-    /// Entries that have been written.
-    written: Arc<AtomicUsize>,
+    ending: Arc<Ending>,
     most: Severity,
     lost: u64,
 }
@@ -70,20 +89,19 @@ impl Log {
     /// If no thread can be started.
     pub fn start(target: Target, most: Severity) -> io::Result<Log> {
         let (sender, events) = sync_channel(WAITING);
-        let (last_words, last) = sync_channel(1);
-        let (done, finished) = sync_channel(1);
-        let written = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&written);
+        let ending = Arc::new(Ending::default());
+        let end = Arc::clone(&ending);
         let wants_journal = match target {
             Target::Auto => libsystemd::logging::connected_to_journal(),
             Target::Journal => true,
             Target::Stderr => false,
         };
         thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || {
-            write_all(wants_journal, &events, &last, &counted);
-            let _ = done.send(());
+            write_all(wants_journal, &events, &end);
+            end.lock().is_over = true;
+            end.is_over.notify_one();
         })?;
-        Ok(Log { sender, last_words, finished, written, most, lost: 0 })
+        Ok(Log { sender, ending, most, lost: 0 })
     }
 
     /// Whether entries of this severity are told.
@@ -104,32 +122,35 @@ impl Log {
         taken
     }
 
-    /// Ends the log with these entries. They have a place of their own, so that a log which is behind does
-    /// not lose the totals; it is waited for as long as somebody takes what it writes.
+    /// Ends the log with these entries, the totals among them. It is waited for as long as somebody takes what it writes.
     pub fn finish(self, mut last: Vec<Event>) {
         last.retain(|event| self.tells(event.severity()));
         if self.lost > 0 {
             last.insert(0, Event::Lost { count: self.lost });
         }
-        let _ = self.last_words.send(last); // the only one, into a channel that holds one
+        let mut state = self.ending.lock();
+        state.last_words = last;
         drop(self.sender);
-        let (mut seen, mut still) = (self.written.load(Ordering::Relaxed), 0);
-        while still < LOOKS && self.finished.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            let before = std::mem::replace(&mut seen, self.written.load(Ordering::Relaxed));
-            still = if seen == before { still + 1 } else { 0 };
+        let mut still = 0;
+        while still < LOOKS && !state.is_over {
+            let before = state.written;
+            let look = self.ending.is_over.wait_timeout_while(state, LOOK, |state| !state.is_over);
+            state = look.unwrap_or_else(PoisonError::into_inner).0;
+            still = if state.written == before { still + 1 } else { 0 };
         }
     }
 }
 
-fn write_all(wants_journal: bool, events: &Receiver<Box<Event>>, last: &Receiver<Vec<Event>>, written: &AtomicUsize) {
+fn write_all(wants_journal: bool, events: &Receiver<Box<Event>>, end: &Ending) {
     let journal = if wants_journal { journal_layer() } else { None };
     let is_journal = journal.is_some();
     let stderr = (!is_journal).then(|| Lines { prefix: !io::stderr().is_terminal() });
     let subscriber = Spanless.with(journal).with(stderr);
     tracing::subscriber::with_default(subscriber, || {
         let mut lost = 0;
-        // `events` ends when the near end is dropped, which is after the last words were sent.
-        for event in events.iter().chain(std::iter::from_fn(|| last.try_recv().ok()).flatten().map(Box::new)) {
+        let last_words = std::iter::once_with(|| std::mem::take(&mut end.lock().last_words)).flatten();
+        // `events` ends when the near end is dropped, which is after the last words were left.
+        for event in events.iter().chain(last_words.map(Box::new)) {
             // The layer itself ignores errors, so whether somebody listens is asked before.
             if is_journal && !journal_listens() {
                 lost += 1;
@@ -140,7 +161,7 @@ fn write_all(wants_journal: bool, events: &Receiver<Box<Event>>, last: &Receiver
                 lost = 0;
             }
             emit(&event);
-            written.fetch_add(1, Ordering::Relaxed);
+            end.lock().written += 1;
         }
     });
 }
