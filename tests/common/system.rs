@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,17 @@ impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// Writes a program. Another process does it: ours may be forked by another test while the file is open for writing, and
+/// then it cannot be executed.
+#[track_caller]
+pub fn write_program(path: &str, text: &[u8]) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh", path]).stdin(Stdio::piped());
+    let mut shell = shell.spawn().expect("sh");
+    shell.stdin.take().expect("piped").write_all(text).expect("write");
+    assert!(shell.wait().expect("wait").success());
 }
 
 /// A load average of our choice for one daemon: a file over /proc/loadavg in a mount namespace of its own.

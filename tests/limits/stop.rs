@@ -2,9 +2,7 @@
 
 use crate::common::*;
 use nix::sys::signal::Signal;
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 
 /// Leaves two processes behind.
 const LEAVES_TWO: &[&str] =
@@ -51,9 +49,8 @@ fn a_chain_of_processes_does_not_prolong_a_stop() {
     let dir = TempDir::new();
     let link = dir.join("link");
     // It is over when its file is gone.
-    let script = "#!/bin/sh\ntrap '' TERM\nexec >&- <&-\nsleep 0.05\nsetsid \"$0\" &\n";
-    fs::write(&link, script).expect("write");
-    fs::set_permissions(&link, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let script = b"#!/bin/sh\ntrap '' TERM\nexec >&- <&-\nsleep 0.05\nsetsid \"$0\" &\n";
+    write_program(&link, script);
     let mut daemon = manager.start(sockcap(&["--drain-timeout", "1min", "--kill-grace", "1s"]).run(&[link]));
     assert_eq!(to_end(daemon.connect()), "");
     daemon.signal(Signal::SIGTERM);

@@ -8,11 +8,15 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 use std::{env, fs, thread};
 
 use crate::common::*;
 use nix::poll::PollFlags;
 use nix::unistd::Pid;
+
+/// The time that a refused client has to speak, and then to close.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A daemon whose one slot is taken, and a home for the client it will refuse.
 struct House {
@@ -145,20 +149,24 @@ fn end(mut child: Child) -> Said {
 
 #[test]
 fn telnet() {
-    let Some(house) = full("text", "telnet") else { return };
-    // Its exit code is 0 or 1, by version: it tells nothing.
-    house.client_at_a_terminal(&["telnet", "127.0.0.1", "{port}"]).prints("server at capacity");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("text", "telnet") else { return };
+        // Its exit code is 0 or 1, by version: it tells nothing.
+        house.client_at_a_terminal(&["telnet", "127.0.0.1", "{port}"]).prints("server at capacity");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn openbsd_netcat() {
-    let nc = netcat().unwrap_or("nc.openbsd");
-    let Some(house) = full("text", nc) else { return };
-    house.client(&[nc, "-d", "127.0.0.1", "{port}"]).exits(0).prints("server at capacity\n");
-    // shuts its side down before it has read anything
-    house.client(&[nc, "-N", "127.0.0.1", "{port}"]).exits(0).prints("server at capacity\n");
-    house.refused(2);
+    unless_stalled(PATIENCE, || {
+        let nc = netcat().unwrap_or("nc.openbsd");
+        let Some(house) = full("text", nc) else { return };
+        house.client(&[nc, "-d", "127.0.0.1", "{port}"]).exits(0).prints("server at capacity\n");
+        // shuts its side down before it has read anything
+        house.client(&[nc, "-N", "127.0.0.1", "{port}"]).exits(0).prints("server at capacity\n");
+        house.refused(2);
+    });
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -166,22 +174,24 @@ fn openbsd_netcat() {
 
 #[test]
 fn rsync() {
-    let Some(house) = full("rsync", "rsync") else { return };
-    house.write("file", "what would be sent");
-    for words in [
-        &["rsync", "rsync://127.0.0.1:{port}/"][..],
-        &["rsync", "rsync://127.0.0.1:{port}/module/", "{home}/"],
-        &["rsync", "{home}/file", "rsync://127.0.0.1:{port}/module/"],
-    ] {
-        let said = house.client(words);
-        // 5 is what mirror scripts take for "try again"; a broken stream would be 12
-        said.exits(5);
-        assert!(
-            format!("{}{}", said.out, said.err).contains("@ERROR: max connections (1) reached -- try again later"),
-            "{said:#?}"
-        );
-    }
-    house.refused(3);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("rsync", "rsync") else { return };
+        house.write("file", "what would be sent");
+        for words in [
+            &["rsync", "rsync://127.0.0.1:{port}/"][..],
+            &["rsync", "rsync://127.0.0.1:{port}/module/", "{home}/"],
+            &["rsync", "{home}/file", "rsync://127.0.0.1:{port}/module/"],
+        ] {
+            let said = house.client(words);
+            // 5 is what mirror scripts take for "try again"; a broken stream would be 12
+            said.exits(5);
+            assert!(
+                format!("{}{}", said.out, said.err).contains("@ERROR: max connections (1) reached -- try again later"),
+                "{said:#?}"
+            );
+        }
+        house.refused(3);
+    });
 }
 
 const CURL: &[&str] = &["curl", "-q", "--silent", "--show-error"];
@@ -192,77 +202,87 @@ fn curl<'a>(words: &[&'a str]) -> Vec<&'a str> {
 
 #[test]
 fn curl_http() {
-    let Some(house) = full("http", "curl") else { return };
-    let url = "http://127.0.0.1:{port}/";
-    house.client(&curl(&["-w", "%{http_code}", url])).exits(0).prints("server at capacity\n503");
-    house.client(&curl(&["--fail", url])).exits(22).complains("503");
-    let head = house.client(&curl(&["--head", url]));
-    head.exits(0).prints("HTTP/1.1 503 ").prints("Retry-After: 10\r\n");
-    assert!(!head.out.contains("server at capacity"), "a body after HEAD: {head:#?}");
-    house.refused(3);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("http", "curl") else { return };
+        let url = "http://127.0.0.1:{port}/";
+        house.client(&curl(&["-w", "%{http_code}", url])).exits(0).prints("server at capacity\n503");
+        house.client(&curl(&["--fail", url])).exits(22).complains("503");
+        let head = house.client(&curl(&["--head", url]));
+        head.exits(0).prints("HTTP/1.1 503 ").prints("Retry-After: 10\r\n");
+        assert!(!head.out.contains("server at capacity"), "a body after HEAD: {head:#?}");
+        house.refused(3);
+    });
 }
 
 /// With and without `Expect: 100-continue`: the second client is still sending when it is answered.
 #[test]
 fn curl_http_uploads() {
-    let Some(house) = full("http", "curl") else { return };
-    fs::write(house.home.join("3mb"), vec![b'x'; 3_000_000]).expect("write");
-    let url = "http://127.0.0.1:{port}/";
-    for _ in 0..10 {
-        for expect in ["Expect: 100-continue", "Expect:"] {
-            let words = curl(&["-H", expect, "-w", "%{http_code}", "-T", "3mb", url]);
-            house.client(&words).exits(0).prints("server at capacity\n503");
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("http", "curl") else { return };
+        fs::write(house.home.join("3mb"), vec![b'x'; 3_000_000]).expect("write");
+        let url = "http://127.0.0.1:{port}/";
+        for _ in 0..10 {
+            for expect in ["Expect: 100-continue", "Expect:"] {
+                let words = curl(&["-H", expect, "-w", "%{http_code}", "-T", "3mb", url]);
+                house.client(&words).exits(0).prints("server at capacity\n503");
+            }
         }
-    }
-    house.refused(20);
+        house.refused(20);
+    });
 }
 
 #[test]
 fn curl_http_retries_when_it_is_told_to() {
-    let Some(house) = full("http", "curl") else { return };
-    let words = curl(&["--no-silent", "--retry", "3", "http://127.0.0.1:{port}/"]);
-    let mut child = house.command(&words).spawn().expect("curl");
-    let stderr = BufReader::new(child.stderr.take().expect("piped"));
-    let (send, lines) = channel();
-    thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
-    let mut seen = Vec::new();
-    // By itself curl would come back after 1 s: the 10 are from Retry-After.
-    while !seen.iter().any(|line: &String| line.contains("Will retry in 10")) {
-        match lines.recv_timeout(FUSE) {
-            Ok(line) => seen.push(line),
-            Err(e) => {
-                let _ = child.kill();
-                panic!("{e}: {seen:#?}");
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("http", "curl") else { return };
+        let words = curl(&["--no-silent", "--retry", "3", "http://127.0.0.1:{port}/"]);
+        let mut child = house.command(&words).spawn().expect("curl");
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let (send, lines) = channel();
+        thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(send.send(line))));
+        let mut seen = Vec::new();
+        // By itself curl would come back after 1 s: the 10 are from Retry-After.
+        while !seen.iter().any(|line: &String| line.contains("Will retry in 10")) {
+            match lines.recv_timeout(FUSE) {
+                Ok(line) => seen.push(line),
+                Err(e) => {
+                    let _ = child.kill();
+                    panic!("{e}: {seen:#?}");
+                }
             }
         }
-    }
-    child.kill().expect("kill");
-    child.wait().expect("wait");
+        child.kill().expect("kill");
+        child.wait().expect("wait");
 
-    // and gives up at once when that is too late for its user
-    let words = curl(&["--no-silent", "--retry", "3", "--retry-max-time", "5", "http://127.0.0.1:{port}/"]);
-    let said = house.client(&words);
-    said.exits(0).prints("server at capacity\n").complains("Retry-After: time would make this command line exceed");
-    house.refused(2);
+        // and gives up at once when that is too late for its user
+        let words = curl(&["--no-silent", "--retry", "3", "--retry-max-time", "5", "http://127.0.0.1:{port}/"]);
+        let said = house.client(&words);
+        said.exits(0).prints("server at capacity\n").complains("Retry-After: time would make this command line exceed");
+        house.refused(2);
+    });
 }
 
 #[test]
 fn curl_ftp() {
-    let Some(house) = full("ftp", "curl") else { return };
-    // It takes any 421 for a timeout, which is its code 28.
-    let said = house.client(&curl(&["-v", "ftp://127.0.0.1:{port}/"]));
-    said.exits(28).complains("< 421 ").complains("server at capacity");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("ftp", "curl") else { return };
+        // It takes any 421 for a timeout, which is its code 28.
+        let said = house.client(&curl(&["-v", "ftp://127.0.0.1:{port}/"]));
+        said.exits(28).complains("< 421 ").complains("server at capacity");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn git_ls_remote() {
-    let Some(house) = full("git", "git") else { return };
-    house
-        .client(&["git", "ls-remote", "git://127.0.0.1:{port}/project"])
-        .exits(128)
-        .complains("fatal: remote error: server at capacity");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("git", "git") else { return };
+        house
+            .client(&["git", "ls-remote", "git://127.0.0.1:{port}/project"])
+            .exits(128)
+            .complains("fatal: remote error: server at capacity");
+        house.refused(1);
+    });
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -270,89 +290,105 @@ fn git_ls_remote() {
 
 #[test]
 fn curl_smtp() {
-    let Some(house) = full("smtp", "curl") else { return };
-    house.write("mail", "Subject: x\r\n\r\nx\r\n");
-    let to = ["--mail-from", "a@host.example", "--mail-rcpt", "b@host.example", "-T", "mail"];
-    let said = house.client(&[&curl(&["-v", "smtp://127.0.0.1:{port}/"])[..], &to].concat());
-    said.exits(8).complains("< 421 ").complains("server at capacity");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("smtp", "curl") else { return };
+        house.write("mail", "Subject: x\r\n\r\nx\r\n");
+        let to = ["--mail-from", "a@host.example", "--mail-rcpt", "b@host.example", "-T", "mail"];
+        let said = house.client(&[&curl(&["-v", "smtp://127.0.0.1:{port}/"])[..], &to].concat());
+        said.exits(8).complains("< 421 ").complains("server at capacity");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn swaks() {
-    for (preset, protocol) in [("smtp", "SMTP"), ("lmtp", "LMTP")] {
-        let Some(house) = full(preset, "swaks") else { return };
-        let server = ["swaks", "--server", "127.0.0.1", "--port", "{port}", "--protocol", protocol];
-        let mail = ["--helo", "host.example", "--from", "a@host.example", "--to", "b@host.example"];
-        // 21 is "error in the banner"; it then says QUIT to somebody who has left.
-        let said = house.client(&[&server[..], &mail].concat());
-        said.exits(21).prints("<** 421 ").prints("server at capacity");
-        house.refused(1);
-    }
+    unless_stalled(PATIENCE, || {
+        for (preset, protocol) in [("smtp", "SMTP"), ("lmtp", "LMTP")] {
+            let Some(house) = full(preset, "swaks") else { return };
+            let server = ["swaks", "--server", "127.0.0.1", "--port", "{port}", "--protocol", protocol];
+            let mail = ["--helo", "host.example", "--from", "a@host.example", "--to", "b@host.example"];
+            // 21 is "error in the banner"; it then says QUIT to somebody who has left.
+            let said = house.client(&[&server[..], &mail].concat());
+            said.exits(21).prints("<** 421 ").prints("server at capacity");
+            house.refused(1);
+        }
+    });
 }
 
 #[test]
 fn curl_imap() {
-    let Some(house) = full("imap", "curl") else { return };
-    let said = house.client(&curl(&["-v", "-u", "me:secret", "imap://127.0.0.1:{port}/"]));
-    said.exits(8).complains("< * BYE [UNAVAILABLE] ").complains("server at capacity");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("imap", "curl") else { return };
+        let said = house.client(&curl(&["-v", "-u", "me:secret", "imap://127.0.0.1:{port}/"]));
+        said.exits(8).complains("< * BYE [UNAVAILABLE] ").complains("server at capacity");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn mbsync() {
-    let Some(house) = full("imap", "mbsync") else { return };
-    fs::create_dir(house.home.join("mail")).expect("folder");
-    // `SSLType` is `TLSType` since 1.5, which warns of the old name
-    house.write(
-        "rc",
-        "IMAPStore far\nHost 127.0.0.1\nPort {port}\nUser me\nPass secret\nSSLType None\nAuthMechs LOGIN\n\n\
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("imap", "mbsync") else { return };
+        fs::create_dir(house.home.join("mail")).expect("folder");
+        // `SSLType` is `TLSType` since 1.5, which warns of the old name
+        house.write(
+            "rc",
+            "IMAPStore far\nHost 127.0.0.1\nPort {port}\nUser me\nPass secret\nSSLType None\nAuthMechs LOGIN\n\n\
          MaildirStore near\nPath {home}/mail/\nInbox {home}/mail/inbox\n\nChannel all\nFar :far:\nNear :near:\n",
-    );
-    house
-        .client(&["mbsync", "-c", "{home}/rc", "all"])
-        .exits(1)
-        .complains("BYE response: [UNAVAILABLE] server at capacity");
-    house.refused(1);
+        );
+        house
+            .client(&["mbsync", "-c", "{home}/rc", "all"])
+            .exits(1)
+            .complains("BYE response: [UNAVAILABLE] server at capacity");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn curl_pop3() {
-    let Some(house) = full("pop3", "curl") else { return };
-    let said = house.client(&curl(&["-v", "-u", "me:secret", "pop3://127.0.0.1:{port}/"]));
-    said.exits(8).complains("< -ERR [SYS/TEMP] ").complains("server at capacity");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("pop3", "curl") else { return };
+        let said = house.client(&curl(&["-v", "-u", "me:secret", "pop3://127.0.0.1:{port}/"]));
+        said.exits(8).complains("< -ERR [SYS/TEMP] ").complains("server at capacity");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn mpop() {
-    let Some(house) = full("pop3", "mpop") else { return };
-    let server = ["mpop", "--host=127.0.0.1", "--port={port}", "--tls=off", "--user=me", "--auth=user"];
-    let mail = ["--passwordeval=echo secret", "--delivery=maildir,{home}/mail"];
-    house
-        .client(&[&server[..], &mail].concat())
-        .exits(76) // EX_PROTOCOL of sysexits(3)
-        .complains("POP3 server message: -ERR [SYS/TEMP] server at capacity");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("pop3", "mpop") else { return };
+        let server = ["mpop", "--host=127.0.0.1", "--port={port}", "--tls=off", "--user=me", "--auth=user"];
+        let mail = ["--passwordeval=echo secret", "--delivery=maildir,{home}/mail"];
+        house
+            .client(&[&server[..], &mail].concat())
+            .exits(76) // EX_PROTOCOL of sysexits(3)
+            .complains("POP3 server message: -ERR [SYS/TEMP] server at capacity");
+        house.refused(1);
+    });
 }
 
 /// Of the package suck.
 #[test]
 fn testhost() {
-    let Some(house) = full("nntp", "testhost") else { return };
-    let said = house.client(&["testhost", "127.0.0.1", "-N", "{port}"]);
-    said.exits(255).prints("server at capacity");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("nntp", "testhost") else { return };
+        let said = house.client(&["testhost", "127.0.0.1", "-N", "{port}"]);
+        said.exits(255).prints("server at capacity");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn sieve_connect() {
-    let Some(house) = full("managesieve", "sieve-connect") else { return };
-    // It understands the BYE, says LOGOUT, and complains that nobody answers that.
-    let server = ["sieve-connect", "--debug", "--server", "127.0.0.1", "--port", "{port}", "--notlsverify"];
-    let said = house.client(&[&server[..], &["--user", "me", "--list"]].concat());
-    said.exits(255).complains("<<< BYE (TRYLATER) ").complains("server at capacity").complains(">>> LOGOUT");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("managesieve", "sieve-connect") else { return };
+        // It understands the BYE, says LOGOUT, and complains that nobody answers that.
+        let server = ["sieve-connect", "--debug", "--server", "127.0.0.1", "--port", "{port}", "--notlsverify"];
+        let said = house.client(&[&server[..], &["--user", "me", "--list"]].concat());
+        said.exits(255).complains("<<< BYE (TRYLATER) ").complains("server at capacity").complains(">>> LOGOUT");
+        house.refused(1);
+    });
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -360,36 +396,43 @@ fn sieve_connect() {
 
 #[test]
 fn ssh() {
-    let Some(house) = full("ssh", "ssh") else { return };
-    // its home is the one in passwd, whatever HOME says
-    let files = ["-F", "none", "-o", "IdentityFile=none", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"];
-    let to = ["-p", "{port}", "me@127.0.0.1", "true"];
-    let quiet = house.client(&[&["ssh"][..], &files, &to].concat());
-    quiet.exits(255).complains("Connection closed by ");
-    let loud = house.client(&[&["ssh", "-v"][..], &files, &to].concat());
-    loud.exits(255).complains("banner line 0: server at capacity");
-    house.refused(2);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("ssh", "ssh") else { return };
+        // its home is the one in passwd, whatever HOME says
+        let files =
+            ["-F", "none", "-o", "IdentityFile=none", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"];
+        let to = ["-p", "{port}", "me@127.0.0.1", "true"];
+        let quiet = house.client(&[&["ssh"][..], &files, &to].concat());
+        quiet.exits(255).complains("Connection closed by ");
+        let loud = house.client(&[&["ssh", "-v"][..], &files, &to].concat());
+        loud.exits(255).complains("banner line 0: server at capacity");
+        house.refused(2);
+    });
 }
 
 #[test]
 fn vncsnapshot() {
-    let Some(house) = full("vnc", "vncsnapshot") else { return };
-    // The one client that needs no screen speaks version 3.3, where the answer has another form than in 3.8.
-    house
-        .client(&["vncsnapshot", "127.0.0.1::{port}", "{home}/x.jpg"])
-        .exits(1)
-        .complains("VNC connection failed: server at capacity");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("vnc", "vncsnapshot") else { return };
+        // The one client that needs no screen speaks version 3.3, where the answer has another form than in 3.8.
+        house
+            .client(&["vncsnapshot", "127.0.0.1::{port}", "{home}/x.jpg"])
+            .exits(1)
+            .complains("VNC connection failed: server at capacity");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn ii() {
-    let Some(house) = full("irc", "ii") else { return };
-    let said = house.client(&["ii", "-s", "127.0.0.1", "-p", "{port}", "-n", "me", "-i", "{home}/irc"]);
-    said.exits(1).prints(" ERROR :Closing Link: ");
-    let shown = house.read("irc/127.0.0.1/out");
-    assert!(shown.contains("Closing Link: ") && shown.contains("server at capacity"), "{shown}");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("irc", "ii") else { return };
+        let said = house.client(&["ii", "-s", "127.0.0.1", "-p", "{port}", "-n", "me", "-i", "{home}/irc"]);
+        said.exits(1).prints(" ERROR :Closing Link: ");
+        let shown = house.read("irc/127.0.0.1/out");
+        assert!(shown.contains("Closing Link: ") && shown.contains("server at capacity"), "{shown}");
+        house.refused(1);
+    });
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -400,70 +443,82 @@ const CLOSED: &str = "closed for lunch";
 
 #[test]
 fn psql() {
-    for (message, shown) in [("server at capacity", "sorry, too many clients already"), (CLOSED, CLOSED)] {
-        let Some(house) = full_saying("postgresql", message, "psql") else { return };
-        let client = |mode: &str| {
-            let to = format!("host=127.0.0.1 port={{port}} user=me dbname=x connect_timeout=15 sslmode={mode}");
-            house.client(&["psql", "--no-psqlrc", "--no-password", "-c", "select 1", &to])
-        };
-        for mode in ["disable", "allow", "prefer"] {
-            client(mode).exits(2).complains(&format!("failed: FATAL:  {shown}\n"));
+    unless_stalled(PATIENCE, || {
+        for (message, shown) in [("server at capacity", "sorry, too many clients already"), (CLOSED, CLOSED)] {
+            let Some(house) = full_saying("postgresql", message, "psql") else { return };
+            let client = |mode: &str| {
+                let to = format!("host=127.0.0.1 port={{port}} user=me dbname=x connect_timeout=15 sslmode={mode}");
+                house.client(&["psql", "--no-psqlrc", "--no-password", "-c", "select 1", &to])
+            };
+            for mode in ["disable", "allow", "prefer"] {
+                client(mode).exits(2).complains(&format!("failed: FATAL:  {shown}\n"));
+            }
+            client("require").exits(2).complains("server does not support SSL, but SSL was required");
+            // `allow` comes back to try with SSL what failed without
+            house.refused(5);
         }
-        client("require").exits(2).complains("server does not support SSL, but SSL was required");
-        // `allow` comes back to try with SSL what failed without
-        house.refused(5);
-    }
+    });
 }
 
 #[test]
 fn mariadb() {
-    for (message, shown) in [("server at capacity", "Too many connections"), (CLOSED, CLOSED)] {
-        let Some(house) = full_saying("mysql", message, "mariadb") else { return };
-        let server = ["mariadb", "--no-defaults", "--host=127.0.0.1", "--port={port}", "--user=me", "-e", "select 1"];
-        let plain = house.client(&[&server[..], &["--skip-ssl"]].concat());
-        plain.exits(1).complains(&format!("ERROR 1040 (HY000): {shown}\n"));
-        // With TLS, which is its default, it adds that nobody can vouch for these words.
-        house.client(&server).exits(1).complains(&format!("1040 - {shown}\n"));
-        house.refused(2);
-    }
+    unless_stalled(PATIENCE, || {
+        for (message, shown) in [("server at capacity", "Too many connections"), (CLOSED, CLOSED)] {
+            let Some(house) = full_saying("mysql", message, "mariadb") else { return };
+            let server =
+                ["mariadb", "--no-defaults", "--host=127.0.0.1", "--port={port}", "--user=me", "-e", "select 1"];
+            let plain = house.client(&[&server[..], &["--skip-ssl"]].concat());
+            plain.exits(1).complains(&format!("ERROR 1040 (HY000): {shown}\n"));
+            // With TLS, which is its default, it adds that nobody can vouch for these words.
+            house.client(&server).exits(1).complains(&format!("1040 - {shown}\n"));
+            house.refused(2);
+        }
+    });
 }
 
 #[test]
 fn redis_cli() {
-    for (message, shown) in [("server at capacity", "max number of clients reached"), (CLOSED, CLOSED)] {
-        let Some(house) = full_saying("redis", message, "redis-cli") else { return };
-        let said = house.client(&["redis-cli", "-e", "-h", "127.0.0.1", "-p", "{port}", "PING"]);
-        assert!(format!("{}{}", said.out, said.err).contains(&format!("ERR {shown}\n")), "{said:#?}");
-        said.exits(1);
-        house.refused(1);
-    }
+    unless_stalled(PATIENCE, || {
+        for (message, shown) in [("server at capacity", "max number of clients reached"), (CLOSED, CLOSED)] {
+            let Some(house) = full_saying("redis", message, "redis-cli") else { return };
+            let said = house.client(&["redis-cli", "-e", "-h", "127.0.0.1", "-p", "{port}", "PING"]);
+            assert!(format!("{}{}", said.out, said.err).contains(&format!("ERR {shown}\n")), "{said:#?}");
+            said.exits(1);
+            house.refused(1);
+        }
+    });
 }
 
 #[test]
 fn libmemcached() {
-    let Some(house) = full("memcached", "memccapable") else { return };
-    // Most of its tools keep to themselves what they were told. This one connects once more when its test has failed.
-    let said = house.client(&["memccapable", "-h", "127.0.0.1", "-p", "{port}", "-t", "10", "-a", "-T", "ascii get"]);
-    said.exits(1).complains("[ERROR Too many open connections");
-    house.client(&["memcexist", "--servers=127.0.0.1:{port}", "key"]).exits(1);
-    house.refused(3);
-    let Some(house) = full_saying("memcached", CLOSED, "memcexist") else { return };
-    house.client(&["memcexist", "--servers=127.0.0.1:{port}", "key"]).exits(1).complains(CLOSED);
-    house.client(&["memcping", "--servers=127.0.0.1:{port}"]).exits(1);
-    house.refused(2);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("memcached", "memccapable") else { return };
+        // Most of its tools keep to themselves what they were told. This one connects once more when its test has failed.
+        let said =
+            house.client(&["memccapable", "-h", "127.0.0.1", "-p", "{port}", "-t", "10", "-a", "-T", "ascii get"]);
+        said.exits(1).complains("[ERROR Too many open connections");
+        house.client(&["memcexist", "--servers=127.0.0.1:{port}", "key"]).exits(1);
+        house.refused(3);
+        let Some(house) = full_saying("memcached", CLOSED, "memcexist") else { return };
+        house.client(&["memcexist", "--servers=127.0.0.1:{port}", "key"]).exits(1).complains(CLOSED);
+        house.client(&["memcping", "--servers=127.0.0.1:{port}"]).exits(1);
+        house.refused(2);
+    });
 }
 
 #[test]
 fn ldapsearch() {
-    let Some(house) = full("ldap", "ldapsearch") else { return };
-    let search = ["-x", "-H", "ldap://127.0.0.1:{port}", "-b", "dc=example", "-s", "base"];
-    // its exit code is LDAP's result code, busy
-    let said = house.client(&[&["ldapsearch"][..], &search].concat());
-    said.exits(51).complains("ldap_bind: Server is busy (51)").complains("additional info: server at capacity");
-    let said = house.client(&[&["ldapsearch", "-ZZ"][..], &search].concat());
-    said.complains("ldap_start_tls: Server is busy (51)").complains("additional info: server at capacity");
-    assert_ne!(said.code, Some(0), "{said:#?}");
-    house.refused(2);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("ldap", "ldapsearch") else { return };
+        let search = ["-x", "-H", "ldap://127.0.0.1:{port}", "-b", "dc=example", "-s", "base"];
+        // its exit code is LDAP's result code, busy
+        let said = house.client(&[&["ldapsearch"][..], &search].concat());
+        said.exits(51).complains("ldap_bind: Server is busy (51)").complains("additional info: server at capacity");
+        let said = house.client(&[&["ldapsearch", "-ZZ"][..], &search].concat());
+        said.complains("ldap_start_tls: Server is busy (51)").complains("additional info: server at capacity");
+        assert_ne!(said.code, Some(0), "{said:#?}");
+        house.refused(2);
+    });
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -471,31 +526,37 @@ fn ldapsearch() {
 
 #[test]
 fn openssl() {
-    let Some(house) = full("tls", "openssl") else { return };
-    house
-        .client(&["openssl", "s_client", "-connect", "127.0.0.1:{port}"])
-        .exits(1)
-        .complains("tlsv1 alert internal error")
-        .complains("SSL alert number 80");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("tls", "openssl") else { return };
+        house
+            .client(&["openssl", "s_client", "-connect", "127.0.0.1:{port}"])
+            .exits(1)
+            .complains("tlsv1 alert internal error")
+            .complains("SSL alert number 80");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn curl_https() {
-    let Some(house) = full("tls", "curl") else { return };
-    house.client(&curl(&["--insecure", "https://127.0.0.1:{port}/"])).exits(35).complains("alert internal error");
-    house.refused(1);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("tls", "curl") else { return };
+        house.client(&curl(&["--insecure", "https://127.0.0.1:{port}/"])).exits(35).complains("alert internal error");
+        house.refused(1);
+    });
 }
 
 #[test]
 fn mosquitto_pub() {
-    let Some(house) = full("mqtt", "mosquitto_pub") else { return };
-    let publish = ["mosquitto_pub", "-h", "127.0.0.1", "-p", "{port}", "-t", "topic", "-m", "message"];
-    let client = |version: &str| house.client(&[&publish[..], &["-V", version]].concat());
-    for version in ["mqttv31", "mqttv311"] {
-        client(version).exits(3).complains("Connection Refused: broker unavailable");
-    }
-    // the reason code, 0x89
-    client("mqttv5").exits(0x89).complains("Server busy");
-    house.refused(3);
+    unless_stalled(PATIENCE, || {
+        let Some(house) = full("mqtt", "mosquitto_pub") else { return };
+        let publish = ["mosquitto_pub", "-h", "127.0.0.1", "-p", "{port}", "-t", "topic", "-m", "message"];
+        let client = |version: &str| house.client(&[&publish[..], &["-V", version]].concat());
+        for version in ["mqttv31", "mqttv311"] {
+            client(version).exits(3).complains("Connection Refused: broker unavailable");
+        }
+        // the reason code, 0x89
+        client("mqttv5").exits(0x89).complains("Server busy");
+        house.refused(3);
+    });
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::common::*;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
@@ -455,16 +455,6 @@ fn a_command_that_disappears_under_the_rsync_preset() {
     client.write_all(b"@RSYNCD: 31.0\n\n").expect("write");
     assert_eq!(to_end(client), "@RSYNCD: 31.0\n@ERROR: service unavailable -- try again later\n");
     assert_eq!(daemon.stop().failed, 1);
-}
-
-/// Writes a program. Another process does it: ours may be forked by another test while the file is open for writing, and
-/// then it cannot be executed.
-fn write_program(path: &str, text: &[u8]) {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh", path]).stdin(Stdio::piped());
-    let mut shell = shell.spawn().expect("sh");
-    shell.stdin.take().expect("piped").write_all(text).expect("write");
-    assert!(shell.wait().expect("wait").success());
 }
 
 /// Whether this machine can execute more than ELF and scripts (binfmt_misc).

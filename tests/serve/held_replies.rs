@@ -378,10 +378,12 @@ fn texts_that_break_the_protocol() {
 // ---------------------------------------------------------------------------------------------------------------------
 // crowds
 
-/// Whether nobody holds the other end any more: then a byte sent to it comes back as a reset. Over the loopback that
-/// has happened when the write returns.
-fn is_let_go(mut client: &TcpStream) -> bool {
-    client.write_all(b"x").is_err() || client.take_error().expect("SO_ERROR").is_some()
+/// Of whom nobody holds the other end any more: then a byte sent to it comes back as a reset. Over the loopback that has happened
+/// when all have sent theirs.
+fn let_go(crowd: &[TcpStream]) -> Vec<bool> {
+    let failed: Vec<bool> = crowd.iter().map(|mut client| client.write_all(b"x").is_err()).collect();
+    let was_reset = |client: &TcpStream| client.take_error().expect("SO_ERROR").is_some();
+    crowd.iter().zip(failed).map(|(client, failed)| failed || was_reset(client)).collect()
 }
 
 /// More than may linger, which neither read nor close: the oldest make room, and no one goes without an answer.
@@ -416,7 +418,7 @@ fn a_crowd_makes_room_oldest_first() {
     for client in &crowd {
         assert_eq!(to_end(client), BUSY);
     }
-    let let_go: Vec<bool> = crowd.iter().map(is_let_go).collect();
+    let let_go = let_go(&crowd);
     let gone = let_go.iter().filter(|gone| **gone).count();
     assert!(gone >= CROWD - MOST, "only {gone} were let go");
     assert!(let_go.iter().take(gone).all(|gone| *gone), "not the oldest first: {let_go:?}");

@@ -319,7 +319,8 @@ fn listen_on_an_address_in_use_or_not_ours_is_told() {
 /// A daemon that comes back at once is not kept out by what its predecessor left in TIME_WAIT.
 #[test]
 fn listen_again_on_the_same_port() {
-    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).run(WHO).start();
+    // An address of its own, so that no client of another test has the port meanwhile.
+    let mut daemon = sockcap(&["--listen", "127.77.0.1:0"]).run(WHO).start();
     let to = daemon.addr(0);
     to_end(connect(to)); // the server's side ends first: TIME_WAIT is ours
     daemon.stop();

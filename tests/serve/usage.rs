@@ -1,6 +1,7 @@
 //! What the words of the command line and the environment mean, and what a mistake in them looks like: one line, exit 2.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::common::*;
 use clap::CommandFactory;
@@ -408,20 +409,22 @@ fn mistakes_say_what_to_type() {
     assert!(line.contains("unknown placeholder '{print}' in '{print}'; write {{print}} for literal braces"), "{line}");
 }
 
-/// A signal that means nothing may come as often as it likes.
+/// A signal that means nothing may come as often as it likes: once in ten seconds.
 #[test]
 fn an_ignored_signal_is_told_once() {
-    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).start();
-    daemon.signal(nix::sys::signal::Signal::SIGUSR1);
-    daemon.wait_text("SIGUSR1 ignored");
-    for _ in 0..20 {
-        daemon.signal(nix::sys::signal::Signal::SIGUSR2);
-        to_end({
-            let stream = daemon.connect();
-            stream.shutdown(std::net::Shutdown::Write).expect("shutdown");
-            stream
-        });
-    }
-    daemon.stop();
-    assert_eq!(daemon.count(" ignored"), 1, "{:#?}", daemon.log());
+    unless_stalled(Duration::from_secs(10), || {
+        let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).start();
+        daemon.signal(nix::sys::signal::Signal::SIGUSR1);
+        daemon.wait_text("SIGUSR1 ignored");
+        for _ in 0..20 {
+            daemon.signal(nix::sys::signal::Signal::SIGUSR2);
+            to_end({
+                let stream = daemon.connect();
+                stream.shutdown(std::net::Shutdown::Write).expect("shutdown");
+                stream
+            });
+        }
+        daemon.stop();
+        assert_eq!(daemon.count(" ignored"), 1, "{:#?}", daemon.log());
+    });
 }

@@ -416,9 +416,9 @@ fn the_watchdog_is_fed_when_it_is_ours() {
         daemon.stop();
         fed
     };
-    // Once per half period is ten times; a busy machine may stop either of us for a while.
-    let fed = (0..5).map(|_| pings("$$")).find(|fed| *fed >= 5);
-    assert!(fed.is_some_and(|fed| fed <= 11), "fed {fed:?} times in a second");
+    // Once per half period is ten times; a busy machine may stop either of us for a while, so that there are few, or many at once.
+    let fed: Vec<u32> = (0..5).map(|_| pings("$$")).take_while(|fed| !(5..=11).contains(fed)).collect();
+    assert!(fed.len() < 5, "fed {fed:?} times in a second");
     assert_eq!(pings("1"), 0, "it feeds somebody else's watchdog");
 }
 

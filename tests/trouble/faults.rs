@@ -504,42 +504,45 @@ fn the_lingering_cannot_be_read() {
 /// A fault that stays is tried again seldom, and is over when it is.
 #[test]
 fn a_lasting_fault_is_no_reason_to_spin() {
-    if !can_trace("lasting faults") {
-        return;
-    }
-    for (call, error, mode) in [
-        ("accept4", "ENFILE", Refuse),
-        ("accept4", "EPERM", Refuse),
-        ("accept4", "EACCES", Queue),
-        ("clone", "EAGAIN", Queue),
-        ("clone", "ENOMEM", Hold),
-        ("epoll_ctl", "ENOSPC", Queue),
-    ] {
-        let options: Vec<&str> =
-            ["--listen", "127.0.0.1:0", "--max-connections", "1"].iter().chain(mode.options()).copied().collect();
-        let mut daemon = sockcap(&options).run(PID_CAT).start();
-        let fds = daemon.open_fds().len();
-        let first = Session::open(daemon.addr(0));
-        until("the first one's connection is its command's alone", || daemon.open_fds().len() == fds);
-        let next = (mode != Refuse).then(|| daemon.connect());
-        if mode == Hold {
-            // Held, and not only in the kernel's queue, when the fault begins.
-            until("the second is held", || daemon.open_fds().len() > fds);
+    unless_stalled(Duration::from_secs(1), || {
+        if !can_trace("lasting faults") {
+            return;
         }
-        let tracer = Tracer::attach(daemon.pid(), false, &[format!("{call}:error={error}:when=1+")]).expect("strace");
-        let since = Instant::now();
-        first.leave();
-        let next = next.unwrap_or_else(|| daemon.connect());
-        let answered = ready(&next, PollFlags::POLLIN | HANGUP, Duration::from_secs(1));
-        let tries = tracer.detach(call);
-        let took = since.elapsed();
-        assert!(!answered, "answered although {call} failed: {:#?}", daemon.log());
-        // After 100, 200 and 400 ms, then once a second.
-        let most = 5 + took.as_secs() as usize;
-        assert!((1..=most).contains(&tries), "{call} was tried {tries} times in {took:?}");
-        Session::of(next).leave();
-        assert_eq!(daemon.stop(), Totals { accepted: 2, served: 2, ..Totals::default() }, "{call} {mode:?}");
-    }
+        for (call, error, mode) in [
+            ("accept4", "ENFILE", Refuse),
+            ("accept4", "EPERM", Refuse),
+            ("accept4", "EACCES", Queue),
+            ("clone", "EAGAIN", Queue),
+            ("clone", "ENOMEM", Hold),
+            ("epoll_ctl", "ENOSPC", Queue),
+        ] {
+            let options: Vec<&str> =
+                ["--listen", "127.0.0.1:0", "--max-connections", "1"].iter().chain(mode.options()).copied().collect();
+            let mut daemon = sockcap(&options).run(PID_CAT).start();
+            let fds = daemon.open_fds().len();
+            let first = Session::open(daemon.addr(0));
+            until("the first one's connection is its command's alone", || daemon.open_fds().len() == fds);
+            let next = (mode != Refuse).then(|| daemon.connect());
+            if mode == Hold {
+                // Held, and not only in the kernel's queue, when the fault begins.
+                until("the second is held", || daemon.open_fds().len() > fds);
+            }
+            let tracer =
+                Tracer::attach(daemon.pid(), false, &[format!("{call}:error={error}:when=1+")]).expect("strace");
+            let since = Instant::now();
+            first.leave();
+            let next = next.unwrap_or_else(|| daemon.connect());
+            let answered = ready(&next, PollFlags::POLLIN | HANGUP, Duration::from_secs(1));
+            let tries = tracer.detach(call);
+            let took = since.elapsed();
+            assert!(!answered, "answered although {call} failed: {:#?}", daemon.log());
+            // After 100, 200 and 400 ms, then once a second.
+            let most = 5 + took.as_secs() as usize;
+            assert!((1..=most).contains(&tries), "{call} was tried {tries} times in {took:?}");
+            Session::of(next).leave();
+            assert_eq!(daemon.stop(), Totals { accepted: 2, served: 2, ..Totals::default() }, "{call} {mode:?}");
+        }
+    });
 }
 
 /// A command that hangs before its exec (a dead network file system) has a copy of each socket that was open at its start. A

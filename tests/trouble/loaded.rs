@@ -9,7 +9,6 @@ use nix::sys::socket::{self, AddressFamily, Backlog, ControlMessage, MsgFlags, S
 use std::io::{IoSlice, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 /// A connection whose close takes an hour, and the end that must not read meanwhile.
@@ -211,11 +210,10 @@ fn in_the_kernel_s_queue_until_the_end() {
 fn not_started() {
     let (start, path, dir) = both("4", &[]);
     let script = dir.join("script");
-    std::fs::write(&script, "#!/bin/sh\n").expect("write");
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    write_program(&script, b"#!/bin/sh\n");
     let mut daemon = start.run(&[&script]).start();
     // It was sound when it was looked at.
-    std::fs::write(&script, "#!/nonexistent/interpreter\n").expect("write");
+    write_program(&script, b"#!/nonexistent/interpreter\n");
     let client = Loaded::connect(&path);
     assert_eq!(line(&mut &client.stream) + "\n", UNAVAILABLE);
     let _other = client.leave();
