@@ -5,7 +5,7 @@
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Events taken in one turn; the rest are taken in the next.
@@ -26,7 +26,9 @@ pub enum Watch {
     Lingering(u32),
     /// A client that is held, by ticket.
     Held(u64),
-    /// A process that is not our child, by pid.
+    /// Processes that are not our children: a set of their own, so that it can be asked who of them has ended.
+    AllAdopted,
+    /// One of them, by pid, in that set.
     Adopted(i32),
 }
 
@@ -42,6 +44,7 @@ impl Watch {
             Watch::Lingering(at) => (3, at.into()),
             Watch::Held(ticket) => (4, ticket),
             Watch::Adopted(pid) => (5, pid as u64),
+            Watch::AllAdopted => (6, 0),
         };
         debug_assert!(number >> Self::SHIFT == 0, "{self:?}");
         kind << Self::SHIFT | number
@@ -55,7 +58,8 @@ impl Watch {
             2 => Watch::Listener(number as usize),
             3 => Watch::Lingering(number as u32),
             4 => Watch::Held(number),
-            _ => Watch::Adopted(number as i32),
+            5 => Watch::Adopted(number as i32),
+            _ => Watch::AllAdopted,
         }
     }
 }
@@ -108,6 +112,40 @@ impl Poll {
             Err(error) => return Err(error.into()),
         };
         Ok(())
+    }
+}
+
+/// A set within the set, which can be asked by itself what is ready in it.
+#[derive(Debug)]
+pub struct Subset(Poll);
+
+impl Subset {
+    /// An empty one; the other set says `watch` as long as something in it is ready. Remove it there with [`Poll::delete`].
+    ///
+    /// # Errors
+    /// epoll_create1(2)'s and epoll_ctl(2)'s.
+    pub fn new(within: &Poll, watch: Watch) -> io::Result<Subset> {
+        let own = Poll::new()?;
+        within.add(&own.0.0, watch, EpollFlags::EPOLLIN)?;
+        Ok(Subset(own))
+    }
+
+    /// What is in it.
+    pub fn set(&self) -> &Poll {
+        &self.0
+    }
+
+    /// Some of what is ready now, and none only if nothing is, or epoll_wait(2) has failed: then the other set says so again.
+    pub fn ready(&self, now: Instant) -> Ready {
+        let mut ready = Ready::new();
+        let waited = self.0.wait(&mut ready, Some(now), now);
+        if waited.is_ok() { ready } else { Ready::new() }
+    }
+}
+
+impl AsFd for Subset {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.0.as_fd()
     }
 }
 

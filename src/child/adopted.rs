@@ -4,7 +4,7 @@
 use super::ledger::Place;
 use super::watched::Watched;
 use crate::policy::gate::Slot;
-use crate::poll::{Poll, Watch};
+use crate::poll::{Poll, Subset, Watch};
 use nix::sys::epoll::EpollFlags;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ pub struct Adopted {
 pub struct Adoptions {
     all: HashMap<i32, (Adopted, Sight)>,
     look_at: Option<Instant>,
+    /// The pidfds of those whose end is an event. There while it is needed, and if it can be had.
+    ends: Option<Subset>,
 }
 
 /// How an end is learned. Neither is sure, a pidfd or a place in the poll set.
@@ -43,15 +45,21 @@ enum Sight {
     Looked,
 }
 
-fn watch(process: &Watched, poll: &Poll) -> Sight {
-    let add = |pidfd| poll.add(pidfd, Watch::Adopted(process.pid()), EpollFlags::EPOLLIN).is_ok();
-    if process.pidfd().is_some_and(add) { Sight::Told } else { Sight::Looked }
+fn watch(process: &Watched, ends: &mut Option<Subset>, poll: &Poll) -> Sight {
+    if ends.is_none() {
+        *ends = Subset::new(poll, Watch::AllAdopted).ok();
+    }
+    let add = |ends: &Subset, pidfd| ends.set().add(pidfd, Watch::Adopted(process.pid()), EpollFlags::EPOLLIN).is_ok();
+    match (ends, process.pidfd()) {
+        (Some(ends), Some(pidfd)) if add(ends, pidfd) => Sight::Told,
+        _ => Sight::Looked,
+    }
 }
 
 impl Adoptions {
     /// One more.
     pub fn insert(&mut self, now: Instant, adopted: Adopted, poll: &Poll) {
-        let sight = watch(&adopted.process, poll);
+        let sight = watch(&adopted.process, &mut self.ends, poll);
         if sight == Sight::Looked {
             self.look_at.get_or_insert(now + LOOK);
         }
@@ -61,10 +69,20 @@ impl Adoptions {
     /// Takes out one that has ended.
     pub fn remove(&mut self, pid: i32, poll: &Poll) -> Option<Adopted> {
         let (adopted, sight) = self.all.remove(&pid)?;
-        if let Some(pidfd) = adopted.process.pidfd().filter(|_| sight == Sight::Told) {
-            let _ = poll.delete(pidfd);
+        if let (Some(pidfd), Some(ends), Sight::Told) = (adopted.process.pidfd(), &self.ends, sight) {
+            let _ = ends.set().delete(pidfd);
+        }
+        if let Some(ends) = self.ends.take_if(|_| self.all.is_empty()) {
+            let _ = poll.delete(&ends);
         }
         Some(adopted)
+    }
+
+    /// Some of those that have ended by now, if that is an event; none if there are none. It costs the same however many live.
+    pub fn ended(&self, now: Instant) -> Vec<i32> {
+        let Some(ends) = &self.ends else { return Vec::new() };
+        let pid = |watch| if let Watch::Adopted(pid) = watch { Some(pid) } else { None };
+        ends.ready(now).iter().filter_map(pid).collect()
     }
 
     /// When to [`look`](Self::look).
@@ -76,11 +94,12 @@ impl Adoptions {
     pub fn look(&mut self, now: Instant, poll: &Poll) -> Vec<i32> {
         self.look_at = None;
         let mut ended = Vec::new();
-        for (pid, (adopted, sight)) in self.all.iter_mut().filter(|(_, (_, sight))| *sight == Sight::Looked) {
+        let Adoptions { all, ends, .. } = self;
+        for (pid, (adopted, sight)) in all.iter_mut().filter(|(_, (_, sight))| *sight == Sight::Looked) {
             if adopted.process.has_ended() {
                 ended.push(*pid);
             } else if adopted.process.pidfd().is_some() || adopted.process.try_pidfd() {
-                *sight = watch(&adopted.process, poll);
+                *sight = watch(&adopted.process, ends, poll);
             }
             if *sight == Sight::Looked {
                 self.look_at = Some(now + LOOK);

@@ -164,7 +164,8 @@ impl Daemon {
         match watch {
             Watch::Signals => self.read_signal(now),
             Watch::FailedExecs => self.commands.receive_failed_execs(now),
-            Watch::Adopted(pid) => self.commands.adopted_ended(pid, &self.poll),
+            Watch::AllAdopted => self.commands.look_for_adopted_ends(now, &self.poll),
+            Watch::Adopted(_) => {} // in that set, never in this
             Watch::Held(ticket) => self.held_changed(now, ticket),
             Watch::Lingering(at) => self.refusals.ready(now, at, &self.poll),
             Watch::Listener(_) => {} // after the timers
@@ -209,6 +210,8 @@ impl Daemon {
             Timer::Sweep => self.commands.sweep(),
             Timer::Adopted => self.commands.look_at_adopted(now, &self.poll),
             Timer::Gate => {
+                // Who has waited too long is refused, but not in the moment in which a slot comes free.
+                self.look_for_ends(now);
                 self.read_gauges(now);
                 self.gate.tick(now, &mut self.actions);
             }

@@ -131,8 +131,13 @@ impl Gate {
         self.settle(now, out);
     }
 
-    /// Time has passed: see [`Gate::deadline`].
+    /// Time has passed: see [`Gate::deadline`]. Only here is anybody refused who is held and has waited too long: whoever calls it has
+    /// looked for slots that came free, and has given back each of them.
     pub fn tick(&mut self, now: Instant, out: &mut VecDeque<Action>) {
+        self.admit_waiting(now, out);
+        while self.expire(now, out) {
+            self.admit_waiting(now, out);
+        }
         self.settle(now, out);
     }
 
@@ -151,9 +156,6 @@ impl Gate {
     /// Whatever a change leads to.
     fn settle(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         self.admit_waiting(now, out);
-        while self.expire(now, out) {
-            self.admit_waiting(now, out);
-        }
         self.edges(now, out);
         self.next_yes = self.next_yes(now);
     }

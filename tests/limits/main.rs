@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod ends;
 mod signals;
 mod stop;
 mod time;

@@ -4,6 +4,7 @@
 use super::{Commands, Ended, ExecFailed, News};
 use crate::child::running::Child;
 use crate::child::{program, victim};
+use crate::poll::Poll;
 use crate::sys::client_fd::ClientFd;
 use crate::sys::exec;
 use crate::sys::process::{Exit, Usage, reap, take_end};
@@ -34,7 +35,8 @@ impl Commands {
 
     /// Looks for all that have ended by now, whether the loop has been told of them or not. A sweep only if one has ended since
     /// the last, so that a flood of refusals beside many commands costs none.
-    pub fn look_for_ends(&mut self, now: Instant) {
+    pub fn look_for_ends(&mut self, now: Instant, poll: &Poll) {
+        self.look_for_adopted_ends(now, poll);
         if let Some(pid) = take_end() {
             self.signalled(now, pid, true);
         }

@@ -72,8 +72,18 @@ impl Commands {
         self.adopted.insert(now, Adopted { process, id, slot, since, place }, poll);
     }
 
-    /// An adopted process has ended.
-    pub fn adopted_ended(&mut self, pid: i32, poll: &Poll) {
+    /// Looks for adopted processes that have ended by now, and whose end is an event.
+    pub fn look_for_adopted_ends(&mut self, now: Instant, poll: &Poll) {
+        loop {
+            let ended = self.adopted.ended(now);
+            if ended.is_empty() {
+                return;
+            }
+            ended.into_iter().for_each(|pid| self.adopted_ended(pid, poll)); // so that the next look finds others
+        }
+    }
+
+    fn adopted_ended(&mut self, pid: i32, poll: &Poll) {
         let Some(Adopted { id, slot, since, place, .. }) = self.adopted.remove(pid, poll) else { return };
         self.ledger.end(place);
         self.times.end(pid, since);

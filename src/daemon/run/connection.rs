@@ -69,8 +69,7 @@ impl Daemon {
         let listener = connection.listener;
         if self.gate.is_full_for_anybody(now, listener) {
             // A command that ended before this client came must not count against it.
-            self.commands.look_for_ends(now);
-            self.settle(now);
+            self.look_for_ends(now);
         }
         let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full_for_anybody(now, listener);
         if !is_refused && connection.is_gone() {
@@ -86,6 +85,12 @@ impl Daemon {
             self.settle(now);
         }
         is_started
+    }
+
+    /// What ends has ended for everybody: nobody is refused for a command that is over.
+    pub(super) fn look_for_ends(&mut self, now: Instant) {
+        self.commands.look_for_ends(now, &self.poll);
+        self.settle(now);
     }
 
     /// Does with a client what the gate says. `true` if its command was started.

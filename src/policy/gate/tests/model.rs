@@ -103,7 +103,7 @@ impl Model {
     }
 
     /// Who is admitted and who is refused now, in order.
-    fn settle(&mut self, clock: u32) -> (Vec<Ticket>, Vec<Ticket>) {
+    fn settle(&mut self, clock: u32, is_tick: bool) -> (Vec<Ticket>, Vec<Ticket>) {
         let (mut admitted, mut late) = (Vec::new(), Vec::new());
         if self.draining {
             self.held.sort_by_key(|(listener, ticket, _)| (*listener, *ticket));
@@ -118,7 +118,7 @@ impl Model {
                 admitted.push(ticket);
             }
             // The first of a line decides: who came after it is not told before it.
-            let is_late = |at: &usize| most.is_some_and(|most| self.held[*at].2 + most <= clock);
+            let is_late = |at: &usize| is_tick && most.is_some_and(|most| self.held[*at].2 + most <= clock);
             match self.heads().into_iter().find(is_late) {
                 Some(at) => late.push(self.held.remove(at).1),
                 None => break,
@@ -257,7 +257,7 @@ proptest! {
                 Step::Drain => model.draining = true,
             }
             let now = at(clock);
-            let (admitted, late) = model.settle(clock);
+            let (admitted, late) = model.settle(clock, matches!(step, Step::Pass(_)));
             admits.extend(admitted);
             refuses.extend(late);
             refused += refuses.len();
