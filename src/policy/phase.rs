@@ -9,6 +9,8 @@ pub const REPLIES: Duration = Duration::from_secs(1);
 pub const KILLED_END: Duration = Duration::from_secs(5);
 /// While stopping, the manager is asked for more time this often.
 pub const EXTEND_EVERY: Duration = Duration::from_secs(2);
+/// What keeps a daemon from an idle exit without any event of its own is looked at no more often than this.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +63,14 @@ pub struct Phase {
     stage: Stage,
     next_word: Option<Instant>,
     idle_since: Option<Instant>,
+    /// No idle exit before that.
+    not_before: Option<Instant>,
 }
 
 impl Phase {
     /// It serves.
     pub fn new(terms: Terms) -> Phase {
-        Phase { terms, stage: Stage::Running, next_word: None, idle_since: None }
+        Phase { terms, stage: Stage::Running, next_word: None, idle_since: None, not_before: None }
     }
 
     /// How far the end has come.
@@ -180,7 +184,12 @@ impl Phase {
 
     /// When an idle daemon ends.
     pub fn idle_deadline(&self) -> Option<Instant> {
-        Some(self.idle_since? + self.terms.idle_exit?)
+        Some(self.idle_since? + self.terms.idle_exit?).max(self.not_before)
+    }
+
+    /// Something runs that is nobody's connection, and whose end is no event: idleness begins anew, if it has gone by the next look.
+    pub fn put_off_idle_exit(&mut self, now: Instant) {
+        (self.idle_since, self.not_before) = (Some(now), Some(now + LOOK_EVERY));
     }
 
     fn terminate(&mut self, now: Instant) -> Step {
@@ -272,8 +281,14 @@ mod tests {
         phase.note(now, false);
         phase.note(now + SECOND / 2, false);
         assert_eq!((phase.idle_since(), phase.idle_deadline()), (Some(now), Some(now + SECOND)));
+        phase.put_off_idle_exit(now);
+        phase.note(now, false);
+        assert_eq!((phase.idle_since(), phase.idle_deadline()), (Some(now), Some(now + SECOND)));
         phase.is_not_idle();
         assert_eq!(phase.idle_deadline(), None);
+        let mut eager = Phase::new(Terms { idle_exit: Some(SECOND / 100), ..TERMS });
+        eager.put_off_idle_exit(now);
+        assert_eq!(eager.idle_deadline(), Some(now + LOOK_EVERY), "not a hundred looks in a second");
         phase.note(now, false);
         let _ = phase.hand_over(now);
         phase.note(now, false);

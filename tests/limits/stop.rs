@@ -1,7 +1,9 @@
 //! The end of a service: every process of its cgroup is ended within one deadline, whatever commands have left behind.
 
 use crate::common::*;
-use nix::sys::signal::Signal;
+use nix::poll::PollFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::Write;
 
 /// Leaves two processes behind.
@@ -59,4 +61,34 @@ fn a_chain_of_processes_does_not_prolong_a_stop() {
     assert_eq!(manager.processes(), []);
     assert_eq!(daemon.count("sending SIGTERM to "), 1, "{:#?}", daemon.log());
     assert_eq!(daemon.count("sending SIGKILL to "), 1, "{:#?}", daemon.log());
+}
+
+/// What commands have left behind is ended by a stop of the service, and by nobody if that is not active any more.
+#[test]
+fn no_idle_exit_from_what_commands_have_left_behind() {
+    let Some(mut manager) = Manager::new("an idle exit", &["a"]) else { return };
+    let start = || sockcap(&["--idle-exit", "100ms"]).run(LEAVES_TWO);
+    let mut daemon = manager.start(start());
+    let of_daemon = pidfd(daemon.pid());
+    leaves_two(&daemon);
+    until("the command's end", || daemon.commands().is_empty());
+    let left: Vec<Pid> = manager.processes().into_iter().filter(|pid| *pid != daemon.pid()).collect();
+    assert_eq!(left.len(), 2);
+    assert!(!ready(&of_daemon, PollFlags::POLLIN, QUIET), "it left them to nobody");
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_text("sending SIGTERM to 2 processes left behind by commands");
+    assert_eq!(daemon.totals().served, 1);
+    assert_eq!(manager.processes(), []);
+
+    // Once they have ended it is idle.
+    let mut daemon = manager.start(start());
+    leaves_two(&daemon);
+    until("the command's end", || daemon.commands().is_empty());
+    manager
+        .processes()
+        .into_iter()
+        .filter(|pid| *pid != daemon.pid())
+        .for_each(|pid| kill(pid, Signal::SIGKILL).expect("kill"));
+    daemon.wait_text("idle for ");
+    assert_eq!(daemon.totals().served, 1);
 }

@@ -66,14 +66,14 @@ impl Daemon {
 
     /// Looks for what commands have left behind, once no command runs, and whenever it is time to look again.
     fn has_strays(&mut self, now: Instant) -> bool {
-        if self.commands.has_strays_for_now(now) {
-            return true;
-        }
         let signal = match self.phase.stage() {
             Stage::Ending(_) => Some(Signal::SIGTERM),
             Stage::Killing(_) => Some(Signal::SIGKILL),
             _ => None,
         };
+        if signal.is_some() && self.commands.has_strays_for_now(now) {
+            return true;
+        }
         let strays = self.commands.look_for_strays(now, signal);
         if strays > 0 && signal.is_none() {
             let step = self.phase.skip_draining(now);
@@ -95,10 +95,14 @@ impl Daemon {
         }
     }
 
-    /// Ends a daemon that has had nothing to do for `--idle-exit`. The last look at the sockets comes after the decision, and
+    /// Ends a daemon that has had nothing to do for `--idle-exit`, unless what commands have left behind still runs: a stop of a service
+    /// that is not active would not reach it. The last look at the sockets comes after the decision, and
     /// who comes after that look is in the queue of a socket that the manager watches as soon as we have ended.
     pub(super) fn end_if_idle(&mut self, now: Instant) {
         let Some(since) = self.phase.idle_since() else { return };
+        if self.commands.look_for_strays(now, None) > 0 {
+            return self.phase.put_off_idle_exit(now);
+        }
         (0..self.listeners.len()).for_each(|id| self.accept_some(now, id));
         if self.is_busy() {
             self.phase.is_not_idle();
