@@ -16,6 +16,8 @@ use std::time::Instant;
 
 /// Milliseconds that a reader of stderr which is behind is waited for.
 const PATIENCE: u16 = 500;
+/// Bytes that a pipe which says that it has room takes without a wait for its reader (pipe(7)).
+const AT_ONCE: usize = libc::PIPE_BUF;
 
 /// Tells `line`. Waits for nobody, but for a few seconds for a manager that does not read its socket.
 pub fn tell(line: String) {
@@ -33,8 +35,20 @@ pub fn tell(line: String) {
     // Nobody may be there to read it; the exit code says the same.
     let stderr = io::stderr();
     if poll(&mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)], PATIENCE).is_ok_and(|ready| ready > 0) {
-        let _ = writeln!(&stderr, "{prefix}sockcap: {line}");
+        let _ = (&stderr).write_all(bounded(format!("{prefix}sockcap: {line}")).as_bytes());
     }
+}
+
+/// With its end of line, in one piece: an argument that is named may be longer than what a pipe takes at once.
+fn bounded(mut line: String) -> String {
+    const CUT: &str = "...";
+    if line.len() >= AT_ONCE {
+        let most = AT_ONCE - CUT.len() - 1;
+        let end = (0..=most).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
+        line.truncate(end);
+        line.push_str(CUT);
+    }
+    line + "\n"
 }
 
 /// Whether systemd started this process. A terminal's shell has these variables from the service that it is part of.

@@ -428,3 +428,19 @@ fn an_ignored_signal_is_told_once() {
         assert_eq!(daemon.count(" ignored"), 1, "{:#?}", daemon.log());
     });
 }
+
+/// Nobody reads stderr, which has room for 4 KiB: a line that names a longer word is cut, and waits for nobody.
+#[test]
+fn a_long_line_does_not_wait_for_its_reader() {
+    let (reader, writer) = nix::unistd::pipe().expect("pipe");
+    let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).expect("F_SETPIPE_SZ");
+    assert!(room >= libc::PIPE_BUF as i32);
+    let word = format!("--{}", "\u{fc}".repeat(room as usize));
+    let mut daemon = with(&[&word]).stderr(writer).spawn();
+    let ended = pidfd(daemon.pid());
+    assert!(ready(&ended, nix::poll::PollFlags::POLLIN, FUSE), "it waits for a reader");
+    assert_eq!(daemon.finish().code(), Some(2));
+    drop(daemon);
+    let line = to_end(fs::File::from(reader));
+    assert!(line.starts_with("sockcap: unexpected argument '--\u{fc}") && line.ends_with("\u{fc}...\n"), "{line}");
+}
