@@ -12,6 +12,7 @@ use super::environment::Entries;
 use super::ledger::{Entry, Ledger, listener_key};
 use super::proc::uptime;
 use super::running::{Child, Children};
+use super::signals::Left;
 use super::strays::Strays;
 use super::template::Template;
 use super::times::Times;
@@ -45,6 +46,8 @@ pub struct Commands {
     ours: Children,
     adopted: Adoptions,
     times: Times,
+    /// Groups that outlive their commands, whose time is over.
+    left: Left,
     /// Which of them run, for the next daemon, whatever becomes of this one.
     ledger: Ledger,
     /// Our own cgroup, if the manager made it for us, or why it cannot be seen.
@@ -154,6 +157,7 @@ impl Commands {
             ours: Children::with_capacity(terms.room),
             adopted: Adoptions::default(),
             times: Times::new(terms.time_limit, terms.kill_grace),
+            left: Left::default(),
             ledger: Ledger::none(),
             cgroup: Cgroup::own(),
             strays: Strays::default(),

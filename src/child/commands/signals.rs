@@ -2,15 +2,15 @@
 #![forbid(unsafe_code)]
 
 use super::{Commands, News};
-use crate::child::signals::{Group, kill_left, signal_command};
+use crate::child::signals::{Group, signal_command};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid};
 use std::time::Instant;
 
 impl Commands {
-    /// When the next one's time, or grace, is over.
+    /// When the next one's time, or grace, is over, or it is looked for what is left of some.
     pub fn overdue_deadline(&self) -> Option<Instant> {
-        self.times.deadline()
+        self.times.deadline().into_iter().chain(self.left.deadline()).min()
     }
 
     /// Sends SIGTERM and SIGKILL to those whose time is over.
@@ -31,7 +31,7 @@ impl Commands {
                 (_, adopted) => signal_command(pid, adopted.map(|adopted| &adopted.process), Signal::SIGKILL),
             }
         }
-        kill_left(left);
+        self.left.kill(now, left);
     }
 
     /// Sends a signal to all, and to what commands have left behind. How many processes of those there are.
