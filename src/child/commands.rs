@@ -296,3 +296,6 @@ impl Commands {
         self.spawner.rest();
     }
 }
+
+#[cfg(test)]
+mod tests;

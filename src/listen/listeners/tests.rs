@@ -53,3 +53,18 @@ fn full_is_one_listener_and_a_pause_is_all() {
     assert_eq!(ready(&poll, now), [], "closed for good");
     assert!(all.next_news().is_none(), "nothing was amiss");
 }
+
+#[test]
+fn a_crowd_is_at_all_listeners() {
+    let (mut all, at, poll) = listeners(2);
+    let now = Instant::now();
+    let _clients: Vec<_> = at.iter().map(|at| TcpStream::connect(at).unwrap()).collect();
+    all.set_full(now, 0, true, &poll);
+    all.set_crowded(now, true, &poll);
+    assert_eq!((ready(&poll, now), all.are_watched()), (vec![], false));
+    assert!(matches!(all.accept(now, 1, &poll), Taken::Nobody), "it was ready before");
+    all.set_crowded(now, false, &poll);
+    assert_eq!((ready(&poll, now), all.are_watched()), (vec![1], false), "the other is full as before");
+    all.set_full(now, 0, false, &poll);
+    assert_eq!((ready(&poll, now), all.are_watched()), (vec![0, 1], true));
+}
