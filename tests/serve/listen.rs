@@ -129,8 +129,9 @@ fn as_many_addresses_of_a_name_as_there_are() {
     let words = apart(&format!("ip -6 addr flush dev lo && mount --bind {hosts} /etc/hosts"));
     let mut daemon = sockcap(&["--listen", "localhost:7000"]).wrap(&words).start();
     assert_eq!(daemon.listeners(), ["127.0.0.1:7000 as 'localhost:7000'"]);
-    let missing = "cannot listen on [::1]:7000: Cannot assign requested address (EADDRNOTAVAIL); serving the other addresses of 'localhost:7000'";
-    assert_eq!(daemon.count(missing), 1, "{:#?}", daemon.log());
+    assert_eq!(daemon.count("cannot listen on [::1]:7000: "), 1, "{:#?}", daemon.log());
+    let why = " (EADDRNOTAVAIL); serving the other addresses of 'localhost:7000'";
+    assert_eq!(daemon.count(why), 1, "{:#?}", daemon.log());
     daemon.stop();
 
     let line = sockcap(&["--listen", "nowhere:7000"]).wrap(&words).output().one_line(&[1]);
