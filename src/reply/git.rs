@@ -5,13 +5,13 @@
 //! takes an error that is already there; plain text would be shown as "bad line length character".
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset::server("git", "remote error", render);
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
-    let line = format!("ERR {}\n", saying.or_later());
+fn render(notice: &Notice, out: &mut Vec<u8>) {
+    let line = format!("ERR {}\n", notice.with_retry_hint());
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{:04x}{line}", line.len() + 4);
 }

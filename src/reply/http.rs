@@ -4,7 +4,7 @@
 //! HTTP at all gets the same answer, once it has said a line, ended, or taken too long.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Preset, Saying, Step, Talk};
+use super::preset::{Heard, Notice, Preset, Step, Talk};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset {
@@ -14,7 +14,7 @@ pub(super) const PRESET: Preset = Preset {
     objects: super::preset::any_line,
 };
 
-fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {
+fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let bytes = heard.bytes;
     // Line ends may come before a request (RFC 9112 section 2.2).
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
@@ -27,12 +27,12 @@ fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {
         out,
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nConnection: close\r\n\
          Content-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
-        saying.retry,
-        saying.text.len() + 1
+        notice.retry,
+        notice.text.len() + 1
     );
     // The answer to HEAD has the length of a body and no body (RFC 9110 section 9.3.2).
     if !request.starts_with(b"HEAD ") {
-        let _ = writeln!(out, "{}", saying.text);
+        let _ = writeln!(out, "{}", notice.text);
     }
     Step::Done
 }
@@ -50,10 +50,10 @@ mod tests {
     use super::*;
 
     fn answered(request: &[u8], is_all: bool) -> Option<String> {
-        let saying =
-            Saying { text: "server at capacity", chosen: false, max: 4, retry: 7, busy: true, host: "host.example" };
+        let notice =
+            Notice { text: "server at capacity", chosen: false, max: 4, retry: 7, busy: true, host: "host.example" };
         let mut out = Vec::new();
-        let step = answer(Heard { bytes: request, is_all }, &saying, &mut out);
+        let step = answer(Heard { bytes: request, is_all }, &notice, &mut out);
         (step == Step::Done).then(|| String::from_utf8(out).unwrap())
     }
 

@@ -4,14 +4,14 @@
 //! INUSE and LIMIT, its neighbours, speak of a mailbox and of something that the user asked for.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset::server("imap", "BYE [UNAVAILABLE]", render);
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
+fn render(notice: &Notice, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "* BYE [UNAVAILABLE] {}\r\n", saying.or_later());
+    let _ = write!(out, "* BYE [UNAVAILABLE] {}\r\n", notice.with_retry_hint());
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! busy (51) is not among its codes. Whoever sends no request that has a response gets the notice alone.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Preset, Saying, Step, Talk};
+use super::preset::{Heard, Notice, Preset, Step, Talk};
 use super::reader::{Reader, Stop};
 
 pub(super) const PRESET: Preset = Preset {
@@ -29,14 +29,14 @@ const BUSY: u8 = 51;
 const UNAVAILABLE: u8 = 52;
 const NOTICE_OF_DISCONNECTION: &[u8] = b"1.3.6.1.4.1.1466.20036";
 
-fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {
+fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let request = request(heard.bytes);
     if request == Err(Stop::Partial) && !heard.is_all {
         return Step::More;
     }
-    let text = saying.or_later();
+    let text = notice.with_retry_hint();
     if let Some((id, response)) = request.ok().and_then(|(id, tag)| Some((id, response_to(tag)?))) {
-        let code = if saying.busy { BUSY } else { UNAVAILABLE };
+        let code = if notice.busy { BUSY } else { UNAVAILABLE };
         message(id, response, &result(code, &text), out);
     }
     let notice = [result(UNAVAILABLE, &text), element(RESPONSE_NAME, NOTICE_OF_DISCONNECTION)].concat();

@@ -3,13 +3,13 @@
 //! The text is a quoted string (section 4), in which `"` and `\` have a backslash before them.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset::server("managesieve", "BYE, try later", render);
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
-    let text = saying.or_later().replace('\\', "\\\\").replace('"', "\\\"");
+fn render(notice: &Notice, out: &mut Vec<u8>) {
+    let text = notice.with_retry_hint().replace('\\', "\\\\").replace('"', "\\\"");
     // Writing to a Vec cannot fail.
     let _ = write!(out, "BYE (TRYLATER) \"{text}\"\r\n");
 }

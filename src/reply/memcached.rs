@@ -4,16 +4,16 @@
 //! words come with SERVER_ERROR, after which the server may close.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset::server("memcached", "ERROR", render);
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
+fn render(notice: &Notice, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
-    let _ = match saying.busy && !saying.chosen {
+    let _ = match notice.busy && !notice.chosen {
         true => write!(out, "ERROR Too many open connections\r\n"),
-        false => write!(out, "SERVER_ERROR {}\r\n", saying.text),
+        false => write!(out, "SERVER_ERROR {}\r\n", notice.text),
     };
 }
 

@@ -29,7 +29,7 @@ mod text;
 mod tls;
 mod vnc;
 
-use preset::{Answer, Saying, Talk};
+use preset::{Answer, Notice, Talk};
 use std::fmt;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -231,7 +231,7 @@ impl Replies {
             Choice::File(_, bytes) => reply.opening.extend_from_slice(bytes),
             Choice::Preset(Preset { talk: Talk::Server(render), .. }) => {
                 let mut opening = Vec::new();
-                render(&reply.saying(), &mut opening);
+                render(&reply.notice(), &mut opening);
                 reply.opening = opening;
             }
             Choice::Preset(Preset { talk: Talk::Client { greeting, answer }, .. }) => {
@@ -275,7 +275,7 @@ impl Reply {
     /// Appends to `out` what is to be sent after `heard`.
     pub fn answer(&self, heard: Heard, out: &mut Vec<u8>) -> Step {
         let Some(answer) = self.answer else { return Step::Done };
-        match answer(heard, &self.saying(), out) {
+        match answer(heard, &self.notice(), out) {
             Step::Done => Step::Done,
             // Nothing more will come: a preset that still waits has nothing to say to this client.
             _ if heard.is_all => Step::Done,
@@ -283,9 +283,9 @@ impl Reply {
         }
     }
 
-    fn saying(&self) -> Saying<'_> {
+    fn notice(&self) -> Notice<'_> {
         let Reply { text, chosen, max, retry, busy, host, .. } = self;
-        Saying { text, chosen: *chosen, max: *max, retry: *retry, busy: *busy, host }
+        Notice { text, chosen: *chosen, max: *max, retry: *retry, busy: *busy, host }
     }
 }
 

@@ -7,7 +7,7 @@
 //! nothing to say but to close (section 3.1.4), so silence and garbage get just that.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Preset, Saying, Step, Talk};
+use super::preset::{Heard, Notice, Preset, Step, Talk};
 use super::reader::{Reader, Stop};
 
 pub(super) const PRESET: Preset = Preset {
@@ -21,14 +21,14 @@ const CONNECT: u8 = 0x10;
 const CONNACK: u8 = 0x20;
 const REASON_STRING: u8 = 0x1f;
 
-fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {
+fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let mut reader = Reader(heard.bytes);
     let version = version(&mut reader);
     let most = if version == Ok(5) { longest_packet(&mut reader) } else { Ok(0) };
     match (version, most) {
         (Err(Stop::Partial), _) | (_, Err(Stop::Partial)) if !heard.is_all => return Step::More,
         (Err(_), _) => {}
-        (Ok(5), most) => acknowledge(saying, most.unwrap_or(0), out),
+        (Ok(5), most) => acknowledge(notice, most.unwrap_or(0), out),
         (Ok(_), _) => out.extend_from_slice(&[CONNACK, 2, 0, 3]),
     }
     Step::Done
@@ -103,9 +103,9 @@ fn put_variable(mut number: usize, out: &mut Vec<u8>) {
 }
 
 /// CONNACK 5.0 (section 3.2): flags, reason code, properties.
-fn acknowledge(saying: &Saying, most: usize, out: &mut Vec<u8>) {
-    let text = saying.or_later();
-    let reason = if saying.busy { 0x89 } else { 0x88 };
+fn acknowledge(notice: &Notice, most: usize, out: &mut Vec<u8>) {
+    let text = notice.with_retry_hint();
+    let reason = if notice.busy { 0x89 } else { 0x88 };
     let mut body = vec![0, reason];
     put_variable(3 + text.len(), &mut body);
     body.push(REASON_STRING);

@@ -6,13 +6,13 @@
 //! has no thread for a connection; 1053 would say that the whole server is going down.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying, Talk};
+use super::preset::{Notice, Preset, Talk};
 
 pub(super) const PRESET: Preset = Preset { name: "mysql", about: "error 1040", talk: Talk::Server(render), objects };
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
-    let text = saying.or_own("Too many connections");
-    let error: u16 = if saying.busy { 1040 } else { 1135 };
+fn render(notice: &Notice, out: &mut Vec<u8>) {
+    let text = notice.or_servers_own("Too many connections");
+    let error: u16 = if notice.busy { 1040 } else { 1135 };
     out.extend_from_slice(&(text.len() as u32 + 3).to_le_bytes()[..3]);
     out.extend_from_slice(&[0, 0xff]);
     out.extend_from_slice(&error.to_le_bytes());

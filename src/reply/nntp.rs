@@ -2,14 +2,14 @@
 //! be for good.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset::server("nntp", "400", render);
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
+fn render(notice: &Notice, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "400 {}\r\n", saying.or_later());
+    let _ = write!(out, "400 {}\r\n", notice.with_retry_hint());
 }
 
 #[cfg(test)]

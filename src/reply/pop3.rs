@@ -5,14 +5,14 @@
 //! text (RFC 2449 section 8).
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset::server("pop3", "-ERR [SYS/TEMP]", render);
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
+fn render(notice: &Notice, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "-ERR [SYS/TEMP] {}\r\n", saying.or_later());
+    let _ = write!(out, "-ERR [SYS/TEMP] {}\r\n", notice.with_retry_hint());
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! starting.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Preset, Saying, Step, Talk};
+use super::preset::{Heard, Notice, Preset, Step, Talk};
 use super::reader::{Reader, Stop};
 use super::tls;
 
@@ -28,7 +28,7 @@ const REQUEST: usize = 8;
 /// A startup packet with its length: MAX_STARTUP_PACKET_LENGTH of the server's `pqcomm.h`, which does not count that.
 const LONGEST: usize = 10_000 + 4;
 
-fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {
+fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let mut taken = 0;
     loop {
         match packet(&heard.bytes[taken..]) {
@@ -44,7 +44,7 @@ fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {
     }
     match heard.bytes.get(taken) {
         Some(&tls::HANDSHAKE) => out.extend_from_slice(&tls::ALERT),
-        _ => error(saying, out),
+        _ => error(notice, out),
     }
     Step::Done
 }
@@ -65,9 +65,9 @@ fn packet(bytes: &[u8]) -> Result<(usize, u32), Stop> {
     Ok((length, code))
 }
 
-fn error(saying: &Saying, out: &mut Vec<u8>) {
-    let code = if saying.busy { "53300" } else { "57P03" };
-    let text = saying.or_own("sorry, too many clients already");
+fn error(notice: &Notice, out: &mut Vec<u8>) {
+    let code = if notice.busy { "53300" } else { "57P03" };
+    let text = notice.or_servers_own("sorry, too many clients already");
     let fields = format!("SFATAL\0VFATAL\0C{code}\0M{text}\0\0");
     out.push(b'E');
     out.extend_from_slice(&(fields.len() as u32 + 4).to_be_bytes());
@@ -97,21 +97,21 @@ mod tests {
     fn no_to_encryption_comes_first() {
         let said = [WANTS_GSSENC, WANTS_SSL, STARTUP].concat();
         assert_eq!(told("postgresql", None, &said), [b"NN", BUSY].concat());
-        let saying = Saying { text: "", chosen: false, max: 1, retry: 10, busy: true, host: "" };
+        let notice = Notice { text: "", chosen: false, max: 1, retry: 10, busy: true, host: "" };
         let (mut some, mut all) = (Vec::new(), Vec::new());
-        assert_eq!(answer(Heard { bytes: WANTS_SSL, is_all: false }, &saying, &mut some), Step::Next(8));
+        assert_eq!(answer(Heard { bytes: WANTS_SSL, is_all: false }, &notice, &mut some), Step::Next(8));
         assert_eq!(some, b"N");
-        assert_eq!(answer(Heard { bytes: &said, is_all: true }, &saying, &mut all), Step::Done);
+        assert_eq!(answer(Heard { bytes: &said, is_all: true }, &notice, &mut all), Step::Done);
         assert_eq!(all, [b"NN", BUSY].concat());
     }
 
     #[test]
     fn the_whole_startup_packet_is_heard_first() {
-        let saying = Saying { text: "", chosen: false, max: 1, retry: 10, busy: true, host: "" };
+        let notice = Notice { text: "", chosen: false, max: 1, retry: 10, busy: true, host: "" };
         let mut out = Vec::new();
         for heard in 0..STARTUP.len() {
             let heard = Heard { bytes: &STARTUP[..heard], is_all: false };
-            assert_eq!(answer(heard, &saying, &mut out), Step::More, "{heard:?}");
+            assert_eq!(answer(heard, &notice, &mut out), Step::More, "{heard:?}");
         }
         assert_eq!(out, b"");
     }

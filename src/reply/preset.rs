@@ -18,10 +18,10 @@ pub struct Preset {
     pub(super) objects: fn(&str) -> Option<&'static str>,
 }
 
-/// Who speaks first. The text in [`Saying`] is printable ASCII on one line, at most a little over 400 bytes.
+/// Who speaks first. The text in [`Notice`] is printable ASCII on one line, at most a little over 400 bytes.
 pub(super) enum Talk {
     /// The server: these bytes go out at once, whatever the client does.
-    Server(fn(&Saying, &mut Vec<u8>)),
+    Server(fn(&Notice, &mut Vec<u8>)),
     /// The client, perhaps after a greeting of ours.
     Client {
         greeting: &'static [u8],
@@ -30,11 +30,11 @@ pub(super) enum Talk {
     },
 }
 
-pub(super) type Answer = fn(Heard, &Saying, &mut Vec<u8>) -> Step;
+pub(super) type Answer = fn(Heard, &Notice, &mut Vec<u8>) -> Step;
 
 impl Preset {
     /// Of a protocol in which the server speaks first, in lines that any printable text fits into.
-    pub(super) const fn server(name: &'static str, about: &'static str, render: fn(&Saying, &mut Vec<u8>)) -> Preset {
+    pub(super) const fn server(name: &'static str, about: &'static str, render: fn(&Notice, &mut Vec<u8>)) -> Preset {
         Preset { name, about, talk: Talk::Server(render), objects: any_line }
     }
 }
@@ -65,7 +65,7 @@ pub(super) fn any_line(_: &str) -> Option<&'static str> {
 }
 
 /// What a preset may put into words.
-pub(super) struct Saying<'a> {
+pub(super) struct Notice<'a> {
     pub(super) text: &'a str,
     /// Whether the administrator chose the text.
     pub(super) chosen: bool,
@@ -79,15 +79,15 @@ pub(super) struct Saying<'a> {
     pub(super) host: &'a str,
 }
 
-impl<'a> Saying<'a> {
+impl<'a> Notice<'a> {
     /// The text, and that it is for now only, unless the administrator chose the words.
-    pub(super) fn or_later(&self) -> Cow<'a, str> {
+    pub(super) fn with_retry_hint(&self) -> Cow<'a, str> {
         if self.chosen { self.text.into() } else { format!("{}, try again later", self.text).into() }
     }
 
     /// `words`, by which the tools of this protocol know a full house, unless the administrator chose others or
     /// it is not full.
-    pub(super) fn or_own(&self, words: &'static str) -> &'a str {
+    pub(super) fn or_servers_own(&self, words: &'static str) -> &'a str {
         if self.busy && !self.chosen { words } else { self.text }
     }
 }

@@ -3,14 +3,14 @@
 //! `networking.c` of the server writes this as soon as it has accepted, too, and before any command.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset::server("redis", "-ERR", render);
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
+fn render(notice: &Notice, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "-ERR {}\r\n", saying.or_own("max number of clients reached"));
+    let _ = write!(out, "-ERR {}\r\n", notice.or_servers_own("max number of clients reached"));
 }
 
 #[cfg(test)]

@@ -5,18 +5,18 @@
 //! text for a full house is the one rsync's own `max connections` has, which mirror scripts look for.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset::server("rsync", "rsync's @ERROR line, client exit code 5", render);
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
-    let (text, max) = (saying.text, saying.max);
+fn render(notice: &Notice, out: &mut Vec<u8>) {
+    let (text, max) = (notice.text, notice.max);
     out.extend_from_slice(b"@RSYNCD: 31.0\n@ERROR: ");
     // Writing to a Vec cannot fail.
-    let _ = match (saying.busy && !saying.chosen, max) {
+    let _ = match (notice.busy && !notice.chosen, max) {
         (true, 1..) => writeln!(out, "max connections ({max}) reached -- try again later"),
-        (false, _) if saying.chosen => writeln!(out, "{text}"),
+        (false, _) if notice.chosen => writeln!(out, "{text}"),
         _ => writeln!(out, "{text} -- try again later"),
     };
 }

@@ -6,14 +6,14 @@
 //! (RFC 2034 section 3).
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset::server("smtp", "421 and the host name", render);
 
-pub(super) fn render(saying: &Saying, out: &mut Vec<u8>) {
+pub(super) fn render(notice: &Notice, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "421 {} {}\r\n", saying.host, saying.or_later());
+    let _ = write!(out, "421 {} {}\r\n", notice.host, notice.with_retry_hint());
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@
 //! and its own server refuses in the same way.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying, Talk};
+use super::preset::{Notice, Preset, Talk};
 use std::io::Write;
 
 pub(super) const PRESET: Preset =
     Preset { name: "ssh", about: "a line before the version", talk: Talk::Server(render), objects };
 
-fn render(saying: &Saying, out: &mut Vec<u8>) {
+fn render(notice: &Notice, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
-    let _ = write!(out, "{}\r\n", saying.or_later());
+    let _ = write!(out, "{}\r\n", notice.with_retry_hint());
 }
 
 fn objects(text: &str) -> Option<&'static str> {

@@ -5,7 +5,7 @@
 //! as the answer to its ClientHello, even if it was sent before. No words fit in.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Saying};
+use super::preset::{Notice, Preset};
 
 pub(super) const PRESET: Preset = Preset::server("tls", "an alert without text", render);
 
@@ -14,7 +14,7 @@ pub(super) const HANDSHAKE: u8 = 0x16;
 /// Content type alert, version, length; level fatal, internal_error.
 pub(super) const ALERT: [u8; 7] = [0x15, 3, 1, 0, 2, 2, 80];
 
-fn render(_: &Saying, out: &mut Vec<u8>) {
+fn render(_: &Notice, out: &mut Vec<u8>) {
     out.extend_from_slice(&ALERT);
 }
 

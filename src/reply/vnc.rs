@@ -5,7 +5,7 @@
 //! could not read a reason.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Preset, Saying, Step, Talk};
+use super::preset::{Heard, Notice, Preset, Step, Talk};
 
 pub(super) const PRESET: Preset = Preset {
     name: "vnc",
@@ -17,7 +17,7 @@ pub(super) const PRESET: Preset = Preset {
 /// Bytes of a version.
 const VERSION: usize = 12;
 
-fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {
+fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let version = &heard.bytes[..heard.bytes.len().min(VERSION)];
     let same = version.iter().zip(b"RFB ").all(|(said, expected)| said == expected);
     match version.len() {
@@ -29,7 +29,7 @@ fn answer(heard: Heard, saying: &Saying, out: &mut Vec<u8>) -> Step {
         b"RFB 003.007\n" | b"RFB 003.008\n" => &[0],
         _ => &[0; 4],
     };
-    let text = saying.or_later();
+    let text = notice.with_retry_hint();
     out.extend_from_slice(none);
     out.extend_from_slice(&(text.len() as u32).to_be_bytes());
     out.extend_from_slice(text.as_bytes());
