@@ -4,14 +4,14 @@
 //! HTTP at all gets the same answer, once it has said a line, ended, or taken too long.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, Step, Talk};
+use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset {
     name: "http",
     about: "503 with Retry-After",
-    talk: Talk::Client { greeting: b"", answer },
-    objects: super::preset::any_line,
+    speaks_first: SpeaksFirst::Client { greeting: b"", answer },
+    rejects_text: super::preset::any_line,
 };
 
 fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {

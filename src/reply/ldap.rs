@@ -6,14 +6,14 @@
 //! busy (51) is not among its codes. Whoever sends no request that has a response gets the notice alone.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, Step, Talk};
+use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
 use super::reader::{Reader, Stop};
 
 pub(super) const PRESET: Preset = Preset {
     name: "ldap",
     about: "result busy",
-    talk: Talk::Client { greeting: b"", answer },
-    objects: super::preset::any_line,
+    speaks_first: SpeaksFirst::Client { greeting: b"", answer },
+    rejects_text: super::preset::any_line,
 };
 
 // Tags (ITU-T X.690 section 8.1.2; RFC 4511 section 5.1).

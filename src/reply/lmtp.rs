@@ -1,11 +1,15 @@
 //! LMTP: the same 421 as SMTP, whose replies it has (RFC 2033 section 4); the client keeps the mail in its queue.
 #![forbid(unsafe_code)]
 
-use super::preset::{Preset, Talk};
+use super::preset::{Preset, SpeaksFirst};
 use super::smtp;
 
-pub(super) const PRESET: Preset =
-    Preset { name: "lmtp", about: "as smtp", talk: Talk::Server(smtp::render), objects: super::preset::any_line };
+pub(super) const PRESET: Preset = Preset {
+    name: "lmtp",
+    about: "as smtp",
+    speaks_first: SpeaksFirst::Server(smtp::render),
+    rejects_text: super::preset::any_line,
+};
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,7 @@ mod text;
 mod tls;
 mod vnc;
 
-use preset::{Answer, Notice, Talk};
+use preset::{Answer, Notice, SpeaksFirst};
 use std::fmt;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -100,7 +100,7 @@ impl Choice {
     /// Why `message` would break this protocol.
     pub fn check(&self, message: &Message) -> Result<(), String> {
         let Choice::Preset(preset) = self else { return Ok(()) };
-        match (preset.objects)(&message.text) {
+        match (preset.rejects_text)(&message.text) {
             Some(why) => Err(format!("'{}' would break the protocol {}: {why}", message.text, preset.name)),
             None => Ok(()),
         }
@@ -229,12 +229,12 @@ impl Replies {
         let mut reply = Reply { opening: Vec::new(), answer: None, text, chosen, max, retry, busy, host };
         match &self.choice {
             Choice::File(_, bytes) => reply.opening.extend_from_slice(bytes),
-            Choice::Preset(Preset { talk: Talk::Server(render), .. }) => {
+            Choice::Preset(Preset { speaks_first: SpeaksFirst::Server(render), .. }) => {
                 let mut opening = Vec::new();
                 render(&reply.notice(), &mut opening);
                 reply.opening = opening;
             }
-            Choice::Preset(Preset { talk: Talk::Client { greeting, answer }, .. }) => {
+            Choice::Preset(Preset { speaks_first: SpeaksFirst::Client { greeting, answer }, .. }) => {
                 reply.opening.extend_from_slice(greeting);
                 reply.answer = Some(*answer);
             }

@@ -7,14 +7,14 @@
 //! nothing to say but to close (section 3.1.4), so silence and garbage get just that.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, Step, Talk};
+use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
 use super::reader::{Reader, Stop};
 
 pub(super) const PRESET: Preset = Preset {
     name: "mqtt",
     about: "CONNACK server busy",
-    talk: Talk::Client { greeting: b"", answer },
-    objects: super::preset::any_line,
+    speaks_first: SpeaksFirst::Client { greeting: b"", answer },
+    rejects_text: super::preset::any_line,
 };
 
 const CONNECT: u8 = 0x10;

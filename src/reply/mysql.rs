@@ -6,9 +6,10 @@
 //! has no thread for a connection; 1053 would say that the whole server is going down.
 #![forbid(unsafe_code)]
 
-use super::preset::{Notice, Preset, Talk};
+use super::preset::{Notice, Preset, SpeaksFirst};
 
-pub(super) const PRESET: Preset = Preset { name: "mysql", about: "error 1040", talk: Talk::Server(render), objects };
+pub(super) const PRESET: Preset =
+    Preset { name: "mysql", about: "error 1040", speaks_first: SpeaksFirst::Server(render), rejects_text };
 
 fn render(notice: &Notice, out: &mut Vec<u8>) {
     let text = notice.or_servers_own("Too many connections");
@@ -19,7 +20,7 @@ fn render(notice: &Notice, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn objects(text: &str) -> Option<&'static str> {
+fn rejects_text(text: &str) -> Option<&'static str> {
     text.starts_with('#').then_some("clients take a leading # for the mark of an SQLSTATE")
 }
 
@@ -33,6 +34,6 @@ mod tests {
         assert_eq!(told("mysql", Some("full"), b""), b"\x07\0\0\0\xff\x10\x04full");
         assert_eq!(told("mysql", Some(&"x".repeat(400)), b"")[..7], *b"\x93\x01\0\0\xff\x10\x04");
         assert_eq!(unavailable("mysql", b""), b"\x16\0\0\0\xff\x6f\x04service unavailable");
-        assert!((super::PRESET.objects)("#full").is_some() && (super::PRESET.objects)("full #1").is_none());
+        assert!((super::PRESET.rejects_text)("#full").is_some() && (super::PRESET.rejects_text)("full #1").is_none());
     }
 }

@@ -9,15 +9,15 @@
 //! starting.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, Step, Talk};
+use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
 use super::reader::{Reader, Stop};
 use super::tls;
 
 pub(super) const PRESET: Preset = Preset {
     name: "postgresql",
     about: "FATAL 53300",
-    talk: Talk::Client { greeting: b"", answer },
-    objects: super::preset::any_line,
+    speaks_first: SpeaksFirst::Client { greeting: b"", answer },
+    rejects_text: super::preset::any_line,
 };
 
 const CANCEL: u32 = 80877102;

@@ -13,13 +13,13 @@ pub struct Preset {
     pub name: &'static str,
     /// For help: what a client of this protocol sees.
     pub about: &'static str,
-    pub(super) talk: Talk,
+    pub(super) speaks_first: SpeaksFirst,
     /// Why this text would break the protocol, although it is printable and on one line.
-    pub(super) objects: fn(&str) -> Option<&'static str>,
+    pub(super) rejects_text: fn(&str) -> Option<&'static str>,
 }
 
 /// Who speaks first. The text in [`Notice`] is printable ASCII on one line, at most a little over 400 bytes.
-pub(super) enum Talk {
+pub(super) enum SpeaksFirst {
     /// The server: these bytes go out at once, whatever the client does.
     Server(fn(&Notice, &mut Vec<u8>)),
     /// The client, perhaps after a greeting of ours.
@@ -35,7 +35,7 @@ pub(super) type Answer = fn(Heard, &Notice, &mut Vec<u8>) -> Step;
 impl Preset {
     /// Of a protocol in which the server speaks first, in lines that any printable text fits into.
     pub(super) const fn server(name: &'static str, about: &'static str, render: fn(&Notice, &mut Vec<u8>)) -> Preset {
-        Preset { name, about, talk: Talk::Server(render), objects: any_line }
+        Preset { name, about, speaks_first: SpeaksFirst::Server(render), rejects_text: any_line }
     }
 }
 

@@ -4,18 +4,18 @@
 //! and its own server refuses in the same way.
 #![forbid(unsafe_code)]
 
-use super::preset::{Notice, Preset, Talk};
+use super::preset::{Notice, Preset, SpeaksFirst};
 use std::io::Write;
 
 pub(super) const PRESET: Preset =
-    Preset { name: "ssh", about: "a line before the version", talk: Talk::Server(render), objects };
+    Preset { name: "ssh", about: "a line before the version", speaks_first: SpeaksFirst::Server(render), rejects_text };
 
 fn render(notice: &Notice, out: &mut Vec<u8>) {
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{}\r\n", notice.with_retry_hint());
 }
 
-fn objects(text: &str) -> Option<&'static str> {
+fn rejects_text(text: &str) -> Option<&'static str> {
     text.starts_with("SSH-").then_some("a line that begins with SSH- is a version string")
 }
 
@@ -29,7 +29,7 @@ mod tests {
         assert_eq!(told("ssh", Some("full"), b""), b"full\r\n");
         assert_eq!(unavailable("ssh", b""), b"service unavailable, try again later\r\n");
         for (text, fits) in [("SSH-2.0-full", false), ("SSH is full", true), ("no SSH-2", true)] {
-            assert_eq!((super::PRESET.objects)(text).is_none(), fits, "{text}");
+            assert_eq!((super::PRESET.rejects_text)(text).is_none(), fits, "{text}");
         }
     }
 }

@@ -105,7 +105,7 @@ fn lines_are_not_too_long() {
 
 #[test]
 fn first_words_are_answered_alike_in_one_piece_and_in_many() {
-    for preset in PRESETS.iter().filter(|preset| matches!(preset.talk, Talk::Client { .. })) {
+    for preset in PRESETS.iter().filter(|preset| matches!(preset.speaks_first, SpeaksFirst::Client { .. })) {
         assert!(first_words(preset.name).next().is_some(), "{} has no first words", preset.name);
     }
     for (preset, words) in FIRST_WORDS {

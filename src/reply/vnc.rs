@@ -5,13 +5,13 @@
 //! could not read a reason.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, Step, Talk};
+use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
 
 pub(super) const PRESET: Preset = Preset {
     name: "vnc",
     about: "a reason instead of security types",
-    talk: Talk::Client { greeting: b"RFB 003.008\n", answer },
-    objects: super::preset::any_line,
+    speaks_first: SpeaksFirst::Client { greeting: b"RFB 003.008\n", answer },
+    rejects_text: super::preset::any_line,
 };
 
 /// Bytes of a version.
