@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use crate::poll::{Poll, Watch};
-use crate::reply::{Heard, MOST_HEARD, Reply, Step};
+use crate::reply::{Input, MAX_INPUT, Reply, Step};
 use crate::sys::client_fd::ClientFd;
 use crate::sys::socket::{self, Received};
 use nix::sys::epoll::EpollFlags;
@@ -75,7 +75,7 @@ impl Lingerer {
     /// Answers what was heard; `is_all`: nothing more will be.
     fn answer(&mut self, now: Instant, is_all: bool) -> State {
         while let Some((reply, bytes)) = &mut self.hearing {
-            match reply.answer(Heard { bytes, is_all }, &mut self.unsent) {
+            match reply.answer(Input { bytes, is_all }, &mut self.unsent) {
                 Step::More => break,
                 Step::Next(taken) => drop(bytes.drain(..taken.min(bytes.len()))),
                 Step::Done => {
@@ -93,7 +93,7 @@ impl Lingerer {
         while turn < TURN && self.read < MOST_BYTES {
             let (room, is_thrown_away) = match self.hearing {
                 // All that was read was heard. What is answered counts too, or the answers would have no bound.
-                Some(_) => (MOST_HEARD - self.read, false),
+                Some(_) => (MAX_INPUT - self.read, false),
                 // TCP drops the bytes without copying them (tcp(7)); others copy and ignore it.
                 None => (buffer.len(), true),
             };
@@ -116,7 +116,7 @@ impl Lingerer {
             self.ended = got == 0;
             if let Some((_, bytes)) = &mut self.hearing {
                 bytes.extend_from_slice(&buffer[..got]);
-                let is_all = self.ended || self.read == MOST_HEARD;
+                let is_all = self.ended || self.read == MAX_INPUT;
                 if self.answer(now, is_all) == State::Over {
                     return State::Over;
                 }

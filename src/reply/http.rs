@@ -4,7 +4,7 @@
 //! HTTP at all gets the same answer, once it has said a line, ended, or taken too long.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
+use super::preset::{Input, Notice, Preset, SpeaksFirst, Step};
 use std::io::Write;
 
 pub(super) const PRESET: Preset = Preset {
@@ -14,12 +14,12 @@ pub(super) const PRESET: Preset = Preset {
     rejects_text: super::preset::any_line,
 };
 
-fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
-    let bytes = heard.bytes;
+fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
+    let bytes = input.bytes;
     // Line ends may come before a request (RFC 9112 section 2.2).
     let start = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
     let request = &bytes[start..];
-    if !heard.is_all && is_incomplete(request) {
+    if !input.is_all && is_incomplete(request) {
         return Step::More;
     }
     // Writing to a Vec cannot fail.
@@ -53,7 +53,7 @@ mod tests {
         let notice =
             Notice { text: "server at capacity", chosen: false, max: 4, retry: 7, busy: true, host: "host.example" };
         let mut out = Vec::new();
-        let step = answer(Heard { bytes: request, is_all }, &notice, &mut out);
+        let step = answer(Input { bytes: request, is_all }, &notice, &mut out);
         (step == Step::Done).then(|| String::from_utf8(out).unwrap())
     }
 

@@ -6,7 +6,7 @@
 //! busy (51) is not among its codes. Whoever sends no request that has a response gets the notice alone.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
+use super::preset::{Input, Notice, Preset, SpeaksFirst, Step};
 use super::reader::{Reader, Stop};
 
 pub(super) const PRESET: Preset = Preset {
@@ -29,9 +29,9 @@ const BUSY: u8 = 51;
 const UNAVAILABLE: u8 = 52;
 const NOTICE_OF_DISCONNECTION: &[u8] = b"1.3.6.1.4.1.1466.20036";
 
-fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
-    let request = request(heard.bytes);
-    if request == Err(Stop::Partial) && !heard.is_all {
+fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
+    let request = request(input.bytes);
+    if request == Err(Stop::Partial) && !input.is_all {
         return Step::More;
     }
     let text = notice.with_retry_hint();

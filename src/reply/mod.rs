@@ -36,7 +36,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use preset::{Heard, MOST_HEARD, Preset, Step};
+pub use preset::{Input, MAX_INPUT, Preset, Step};
 
 /// Seconds after which a client may well come back, where nobody knows: what `{retry}` stands for then.
 pub const RETRY_SECONDS: u32 = 10;
@@ -272,13 +272,13 @@ impl Reply {
         self.answer.is_some()
     }
 
-    /// Appends to `out` what is to be sent after `heard`.
-    pub fn answer(&self, heard: Heard, out: &mut Vec<u8>) -> Step {
+    /// Appends to `out` what is to be sent after `input`.
+    pub fn answer(&self, input: Input, out: &mut Vec<u8>) -> Step {
         let Some(answer) = self.answer else { return Step::Done };
-        match answer(heard, &self.notice(), out) {
+        match answer(input, &self.notice(), out) {
             Step::Done => Step::Done,
             // Nothing more will come: a preset that still waits has nothing to say to this client.
-            _ if heard.is_all => Step::Done,
+            _ if input.is_all => Step::Done,
             step => step,
         }
     }

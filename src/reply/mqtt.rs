@@ -7,7 +7,7 @@
 //! nothing to say but to close (section 3.1.4), so silence and garbage get just that.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
+use super::preset::{Input, Notice, Preset, SpeaksFirst, Step};
 use super::reader::{Reader, Stop};
 
 pub(super) const PRESET: Preset = Preset {
@@ -21,12 +21,12 @@ const CONNECT: u8 = 0x10;
 const CONNACK: u8 = 0x20;
 const REASON_STRING: u8 = 0x1f;
 
-fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
-    let mut reader = Reader(heard.bytes);
+fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
+    let mut reader = Reader(input.bytes);
     let version = version(&mut reader);
     let most = if version == Ok(5) { longest_packet(&mut reader) } else { Ok(0) };
     match (version, most) {
-        (Err(Stop::Partial), _) | (_, Err(Stop::Partial)) if !heard.is_all => return Step::More,
+        (Err(Stop::Partial), _) | (_, Err(Stop::Partial)) if !input.is_all => return Step::More,
         (Err(_), _) => {}
         (Ok(5), most) => acknowledge(notice, most.unwrap_or(0), out),
         (Ok(_), _) => out.extend_from_slice(&[CONNACK, 2, 0, 3]),

@@ -9,7 +9,7 @@
 //! starting.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
+use super::preset::{Input, Notice, Preset, SpeaksFirst, Step};
 use super::reader::{Reader, Stop};
 use super::tls;
 
@@ -28,21 +28,21 @@ const REQUEST: usize = 8;
 /// A startup packet with its length: MAX_STARTUP_PACKET_LENGTH of the server's `pqcomm.h`, which does not count that.
 const LONGEST: usize = 10_000 + 4;
 
-fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
+fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let mut taken = 0;
     loop {
-        match packet(&heard.bytes[taken..]) {
+        match packet(&input.bytes[taken..]) {
             Ok((REQUEST, SSL | GSSENC)) => {
                 out.push(b'N');
                 taken += REQUEST;
             }
             Ok((_, CANCEL)) => return Step::Done,
-            Err(Stop::Partial) if !heard.is_all => return if taken > 0 { Step::Next(taken) } else { Step::More },
+            Err(Stop::Partial) if !input.is_all => return if taken > 0 { Step::Next(taken) } else { Step::More },
             // What is not the protocol, or no whole packet, gets the answer too: it costs nothing.
             _ => break,
         }
     }
-    match heard.bytes.get(taken) {
+    match input.bytes.get(taken) {
         Some(&tls::HANDSHAKE) => out.extend_from_slice(&tls::ALERT),
         _ => error(notice, out),
     }
@@ -99,9 +99,9 @@ mod tests {
         assert_eq!(told("postgresql", None, &said), [b"NN", BUSY].concat());
         let notice = Notice { text: "", chosen: false, max: 1, retry: 10, busy: true, host: "" };
         let (mut some, mut all) = (Vec::new(), Vec::new());
-        assert_eq!(answer(Heard { bytes: WANTS_SSL, is_all: false }, &notice, &mut some), Step::Next(8));
+        assert_eq!(answer(Input { bytes: WANTS_SSL, is_all: false }, &notice, &mut some), Step::Next(8));
         assert_eq!(some, b"N");
-        assert_eq!(answer(Heard { bytes: &said, is_all: true }, &notice, &mut all), Step::Done);
+        assert_eq!(answer(Input { bytes: &said, is_all: true }, &notice, &mut all), Step::Done);
         assert_eq!(all, [b"NN", BUSY].concat());
     }
 
@@ -110,8 +110,8 @@ mod tests {
         let notice = Notice { text: "", chosen: false, max: 1, retry: 10, busy: true, host: "" };
         let mut out = Vec::new();
         for heard in 0..STARTUP.len() {
-            let heard = Heard { bytes: &STARTUP[..heard], is_all: false };
-            assert_eq!(answer(heard, &notice, &mut out), Step::More, "{heard:?}");
+            let input = Input { bytes: &STARTUP[..heard], is_all: false };
+            assert_eq!(answer(input, &notice, &mut out), Step::More, "{input:?}");
         }
         assert_eq!(out, b"");
     }

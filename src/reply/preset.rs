@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 /// Bytes that are heard of one client, answered or not, before the last word; more than any request line or
 /// startup packet of an honest client.
-pub const MOST_HEARD: usize = 16 << 10;
+pub const MAX_INPUT: usize = 16 << 10;
 
 /// One protocol's way of saying "come back later".
 pub struct Preset {
@@ -30,7 +30,7 @@ pub(super) enum SpeaksFirst {
     },
 }
 
-pub(super) type Answer = fn(Heard, &Notice, &mut Vec<u8>) -> Step;
+pub(super) type Answer = fn(Input, &Notice, &mut Vec<u8>) -> Step;
 
 impl Preset {
     /// Of a protocol in which the server speaks first, in lines that any printable text fits into.
@@ -41,8 +41,8 @@ impl Preset {
 
 /// What a client has said so far and what has not been answered of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard<'a> {
-    /// The bytes; at most [`MOST_HEARD`].
+pub struct Input<'a> {
+    /// The bytes; at most [`MAX_INPUT`].
     pub bytes: &'a [u8],
     /// No more will be heard: it has ended, said too much, or taken too long. Then the answer is [`Step::Done`].
     pub is_all: bool,

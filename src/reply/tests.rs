@@ -17,7 +17,7 @@ fn all_of_parts(reply: &Reply, parts: &[&[u8]]) -> Vec<u8> {
         let part = parts.next();
         rest.extend_from_slice(part.copied().unwrap_or_default());
         loop {
-            match reply.answer(Heard { bytes: &rest, is_all: part.is_none() }, &mut out) {
+            match reply.answer(Input { bytes: &rest, is_all: part.is_none() }, &mut out) {
                 Step::Done => return out,
                 Step::Next(taken) => {
                     assert!((1..=rest.len()).contains(&taken), "{taken} of {}", rest.len());
@@ -31,19 +31,19 @@ fn all_of_parts(reply: &Reply, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-fn all_of(reply: &Reply, heard: &[u8]) -> Vec<u8> {
-    all_of_parts(reply, &[heard])
+fn all_of(reply: &Reply, input: &[u8]) -> Vec<u8> {
+    all_of_parts(reply, &[input])
 }
 
-/// What a client is told that says `heard` and is over the limit of 4; `text`: what the administrator chose.
-pub(super) fn told(preset: &str, text: Option<&str>, heard: &[u8]) -> Vec<u8> {
+/// What a client is told that says `input` and is over the limit of 4; `text`: what the administrator chose.
+pub(super) fn told(preset: &str, text: Option<&str>, input: &[u8]) -> Vec<u8> {
     let message = text.map_or_else(Message::default, |text| text.parse().unwrap());
-    all_of(&replies(preset, message).busy(4, 4, None), heard)
+    all_of(&replies(preset, message).busy(4, 4, None), input)
 }
 
 /// The same if the command cannot be started.
-pub(super) fn unavailable(preset: &str, heard: &[u8]) -> Vec<u8> {
-    all_of(&replies(preset, Message::default()).unavailable(), heard)
+pub(super) fn unavailable(preset: &str, input: &[u8]) -> Vec<u8> {
+    all_of(&replies(preset, Message::default()).unavailable(), input)
 }
 
 /// What the clients of each protocol that lets them speak say at first.

@@ -5,7 +5,7 @@
 //! could not read a reason.
 #![forbid(unsafe_code)]
 
-use super::preset::{Heard, Notice, Preset, SpeaksFirst, Step};
+use super::preset::{Input, Notice, Preset, SpeaksFirst, Step};
 
 pub(super) const PRESET: Preset = Preset {
     name: "vnc",
@@ -17,8 +17,8 @@ pub(super) const PRESET: Preset = Preset {
 /// Bytes of a version.
 const VERSION: usize = 12;
 
-fn answer(heard: Heard, notice: &Notice, out: &mut Vec<u8>) -> Step {
-    let version = &heard.bytes[..heard.bytes.len().min(VERSION)];
+fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
+    let version = &input.bytes[..input.bytes.len().min(VERSION)];
     let same = version.iter().zip(b"RFB ").all(|(said, expected)| said == expected);
     match version.len() {
         _ if !same => return Step::Done,
