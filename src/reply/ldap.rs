@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use super::preset::{Input, Notice, Preset, SpeaksFirst, Step};
-use super::reader::{Reader, Stop};
+use super::reader::{ParseError, Reader};
 
 pub(super) const PRESET: Preset = Preset {
     name: "ldap",
@@ -31,7 +31,7 @@ const NOTICE_OF_DISCONNECTION: &[u8] = b"1.3.6.1.4.1.1466.20036";
 
 fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let request = request(input.bytes);
-    if request == Err(Stop::Partial) && !input.is_all {
+    if request == Err(ParseError::Incomplete) && !input.is_all {
         return Step::More;
     }
     let text = notice.with_retry_hint();
@@ -46,24 +46,24 @@ fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
 
 /// The message ID as it was written, and the tag of the operation (section 4.1.1). The rest of the message says nothing
 /// that the response would need.
-fn request(bytes: &[u8]) -> Result<(&[u8], u8), Stop> {
+fn request(bytes: &[u8]) -> Result<(&[u8], u8), ParseError> {
     let mut reader = Reader(bytes);
     reader.expect(SEQUENCE)?;
     match reader.byte()? {
         0..=0x7f => {}
         // Long lengths; the form without one is not LDAP (section 5.1).
         size @ 0x81..=0x84 => drop(reader.take(usize::from(size & 0x7f))?),
-        _ => return Err(Stop::Malformed),
+        _ => return Err(ParseError::Malformed),
     }
     reader.expect(INTEGER)?;
     let size = reader.byte()?;
     if !(1..=4).contains(&size) {
-        return Err(Stop::Malformed);
+        return Err(ParseError::Malformed);
     }
     let id = reader.take(size.into())?;
     // Neither negative nor 0, which is for notices (section 4.1.1.1).
     if id[0] > 0x7f || id.iter().all(|byte| *byte == 0) {
-        return Err(Stop::Malformed);
+        return Err(ParseError::Malformed);
     }
     Ok((id, reader.byte()?))
 }

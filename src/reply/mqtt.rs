@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::preset::{Input, Notice, Preset, SpeaksFirst, Step};
-use super::reader::{Reader, Stop};
+use super::reader::{ParseError, Reader};
 
 pub(super) const PRESET: Preset = Preset {
     name: "mqtt",
@@ -26,7 +26,7 @@ fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let version = version(&mut reader);
     let most = if version == Ok(5) { longest_packet(&mut reader) } else { Ok(0) };
     match (version, most) {
-        (Err(Stop::Partial), _) | (_, Err(Stop::Partial)) if !input.is_all => return Step::More,
+        (Err(ParseError::Incomplete), _) | (_, Err(ParseError::Incomplete)) if !input.is_all => return Step::More,
         (Err(_), _) => {}
         (Ok(5), most) => acknowledge(notice, most.unwrap_or(0), out),
         (Ok(_), _) => out.extend_from_slice(&[CONNACK, 2, 0, 3]),
@@ -35,23 +35,23 @@ fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
 }
 
 /// The protocol level that a CONNECT names (section 3.1.2): 3 to 5.
-fn version(reader: &mut Reader) -> Result<u8, Stop> {
+fn version(reader: &mut Reader) -> Result<u8, ParseError> {
     reader.expect(CONNECT)?;
     variable(reader)?;
     let name = match reader.number(2)? {
         size @ (4 | 6) => reader.take(size as usize)?,
-        _ => return Err(Stop::Malformed),
+        _ => return Err(ParseError::Malformed),
     };
     // Mosquitto's bridges set the highest bit (its `handle_connect.c`).
     let level = reader.byte()? & 0x7f;
     match (name, level) {
         (b"MQIsdp", 3) | (b"MQTT", 4 | 5) => Ok(level),
-        _ => Err(Stop::Malformed),
+        _ => Err(ParseError::Malformed),
     }
 }
 
 /// Maximum Packet Size among the properties of a CONNECT 5.0 (section 3.1.2.11), which come after flags and keep alive.
-fn longest_packet(reader: &mut Reader) -> Result<usize, Stop> {
+fn longest_packet(reader: &mut Reader) -> Result<usize, ParseError> {
     reader.take(3)?;
     let size = variable(reader)?;
     let mut most = usize::MAX;
@@ -67,22 +67,22 @@ fn longest_packet(reader: &mut Reader) -> Result<usize, Stop> {
                 most = number as usize;
                 &[][..]
             }),
-            _ => Err(Stop::Malformed),
+            _ => Err(ParseError::Malformed),
         };
         // They are all there, so an end is an error.
-        value.map_err(|_| Stop::Malformed)?;
+        value.map_err(|_| ParseError::Malformed)?;
     }
     Ok(most)
 }
 
 /// Bytes after their number (section 1.5.4).
-fn field<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Stop> {
+fn field<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], ParseError> {
     let size = reader.number(2)?;
     reader.take(size as usize)
 }
 
 /// A number of one to four bytes, lowest seven bits first (section 1.5.5).
-fn variable(reader: &mut Reader) -> Result<usize, Stop> {
+fn variable(reader: &mut Reader) -> Result<usize, ParseError> {
     let mut number = 0;
     for shift in [0, 7, 14, 21] {
         let byte = reader.byte()?;
@@ -91,7 +91,7 @@ fn variable(reader: &mut Reader) -> Result<usize, Stop> {
             return Ok(number);
         }
     }
-    Err(Stop::Malformed)
+    Err(ParseError::Malformed)
 }
 
 fn put_variable(mut number: usize, out: &mut Vec<u8>) {

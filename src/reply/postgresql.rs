@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 use super::preset::{Input, Notice, Preset, SpeaksFirst, Step};
-use super::reader::{Reader, Stop};
+use super::reader::{ParseError, Reader};
 use super::tls;
 
 pub(super) const PRESET: Preset = Preset {
@@ -37,7 +37,9 @@ fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
                 taken += REQUEST;
             }
             Ok((_, CANCEL)) => return Step::Done,
-            Err(Stop::Partial) if !input.is_all => return if taken > 0 { Step::Next(taken) } else { Step::More },
+            Err(ParseError::Incomplete) if !input.is_all => {
+                return if taken > 0 { Step::Next(taken) } else { Step::More };
+            }
             // What is not the protocol, or no whole packet, gets the answer too: it costs nothing.
             _ => break,
         }
@@ -50,15 +52,15 @@ fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
 }
 
 /// The length and the code of a packet that is there as a whole.
-fn packet(bytes: &[u8]) -> Result<(usize, u32), Stop> {
+fn packet(bytes: &[u8]) -> Result<(usize, u32), ParseError> {
     let mut reader = Reader(bytes);
     // With this first byte, a packet would have 352 MiB.
     if bytes.first() == Some(&tls::HANDSHAKE) {
-        return Err(Stop::Malformed);
+        return Err(ParseError::Malformed);
     }
     let length = reader.number(4)? as usize;
     if !(REQUEST..=LONGEST).contains(&length) {
-        return Err(Stop::Malformed);
+        return Err(ParseError::Malformed);
     }
     let code = reader.number(4)?;
     reader.take(length - REQUEST)?;

@@ -3,9 +3,9 @@
 
 /// Why nothing could be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum ParseError {
     /// The client has not said that much yet.
-    Partial,
+    Incomplete,
     /// This is not the protocol.
     Malformed,
 }
@@ -15,23 +15,23 @@ pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     /// The next `count` bytes.
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Stop> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(Stop::Partial)?;
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], ParseError> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or(ParseError::Incomplete)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, Stop> {
+    pub(super) fn byte(&mut self) -> Result<u8, ParseError> {
         Ok(self.take(1)?[0])
     }
 
     /// A big-endian number of `size` bytes, 4 at most.
-    pub(super) fn number(&mut self, size: usize) -> Result<u32, Stop> {
+    pub(super) fn number(&mut self, size: usize) -> Result<u32, ParseError> {
         Ok(self.take(size)?.iter().fold(0, |number, byte| number << 8 | u32::from(*byte)))
     }
 
     /// The next byte, which must be `expected`.
-    pub(super) fn expect(&mut self, expected: u8) -> Result<(), Stop> {
-        if self.byte()? == expected { Ok(()) } else { Err(Stop::Malformed) }
+    pub(super) fn expect(&mut self, expected: u8) -> Result<(), ParseError> {
+        if self.byte()? == expected { Ok(()) } else { Err(ParseError::Malformed) }
     }
 }
