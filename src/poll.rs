@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Events taken in one turn; the rest are taken in the next.
 const EVENTS: usize = 64;
 /// What epoll_wait(2) is asked for at most: its milliseconds are an int.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl AsFd for Subset {
 
 fn timeout(until: Option<Instant>, now: Instant) -> EpollTimeout {
     let Some(until) = until else { return EpollTimeout::NONE };
-    let left = until.saturating_duration_since(now).min(LONGEST_WAIT);
+    let left = until.saturating_duration_since(now).min(MAX_WAIT);
     // Rounded up: a wait that ends a little early would turn the loop for nothing.
     let ms = left.as_secs() * 1000 + u64::from(left.subsec_nanos().div_ceil(1_000_000));
     EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::NONE)
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(ms(Duration::from_nanos(1)), 1);
         assert_eq!(ms(Duration::from_millis(1)), 1);
         assert_eq!(ms(Duration::from_nanos(1_000_001)), 2);
-        assert_eq!(ms(LONGEST_WAIT * 9), 3_600_000);
+        assert_eq!(ms(MAX_WAIT * 9), 3_600_000);
         assert_eq!(i32::from(timeout(Some(now), now + Duration::from_secs(1))), 0, "past");
         assert_eq!(i32::from(timeout(None, now)), -1);
     }

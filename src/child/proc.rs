@@ -7,11 +7,11 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 /// Longer than any stat(5) of a process: 52 numbers and a name of at most 64 bytes.
-const LONGEST_STAT: u64 = 4096;
+const MAX_STAT: u64 = 4096;
 /// Read of an environment, in bytes. Ours comes first in it and is usually a few KiB; the process may have gigabytes.
-const LONGEST_ENVIRON: u64 = 128 << 10;
+const MAX_ENVIRON: u64 = 128 << 10;
 /// More than 4 million pids, which is the most that Linux has (proc_sys_kernel(5)).
-const LONGEST_LIST: u64 = 64 << 20;
+const MAX_LIST: u64 = 64 << 20;
 
 /// At most `most` bytes of a file.
 pub(super) fn read(path: &str, most: u64) -> io::Result<Vec<u8>> {
@@ -22,12 +22,12 @@ pub(super) fn read(path: &str, most: u64) -> io::Result<Vec<u8>> {
 
 /// Text of a list of processes, such as cgroup.procs.
 pub(super) fn read_list(path: &str) -> io::Result<String> {
-    read(path, LONGEST_LIST).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    read(path, MAX_LIST).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The first part of a process's environment; empty if it may not be read.
 pub(super) fn environ(pid: i32) -> Vec<u8> {
-    read(&format!("/proc/{pid}/environ"), LONGEST_ENVIRON).unwrap_or_default()
+    read(&format!("/proc/{pid}/environ"), MAX_ENVIRON).unwrap_or_default()
 }
 
 /// Clock ticks per second in which the kernel tells a process's start (sysconf(3)).
@@ -56,7 +56,7 @@ pub(super) struct Stat {
 impl Stat {
     /// Of this process; `None` if there is none, or none that we may see (hidepid= of proc(5)).
     pub(super) fn of(pid: i32) -> Option<Stat> {
-        let text = read(&format!("/proc/{pid}/stat"), LONGEST_STAT).ok()?;
+        let text = read(&format!("/proc/{pid}/stat"), MAX_STAT).ok()?;
         Stat::parse(&String::from_utf8_lossy(&text))
     }
 

@@ -1,7 +1,7 @@
 //! What a value may be; a mistake is told in words that say what to type.
 #![forbid(unsafe_code)]
 
-use crate::reply::{Choice, LONGEST_FILE};
+use crate::reply::{Choice, MAX_FILE};
 use crate::sys::plain;
 use std::fs::{self, File};
 use std::io::Read;
@@ -17,7 +17,7 @@ pub(super) fn busy_reply(text: &str) -> Result<Choice, String> {
     // One byte more than is allowed is enough to know.
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(cannot)?;
-    file.take(LONGEST_FILE as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
     Choice::file(path, bytes)
 }
 
@@ -54,13 +54,13 @@ pub(super) fn load(text: &str) -> Result<f64, String> {
 
 /// A bare number is seconds, as in unit files (systemd.time(7)); the rest is humantime's.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+    const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
     let span = match text.parse::<u32>() {
         Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
         Err(_) => humantime::parse_duration(text),
     };
     span.ok()
-        .filter(|span| *span <= LONGEST)
+        .filter(|span| *span <= MAX_DURATION)
         .ok_or_else(|| "expected a duration such as 30s, 5min or '1h 30min', at most ten years".into())
 }
 

@@ -45,9 +45,9 @@ pub const BUSY: &str = "server at capacity";
 /// The human part when the command cannot be started.
 pub const UNAVAILABLE: &str = "service unavailable";
 /// The longest text that every line-based protocol carries (RFC 5321 section 4.5.3.1.5: 512 bytes a reply line).
-const LONGEST: usize = 400;
+const MAX_TEXT: usize = 400;
 /// The longest reply from a file, in bytes.
-pub const LONGEST_FILE: usize = 64 << 10;
+pub const MAX_FILE: usize = 64 << 10;
 
 /// Every preset, in the order of help.
 pub static PRESETS: [Preset; 22] = [
@@ -88,11 +88,11 @@ impl Choice {
     /// The bytes of the file at `path`.
     ///
     /// # Errors
-    /// If there are more than [`LONGEST_FILE`].
+    /// If there are more than [`MAX_FILE`].
     pub fn file(path: &str, bytes: Vec<u8>) -> Result<Self, String> {
         match bytes.len() {
-            0..=LONGEST_FILE => Ok(Choice::File(path.into(), bytes.into())),
-            len => Err(format!("'{path}' has {len} bytes, a reply at most {LONGEST_FILE}")),
+            0..=MAX_FILE => Ok(Choice::File(path.into(), bytes.into())),
+            len => Err(format!("'{path}' has {len} bytes, a reply at most {MAX_FILE}")),
         }
     }
 
@@ -153,8 +153,8 @@ impl FromStr for Message {
         if text.is_empty() {
             return Err("it is empty; --busy-reply none closes without a message".into());
         }
-        if text.len() > LONGEST {
-            return Err(format!("it has {} bytes, and {LONGEST} fit into one reply line", text.len()));
+        if text.len() > MAX_TEXT {
+            return Err(format!("it has {} bytes, and {MAX_TEXT} fit into one reply line", text.len()));
         }
         if let Some(bad) = text.chars().find(|c| !(' '..='~').contains(c)) {
             return Err(format!("{bad:?} would break the protocol: only printable ASCII on one line"));

@@ -26,7 +26,7 @@ const GSSENC: u32 = 80877104;
 /// Bytes of an SSLRequest and of a GSSENCRequest.
 const REQUEST: usize = 8;
 /// A startup packet with its length: MAX_STARTUP_PACKET_LENGTH of the server's `pqcomm.h`, which does not count that.
-const LONGEST: usize = 10_000 + 4;
+const MAX_STARTUP_PACKET: usize = 10_000 + 4;
 
 fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let mut taken = 0;
@@ -59,7 +59,7 @@ fn packet(bytes: &[u8]) -> Result<(usize, u32), ParseError> {
         return Err(ParseError::Malformed);
     }
     let length = reader.number(4)? as usize;
-    if !(REQUEST..=LONGEST).contains(&length) {
+    if !(REQUEST..=MAX_STARTUP_PACKET).contains(&length) {
         return Err(ParseError::Malformed);
     }
     let code = reader.number(4)?;

@@ -93,7 +93,7 @@ fn a_message_is_filled_in_everywhere() {
 #[test]
 fn lines_are_not_too_long() {
     let lines = ["smtp", "lmtp", "ftp", "imap", "pop3", "ssh", "redis", "memcached", "nntp", "irc", "managesieve"];
-    let longest = "x".repeat(LONGEST);
+    let longest = "x".repeat(MAX_TEXT);
     for preset in lines {
         for reply in [told(preset, Some(&longest), b""), told(preset, None, b""), unavailable(preset, b"")] {
             let text = String::from_utf8(reply).unwrap();
@@ -160,8 +160,8 @@ fn a_file_is_sent_as_it_is() {
     let choice = Choice::file("/x", b"\0\r\nany {max}".to_vec()).unwrap();
     let mut replies = Replies::new(choice, Message::default(), "host.example");
     assert_eq!(all_of(&replies.busy(1, 1, None), b""), b"\0\r\nany {max}");
-    assert!(Choice::file("/x", vec![0; LONGEST_FILE]).is_ok());
-    assert!(Choice::file("/x", vec![0; LONGEST_FILE + 1]).is_err());
+    assert!(Choice::file("/x", vec![0; MAX_FILE]).is_ok());
+    assert!(Choice::file("/x", vec![0; MAX_FILE + 1]).is_err());
 }
 
 #[test]
@@ -173,10 +173,10 @@ fn a_host_name_that_is_none_is_not_sent() {
 
 #[test]
 fn what_would_break_a_protocol_is_refused() {
-    for bad in ["", "a\nb", "a\r", "h\u{e9}", "{what}", "{", "{max", &"x".repeat(LONGEST + 1)] {
+    for bad in ["", "a\nb", "a\r", "h\u{e9}", "{what}", "{", "{max", &"x".repeat(MAX_TEXT + 1)] {
         assert!(bad.parse::<Message>().is_err(), "{bad:?}");
     }
-    assert!("x".repeat(LONGEST).parse::<Message>().is_ok());
+    assert!("x".repeat(MAX_TEXT).parse::<Message>().is_ok());
     assert!("smoke-signals".parse::<Choice>().is_err());
 }
 

@@ -148,7 +148,7 @@ pub(super) const WAITS: i32 = 1;
 /// It has, or need not.
 pub(super) const GO: i32 = 2;
 /// No parent takes so long, unless it was killed in between.
-static LONGEST_WAIT: libc::timespec = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+static MAX_WAIT: libc::timespec = libc::timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// Returns once the parent has closed its copy of the connection, so that the child's is the last.
 ///
@@ -161,7 +161,7 @@ unsafe fn wait_for_parent(slot: *mut Slot) {
         if go.compare_exchange(HOLD, WAITS, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return;
         }
-        let most = &raw const LONGEST_WAIT;
+        let most = &raw const MAX_WAIT;
         while go.load(Ordering::Acquire) == WAITS {
             let wait = libc::FUTEX_WAIT as usize;
             let slept = raw::call(libc::SYS_futex, [go.as_ptr().addr(), wait, WAITS as usize, most.addr(), 0]);

@@ -12,7 +12,7 @@ use crate::common::*;
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, sockopt};
-use sockcap::reply::{LONGEST_FILE, PRESETS};
+use sockcap::reply::{MAX_FILE, PRESETS};
 
 /// Time for a client to speak, and again as much to leave; and what a busy machine may add to both.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -261,7 +261,7 @@ fn a_client_that_talks_in_turns() {
 
 /// All bytes there are, none like its neighbours, so that a lost or doubled part shows.
 fn long_file() -> Vec<u8> {
-    (0..LONGEST_FILE).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
+    (0..MAX_FILE).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 /// A client whose window is as small as the kernel allows.
@@ -341,7 +341,7 @@ fn a_file_that_is_no_reply() {
             assert!(line.contains("--busy-reply") && line.contains(path), "{line}");
         }
     };
-    fs::write(dir.join("long"), vec![b'x'; LONGEST_FILE + 1]).expect("write");
+    fs::write(dir.join("long"), vec![b'x'; MAX_FILE + 1]).expect("write");
     mistake(&dir.join("long"));
     mistake(&dir.join("missing"));
     mistake(dir.path().to_str().expect("a path"));
@@ -350,7 +350,7 @@ fn a_file_that_is_no_reply() {
     nix::unistd::mkfifo(dir.join("fifo").as_str(), nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
     mistake(&dir.join("fifo"));
 
-    fs::write(dir.join("longest"), vec![b'x'; LONGEST_FILE]).expect("write");
+    fs::write(dir.join("longest"), vec![b'x'; MAX_FILE]).expect("write");
     let longest = format!("file:{}", dir.join("longest"));
     let checked = sockcap(&["--listen", "127.0.0.1:0", "--check", "--busy-reply", &longest]).output();
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
