@@ -219,10 +219,10 @@ impl Commands {
         };
         let place = ledger.begin(&entry);
         let pid_place = place.and_then(|place| ledger.pid(place));
-        let started = spawner.begin().and_then(|mut words| {
-            template.fill(facts, &mut words);
-            entries.fill(who.listener, facts, &mut words);
-            words.spawn(connection, pid_place)
+        let started = spawner.begin().and_then(|mut args| {
+            template.fill(facts, &mut args);
+            entries.fill(who.listener, facts, &mut args);
+            args.spawn(connection, pid_place)
         });
         let (pid, launch) = match started {
             Ok(started) => started,

@@ -7,7 +7,7 @@
 
 use super::Facts;
 use crate::policy::limit::ListenerId;
-use crate::sys::launch::{Pass, Words};
+use crate::sys::launch::{ExecArgs, Pass};
 use crate::sys::socket::{Address, Ip};
 use std::ffi::{CString, OsString};
 use std::io::Write;
@@ -112,53 +112,53 @@ impl Entries {
     }
 
     /// Adds the variables of one connection.
-    pub fn fill(&self, listener: ListenerId, facts: &Facts, words: &mut Words) {
+    pub fn fill(&self, listener: ListenerId, facts: &Facts, args: &mut ExecArgs) {
         match &facts.peer.address {
             Address::Ip(peer) => {
-                words.env_fixed(PROTO_TCP);
+                args.env_fixed(PROTO_TCP);
                 match (self.local[listener], facts.local) {
-                    (Some(at), _) => [at, at + 1].into_iter().for_each(|entry| words.env_fixed(entry)),
+                    (Some(at), _) => [at, at + 1].into_iter().for_each(|entry| args.env_fixed(entry)),
                     (None, Address::Ip(local)) => {
-                        words.env(|out| address(b"TCPLOCALIP=", local, out));
-                        words.env(|out| number(b"TCPLOCALPORT=", local.port().into(), out));
+                        args.env(|out| address(b"TCPLOCALIP=", local, out));
+                        args.env(|out| number(b"TCPLOCALPORT=", local.port().into(), out));
                     }
                     _ => {}
                 }
-                words.env(|out| address(b"REMOTE_ADDR=", peer, out));
-                words.env(|out| number(b"REMOTE_PORT=", peer.port().into(), out));
-                words.env(|out| address(b"TCPREMOTEIP=", peer, out));
-                words.env(|out| number(b"TCPREMOTEPORT=", peer.port().into(), out));
-                words.env(|out| number(b"TCPCONNNUM=", facts.of_source.into(), out));
+                args.env(|out| address(b"REMOTE_ADDR=", peer, out));
+                args.env(|out| number(b"REMOTE_PORT=", peer.port().into(), out));
+                args.env(|out| address(b"TCPREMOTEIP=", peer, out));
+                args.env(|out| number(b"TCPREMOTEPORT=", peer.port().into(), out));
+                args.env(|out| number(b"TCPCONNNUM=", facts.of_source.into(), out));
             }
             Address::Vsock { cid, port } => {
                 // The form of systemd's sockaddr_pretty() for AF_VSOCK without a port.
-                words.env(|out| number(b"REMOTE_ADDR=vsock:", (*cid).into(), out));
-                words.env(|out| number(b"REMOTE_PORT=", (*port).into(), out));
+                args.env(|out| number(b"REMOTE_ADDR=vsock:", (*cid).into(), out));
+                args.env(|out| number(b"REMOTE_PORT=", (*port).into(), out));
             }
             Address::Unix(name) => {
-                words.env_fixed(PROTO_IPC);
+                args.env_fixed(PROTO_IPC);
                 if let Some(name) = name {
-                    words.env(|out| text(b"REMOTE_ADDR=", name, out));
+                    args.env(|out| text(b"REMOTE_ADDR=", name, out));
                 }
                 if let Some((_, uid, gid)) = facts.peer.credentials {
-                    words.env(|out| number(b"IPCREMOTEEUID=", uid.into(), out));
-                    words.env(|out| number(b"IPCREMOTEEGID=", gid.into(), out));
+                    args.env(|out| number(b"IPCREMOTEEUID=", uid.into(), out));
+                    args.env(|out| number(b"IPCREMOTEEGID=", gid.into(), out));
                 }
-                words.env(|out| text(b"IPCREMOTEPATH=", name.as_deref().unwrap_or_default(), out));
-                words.env(|out| number(b"IPCCONNNUM=", facts.of_source.into(), out));
+                args.env(|out| text(b"IPCREMOTEPATH=", name.as_deref().unwrap_or_default(), out));
+                args.env(|out| number(b"IPCCONNNUM=", facts.of_source.into(), out));
             }
             Address::Other => {}
         }
         if let Some(cookie) = facts.cookie {
-            words.env(|out| number(b"SO_COOKIE=", cookie, out));
+            args.env(|out| number(b"SO_COOKIE=", cookie, out));
         }
-        words.env_own_pid(|out| {
+        args.env_own_pid(|out| {
             number(b"SOCKCAP_CONNECTION=", facts.id, out);
             text(b" ", facts.label.as_bytes(), out);
             out.push(b' ');
         });
         if self.pass == Pass::ListenFds {
-            words.env_own_pid(|out| out.extend_from_slice(b"LISTEN_PID="));
+            args.env_own_pid(|out| out.extend_from_slice(b"LISTEN_PID="));
         }
     }
 }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Facts;
-use crate::sys::launch::Words;
+use crate::sys::launch::ExecArgs;
 use crate::sys::socket::{Address, Ip};
 use std::ffi::CString;
 use std::io::Write;
@@ -84,11 +84,11 @@ impl Template {
     }
 
     /// Adds the arguments for one connection.
-    pub fn fill(&self, facts: &Facts, words: &mut Words) {
+    pub fn fill(&self, facts: &Facts, args: &mut ExecArgs) {
         for argument in &self.arguments {
             match argument {
-                Argument::Fixed(index) => words.arg_fixed(*index),
-                Argument::Filled(tokens) => words.arg(|out| {
+                Argument::Fixed(index) => args.arg_fixed(*index),
+                Argument::Filled(tokens) => args.arg(|out| {
                     for token in tokens {
                         match token {
                             Token::Literal(bytes) => out.extend_from_slice(bytes),

@@ -53,13 +53,13 @@ pub(super) struct Slot {
     pub(super) bytes: Vec<u8>,
     pub(super) bytes_start: *mut u8,
     /// Positions in `bytes` that wait for the child's pid, each with room for [`PID_DIGITS`].
-    pub(super) own_pid: Vec<usize>,
+    pub(super) pid_at: Vec<usize>,
     pub(super) argv: Vec<*const c_char>,
     /// Positions in `argv` whose words are in `bytes`.
-    pub(super) own: Vec<usize>,
+    pub(super) argv_in_bytes: Vec<usize>,
     pub(super) envp: Vec<*const c_char>,
     /// The same for `envp`.
-    pub(super) own_env: Vec<usize>,
+    pub(super) env_in_bytes: Vec<usize>,
     pub(super) argv_start: *const *const c_char,
     pub(super) envp_start: *const *const c_char,
 }
@@ -105,7 +105,7 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
                 raw::call(libc::SYS_getpid, [0; 5])
             }
         };
-        let places: &[usize] = &(*slot).own_pid;
+        let places: &[usize] = &(*slot).pid_at;
         for at in places {
             write_decimal((*slot).bytes_start.add(*at), pid as u32);
         }

@@ -35,11 +35,11 @@ const GUARD: usize = 64 * 1024;
 pub struct Image {
     /// Absolute path of the program.
     pub program: CString,
-    /// Arguments that hold no placeholder, by the index that [`Words::arg_fixed`] takes.
+    /// Arguments that hold no placeholder, by the index that [`ExecArgs::arg_fixed`] takes.
     pub arguments: Vec<CString>,
     /// The cleaned environment, `NAME=value`.
     pub environment: Vec<CString>,
-    /// Entries that some connections get, by the index that [`Words::env_fixed`] takes.
+    /// Entries that some connections get, by the index that [`ExecArgs::env_fixed`] takes.
     pub entries: Vec<CString>,
     /// Where the connection goes.
     pub pass: Pass,
@@ -141,7 +141,7 @@ impl Spawner {
     ///
     /// # Errors
     /// mmap(2)'s, if so many children are in exec at once that another stack is needed.
-    pub fn begin(&mut self) -> io::Result<Words<'_>> {
+    pub fn begin(&mut self) -> io::Result<ExecArgs<'_>> {
         let at = match self.pool.slots.iter().position(|slot| !slot.is_in_use()) {
             Some(at) => at,
             None => self.grow()?,
@@ -150,11 +150,11 @@ impl Spawner {
         let slot = &mut slots[at];
         slot.bytes.clear();
         slot.argv.clear();
-        slot.own.clear();
-        slot.own_env.clear();
-        slot.own_pid.clear();
+        slot.argv_in_bytes.clear();
+        slot.env_in_bytes.clear();
+        slot.pid_at.clear();
         slot.envp.truncate(image.environment.len());
-        Ok(Words { at: at as u32, slot, image })
+        Ok(ExecArgs { at: at as u32, slot, image })
     }
 
     /// Whether the child of this launch is out of our memory: its exec is over, or its life.
@@ -211,10 +211,10 @@ impl Spawner {
             nofile: image.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
             bytes: Vec::with_capacity(512),
             bytes_start: ptr::null_mut(),
-            own_pid: Vec::new(),
+            pid_at: Vec::new(),
             argv: Vec::new(),
-            own: Vec::new(),
-            own_env: Vec::new(),
+            argv_in_bytes: Vec::new(),
+            env_in_bytes: Vec::new(),
             argv_start: ptr::null(),
             envp_start: ptr::null(),
             envp: image.environment.iter().map(|entry| entry.as_ptr()).collect(),
@@ -240,9 +240,9 @@ impl std::fmt::Debug for Spawner {
     }
 }
 
-/// The words of one command while they are put together.
+/// The arguments and the environment of one command while they are put together.
 #[derive(Debug)]
-pub struct Words<'a> {
+pub struct ExecArgs<'a> {
     at: u32,
     slot: &'a mut Slot,
     image: &'a Image,
@@ -253,7 +253,7 @@ fn offset(bytes: &[u8]) -> *const c_char {
     ptr::without_provenance(bytes.len())
 }
 
-impl Words<'_> {
+impl ExecArgs<'_> {
     /// The next argument is `arguments[index]` of the image.
     pub fn arg_fixed(&mut self, index: usize) {
         self.slot.argv.push(self.image.arguments[index].as_ptr());
@@ -261,7 +261,7 @@ impl Words<'_> {
 
     /// The next argument is what `write` appends. A NUL in it would end it early, so it is left out.
     pub fn arg(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.slot.own.push(self.slot.argv.len());
+        self.slot.argv_in_bytes.push(self.slot.argv.len());
         self.slot.argv.push(offset(&self.slot.bytes));
         self.append(write);
     }
@@ -273,7 +273,7 @@ impl Words<'_> {
 
     /// One more environment entry, `NAME=value`, as `write` appends it.
     pub fn env(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.slot.own_env.push(self.slot.envp.len());
+        self.slot.env_in_bytes.push(self.slot.envp.len());
         self.slot.envp.push(offset(&self.slot.bytes));
         self.append(write);
     }
@@ -282,7 +282,7 @@ impl Words<'_> {
     pub fn env_own_pid(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.env(write);
         let end = self.slot.bytes.len() - 1;
-        self.slot.own_pid.push(end);
+        self.slot.pid_at.push(end);
         self.slot.bytes.resize(end + PID_DIGITS, 0);
     }
 
@@ -308,12 +308,12 @@ impl Words<'_> {
     /// # Errors
     /// clone(2)'s: `EAGAIN` for RLIMIT_NPROC, pids.max or the like; `ENOMEM`.
     pub fn spawn(self, connection: &ClientFd, place: Option<&AtomicU32>) -> io::Result<(i32, Launch)> {
-        let Words { at, slot, .. } = self;
+        let ExecArgs { at, slot, .. } = self;
         let base = slot.bytes.as_mut_ptr();
         slot.bytes_start = base;
-        for (words, own) in [(&mut slot.argv, &slot.own), (&mut slot.envp, &slot.own_env)] {
-            for at in own {
-                words[*at] = base.wrapping_add(words[*at].addr()).cast_const().cast();
+        for (pointers, in_bytes) in [(&mut slot.argv, &slot.argv_in_bytes), (&mut slot.envp, &slot.env_in_bytes)] {
+            for at in in_bytes {
+                pointers[*at] = base.wrapping_add(pointers[*at].addr()).cast_const().cast();
             }
         }
         slot.argv.push(ptr::null());
