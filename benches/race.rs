@@ -10,7 +10,7 @@
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use sockcap::child::environment::cleaned;
 use sockcap::sys::client_fd::ClientFd;
-use sockcap::sys::launch::{Image, Pass, Session, Spawner};
+use sockcap::sys::launch::{CommandSpec, Pass, Session, Spawner};
 use sockcap::sys::process::default_signal_actions;
 use std::ffi::CString;
 use std::io::Read;
@@ -70,7 +70,7 @@ fn limit(port: u16, command: &str) -> ! {
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("a port that was free a moment ago");
     sockcap::sys::socket::listen(listener.as_fd(), BACKLOG).expect("listen");
     let program = CString::new(command).expect("no NUL in an argument");
-    let image = Image {
+    let spec = CommandSpec {
         arguments: vec![program.clone()],
         program,
         environment: cleaned(std::env::vars_os(), Pass::Stdio),
@@ -79,7 +79,7 @@ fn limit(port: u16, command: &str) -> ! {
         session: Session::Own,
         nofile: None,
     };
-    let (mut spawner, _reports) = Spawner::new(image).expect("memory for stacks");
+    let (mut spawner, _reports) = Spawner::new(spec).expect("memory for stacks");
     let mut running = 0;
     loop {
         let (connection, _) = sockcap::sys::socket::accept(listener.as_fd()).expect("accept");

@@ -20,7 +20,7 @@ use crate::policy::back_off::{BackOff, Over, Trouble};
 use crate::policy::gate::{Arrival, Slot};
 use crate::poll::{Poll, Watch};
 use crate::sys::client_fd::ClientFd;
-use crate::sys::launch::{Image, Launch, Session, Spawner};
+use crate::sys::launch::{CommandSpec, Launch, Session, Spawner};
 use crate::sys::process::{Exit, Usage};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
@@ -142,9 +142,15 @@ impl Commands {
     ///
     /// # Errors
     /// mmap(2)'s, socketpair(2)'s and epoll_ctl(2)'s.
-    pub fn new(image: Image, template: Template, entries: Entries, terms: Terms, poll: &Poll) -> io::Result<Commands> {
-        let (program, session) = (image.program.to_string_lossy().into_owned(), image.session);
-        let (spawner, failed_execs) = Spawner::new(image)?;
+    pub fn new(
+        spec: CommandSpec,
+        template: Template,
+        entries: Entries,
+        terms: Terms,
+        poll: &Poll,
+    ) -> io::Result<Commands> {
+        let (program, session) = (spec.program.to_string_lossy().into_owned(), spec.session);
+        let (spawner, failed_execs) = Spawner::new(spec)?;
         poll.add(&failed_execs, Watch::FailedExecs, EpollFlags::EPOLLIN)?;
         Ok(Commands {
             program,

@@ -83,7 +83,7 @@ pub fn cleaned(vars: impl Iterator<Item = (OsString, OsString)>, pass: Pass) -> 
 /// Entries that are the same for all connections of a kind, or of a listener; made once.
 #[derive(Debug)]
 pub struct Entries {
-    /// All of them, for `sys::launch::Image`.
+    /// All of them, for `sys::launch::CommandSpec`.
     pub all: Vec<CString>,
     pass: Pass,
     /// By listener: where its own `TCPLOCALIP` and `TCPLOCALPORT` are, unless each connection has others.

@@ -42,7 +42,7 @@ enum Token {
 
 #[derive(Debug)]
 enum Argument {
-    /// Position among the image's fixed arguments.
+    /// Position among the spec's fixed arguments.
     Fixed(usize),
     Filled(Vec<Token>),
 }
@@ -51,7 +51,7 @@ enum Argument {
 #[derive(Debug)]
 pub struct Template {
     arguments: Vec<Argument>,
-    /// Arguments without a placeholder, for `sys::launch::Image`.
+    /// Arguments without a placeholder, for `sys::launch::CommandSpec`.
     pub fixed: Vec<CString>,
 }
 

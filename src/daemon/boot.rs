@@ -16,7 +16,7 @@ use crate::observe::words::limit;
 use crate::policy::gate::{Gate, Hold, WhenFull};
 use crate::policy::limit::Rules;
 use crate::poll::Poll;
-use crate::sys::launch::Image;
+use crate::sys::launch::CommandSpec;
 use crate::sys::plain;
 use crate::sys::socket::{self, Address};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -72,7 +72,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     let rules = rules(&settings, &names)?;
     let locals = listeners.iter().map(|listener| (&listener.local, listener.is_wildcard));
     let entries = environment::Entries::new(locals, settings.pass);
-    let image = Image {
+    let spec = CommandSpec {
         program,
         entries: entries.all.clone(),
         arguments: template.fixed.clone(),
@@ -81,12 +81,12 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         session: settings.session,
         nofile: raise_descriptor_limit(),
     };
-    let hold = hold(&settings, listeners.len(), image.nofile);
+    let hold = hold(&settings, listeners.len(), spec.nofile);
     events.extend(
         (hold.places < hold.max_waiting).then_some(Event::FewPlaces { wanted: hold.max_waiting, places: hold.places }),
     );
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
-    let daemon = system(daemon(settings, gate, listeners, image, template, entries), "cannot start")?;
+    let daemon = system(daemon(settings, gate, listeners, spec, template, entries), "cannot start")?;
     daemon.run(Inheritance { held, state }, events).map_err(Failure::System)
 }
 
@@ -94,14 +94,14 @@ fn daemon(
     settings: Settings,
     gate: Gate,
     listeners: Vec<Listener>,
-    image: Image,
+    spec: CommandSpec,
     template: Template,
     entries: environment::Entries,
 ) -> io::Result<Daemon> {
     let Settings { time_limit, kill_grace, max_connections, .. } = settings;
     let terms = commands::Terms { room: max_connections.min(MOST_ROOM) as usize, time_limit, kill_grace };
     let poll = Poll::new()?;
-    let commands = Commands::new(image, template, entries, terms, &poll)?;
+    let commands = Commands::new(spec, template, entries, terms, &poll)?;
     let listeners = Listeners::new(listeners, &poll)?;
     Daemon::new(settings, poll, gate, listeners, commands)
 }

@@ -95,7 +95,7 @@ pub(super) unsafe extern "C" fn child(slot: *mut c_void) -> ! {
 /// # Safety
 /// As for [`child`]. Returns errno if no new program took over.
 unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
-    // SAFETY: see `child`; every pointer given to the kernel is into the slot, the image or this stack.
+    // SAFETY: see `child`; every pointer given to the kernel is into the slot, the spec or this stack.
     unsafe {
         // A child leads neither yet, so these cannot fail; a session's number is its leader's pid.
         let pid = match (*slot).session {

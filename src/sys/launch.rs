@@ -32,7 +32,7 @@ const GUARD: usize = 64 * 1024;
 
 /// What is the same for every connection.
 #[derive(Debug)]
-pub struct Image {
+pub struct CommandSpec {
     /// Absolute path of the program.
     pub program: CString,
     /// Arguments that hold no placeholder, by the index that [`ExecArgs::arg_fixed`] takes.
@@ -90,7 +90,7 @@ impl Drop for Stacks {
 
 /// All memory that children read and run on.
 struct Pool {
-    image: Image,
+    spec: CommandSpec,
     #[allow(clippy::vec_box, reason = "a child holds its slot's address while this vector may grow")]
     slots: Vec<Box<Slot>>,
     /// The stack of slot `n` is in block `n / BLOCK`.
@@ -114,11 +114,11 @@ pub struct Launch {
 }
 
 impl Spawner {
-    /// A pool for this image, and the socket on which [`receive`](super::exec::receive) hears of failed execs.
+    /// A pool for this spec, and the socket on which [`receive`](super::exec::receive) hears of failed execs.
     ///
     /// # Errors
     /// mmap(2)'s and socketpair(2)'s.
-    pub fn new(image: Image) -> io::Result<(Spawner, OwnedFd)> {
+    pub fn new(spec: CommandSpec) -> io::Result<(Spawner, OwnedFd)> {
         let mut pair = [-1; 2];
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: socketpair writes two new descriptors, which nobody else owns. The sending one is moved
@@ -133,7 +133,7 @@ impl Spawner {
                 high => (receiver, OwnedFd::from_raw_fd(high)),
             }
         };
-        let pool = Pool { image, slots: Vec::new(), stacks: vec![Stacks::map()?] };
+        let pool = Pool { spec, slots: Vec::new(), stacks: vec![Stacks::map()?] };
         Ok((Spawner { pool: ManuallyDrop::new(pool), report }, receiver))
     }
 
@@ -146,15 +146,15 @@ impl Spawner {
             Some(at) => at,
             None => self.grow()?,
         };
-        let Pool { image, slots, .. } = &mut *self.pool;
+        let Pool { spec, slots, .. } = &mut *self.pool;
         let slot = &mut slots[at];
         slot.bytes.clear();
         slot.argv.clear();
         slot.argv_in_bytes.clear();
         slot.env_in_bytes.clear();
         slot.pid_at.clear();
-        slot.envp.truncate(image.environment.len());
-        Ok(ExecArgs { at: at as u32, slot, image })
+        slot.envp.truncate(spec.environment.len());
+        Ok(ExecArgs { at: at as u32, slot, spec })
     }
 
     /// Whether the child of this launch is out of our memory: its exec is over, or its life.
@@ -193,7 +193,7 @@ impl Spawner {
     }
 
     fn grow(&mut self) -> io::Result<usize> {
-        let Pool { image, slots, stacks } = &mut *self.pool;
+        let Pool { spec, slots, stacks } = &mut *self.pool;
         let at = slots.len();
         if at == stacks.len() * BLOCK {
             stacks.push(Stacks::map()?);
@@ -203,12 +203,12 @@ impl Spawner {
             go: AtomicI32::new(GO),
             launches: 0,
             stack_top: stacks[at / BLOCK].top(at % BLOCK),
-            program: image.program.as_ptr(),
+            program: spec.program.as_ptr(),
             connection: -1,
             report: self.report.as_raw_fd(),
-            pass: image.pass,
-            session: image.session,
-            nofile: image.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
+            pass: spec.pass,
+            session: spec.session,
+            nofile: spec.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
             bytes: Vec::with_capacity(512),
             bytes_start: ptr::null_mut(),
             pid_at: Vec::new(),
@@ -217,7 +217,7 @@ impl Spawner {
             env_in_bytes: Vec::new(),
             argv_start: ptr::null(),
             envp_start: ptr::null(),
-            envp: image.environment.iter().map(|entry| entry.as_ptr()).collect(),
+            envp: spec.environment.iter().map(|entry| entry.as_ptr()).collect(),
         }));
         Ok(at)
     }
@@ -236,7 +236,7 @@ impl Drop for Spawner {
 
 impl std::fmt::Debug for Spawner {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.debug_struct("Spawner").field("image", &self.pool.image).field("slots", &self.pool.slots.len()).finish()
+        f.debug_struct("Spawner").field("spec", &self.pool.spec).field("slots", &self.pool.slots.len()).finish()
     }
 }
 
@@ -245,7 +245,7 @@ impl std::fmt::Debug for Spawner {
 pub struct ExecArgs<'a> {
     at: u32,
     slot: &'a mut Slot,
-    image: &'a Image,
+    spec: &'a CommandSpec,
 }
 
 /// Stands in `argv` and `envp` for "at this offset of `bytes`" until `bytes` no longer moves.
@@ -254,9 +254,9 @@ fn offset(bytes: &[u8]) -> *const c_char {
 }
 
 impl ExecArgs<'_> {
-    /// The next argument is `arguments[index]` of the image.
+    /// The next argument is `arguments[index]` of the spec.
     pub fn arg_fixed(&mut self, index: usize) {
-        self.slot.argv.push(self.image.arguments[index].as_ptr());
+        self.slot.argv.push(self.spec.arguments[index].as_ptr());
     }
 
     /// The next argument is what `write` appends. A NUL in it would end it early, so it is left out.
@@ -266,9 +266,9 @@ impl ExecArgs<'_> {
         self.append(write);
     }
 
-    /// One more environment entry: `entries[index]` of the image.
+    /// One more environment entry: `entries[index]` of the spec.
     pub fn env_fixed(&mut self, index: usize) {
-        self.slot.envp.push(self.image.entries[index].as_ptr());
+        self.slot.envp.push(self.spec.entries[index].as_ptr());
     }
 
     /// One more environment entry, `NAME=value`, as `write` appends it.

@@ -17,7 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn commands() -> Commands {
     let template = Template::parse([&b"true"[..]].into_iter()).unwrap();
     let entries = Entries::new([(&Address::Other, false)].into_iter(), Pass::Stdio);
-    let image = Image {
+    let spec = CommandSpec {
         program: c"/bin/true".into(),
         arguments: template.fixed.clone(),
         environment: Vec::new(),
@@ -27,7 +27,7 @@ fn commands() -> Commands {
         nofile: None,
     };
     let terms = Terms { room: 0, time_limit: None, kill_grace: SECOND };
-    Commands::new(image, template, entries, terms, &Poll::new().unwrap()).unwrap()
+    Commands::new(spec, template, entries, terms, &Poll::new().unwrap()).unwrap()
 }
 
 /// A command that was started, and the connection that it waits for.
