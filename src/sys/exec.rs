@@ -24,7 +24,7 @@ pub const HEAD: usize = 256;
 
 /// An exec that failed.
 #[derive(Debug)]
-pub struct Report {
+pub struct FailedExec {
     /// The child that tried; it exits with 127.
     pub pid: i32,
     /// Why, as errno.
@@ -234,7 +234,7 @@ unsafe fn write_decimal(at: *mut u8, number: u32) {
 const WORDS: usize = size_of::<[i32; 3]>();
 
 /// The next failed exec that was sent to this receiver; `None` when there is none.
-pub fn receive(receiver: BorrowedFd) -> Option<Report> {
+pub fn receive(receiver: BorrowedFd) -> Option<FailedExec> {
     let (mut words, mut head) = ([0i32; 3], [0u8; HEAD]);
     let mut control = [0u64; 4];
     // SAFETY: all buffers live across the call; a descriptor that arrives is new, and ours alone.
@@ -256,7 +256,7 @@ pub fn receive(receiver: BorrowedFd) -> Option<Report> {
         let connection = has_fd.then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned()));
         let [pid, errno, read] = words;
         let head = (read >= 0).then(|| head[..got].to_vec());
-        Some(Report { pid, errno, head, connection })
+        Some(FailedExec { pid, errno, head, connection })
     }
 }
 

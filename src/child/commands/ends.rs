@@ -100,7 +100,7 @@ impl Commands {
 
     /// Execs that failed. Their slots come back with the child's exit.
     pub fn receive_failed_execs(&mut self, now: Instant) {
-        while let Some(exec::Report { pid, errno, head, connection }) = exec::receive(self.failed_execs.as_fd()) {
+        while let Some(exec::FailedExec { pid, errno, head, connection }) = exec::receive(self.failed_execs.as_fd()) {
             let client = self.ours.get_mut(pid).map(|child| {
                 child.exec_errno = Some(errno);
                 (child.waited_ms, child.slot.listener())
