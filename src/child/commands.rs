@@ -8,7 +8,7 @@ mod signals;
 use super::Facts;
 use super::adopted::Adoptions;
 use super::cgroup::Cgroup;
-use super::environment::Entries;
+use super::environment::FixedVars;
 use super::ledger::{Entry, Ledger, listener_key};
 use super::proc::uptime;
 use super::running::{Child, Children};
@@ -39,7 +39,7 @@ pub struct Commands {
     program: String,
     session: Session,
     template: Template,
-    entries: Entries,
+    fixed_vars: FixedVars,
     spawner: Spawner,
     failed_execs: OwnedFd,
     next_id: u64,
@@ -145,7 +145,7 @@ impl Commands {
     pub fn new(
         spec: CommandSpec,
         template: Template,
-        entries: Entries,
+        fixed_vars: FixedVars,
         terms: Terms,
         poll: &Poll,
     ) -> io::Result<Commands> {
@@ -156,7 +156,7 @@ impl Commands {
             program,
             session,
             template,
-            entries,
+            fixed_vars,
             spawner,
             failed_execs,
             next_id: 1,
@@ -215,7 +215,7 @@ impl Commands {
         connection: &ClientFd,
         waited_usec: Option<u64>,
     ) -> Result<Started, (Slot, io::Error)> {
-        let Commands { spawner, template, entries, ledger, .. } = self;
+        let Commands { spawner, template, fixed_vars, ledger, .. } = self;
         let entry = Entry {
             id: Some(facts.id),
             listener: Some(listener_key(facts.label)),
@@ -227,7 +227,7 @@ impl Commands {
         let pid_place = place.and_then(|place| ledger.pid(place));
         let started = spawner.begin().and_then(|mut args| {
             template.fill(facts, &mut args);
-            entries.fill(who.listener, facts, &mut args);
+            fixed_vars.fill(who.listener, facts, &mut args);
             args.spawn(connection, pid_place)
         });
         let (pid, launch) = match started {

@@ -80,9 +80,9 @@ pub fn cleaned(vars: impl Iterator<Item = (OsString, OsString)>, pass: Pass) -> 
     all
 }
 
-/// Entries that are the same for all connections of a kind, or of a listener; made once.
+/// Variables that are the same for all connections of a kind, or of a listener; made once.
 #[derive(Debug)]
-pub struct Entries {
+pub struct FixedVars {
     /// All of them, for `sys::launch::CommandSpec`.
     pub all: Vec<CString>,
     pass: Pass,
@@ -93,10 +93,10 @@ pub struct Entries {
 const PROTO_TCP: usize = 0;
 const PROTO_IPC: usize = 1;
 
-impl Entries {
+impl FixedVars {
     /// For these listeners, in this order.
     pub fn new<'a>(locals: impl Iterator<Item = (&'a Address, bool)>, pass: Pass) -> Self {
-        let mut entries = Entries { all: vec![c"PROTO=TCP".into(), c"PROTO=IPC".into()], pass, local: Vec::new() };
+        let mut entries = FixedVars { all: vec![c"PROTO=TCP".into(), c"PROTO=IPC".into()], pass, local: Vec::new() };
         for (local, is_wildcard) in locals {
             entries.local.push(match local {
                 Address::Ip(at) if !is_wildcard => {

@@ -71,10 +71,10 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     let names: Vec<&str> = listeners.iter().map(|listener| &*listener.name).collect();
     let rules = rules(&settings, &names)?;
     let locals = listeners.iter().map(|listener| (&listener.local, listener.is_wildcard));
-    let entries = environment::Entries::new(locals, settings.pass);
+    let fixed_vars = environment::FixedVars::new(locals, settings.pass);
     let spec = CommandSpec {
         program,
-        entries: entries.all.clone(),
+        entries: fixed_vars.all.clone(),
         arguments: template.fixed.clone(),
         environment: environment::cleaned(std::env::vars_os(), settings.pass),
         pass: settings.pass,
@@ -86,7 +86,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         (hold.places < hold.max_waiting).then_some(Event::FewPlaces { wanted: hold.max_waiting, places: hold.places }),
     );
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
-    let daemon = system(daemon(settings, gate, listeners, spec, template, entries), "cannot start")?;
+    let daemon = system(daemon(settings, gate, listeners, spec, template, fixed_vars), "cannot start")?;
     daemon.run(Inheritance { held, state }, events).map_err(Failure::System)
 }
 
@@ -96,12 +96,12 @@ fn daemon(
     listeners: Vec<Listener>,
     spec: CommandSpec,
     template: Template,
-    entries: environment::Entries,
+    fixed_vars: environment::FixedVars,
 ) -> io::Result<Daemon> {
     let Settings { time_limit, kill_grace, max_connections, .. } = settings;
     let terms = commands::Terms { room: max_connections.min(MOST_ROOM) as usize, time_limit, kill_grace };
     let poll = Poll::new()?;
-    let commands = Commands::new(spec, template, entries, terms, &poll)?;
+    let commands = Commands::new(spec, template, fixed_vars, terms, &poll)?;
     let listeners = Listeners::new(listeners, &poll)?;
     Daemon::new(settings, poll, gate, listeners, commands)
 }

@@ -16,18 +16,18 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn commands() -> Commands {
     let template = Template::parse([&b"true"[..]].into_iter()).unwrap();
-    let entries = Entries::new([(&Address::Other, false)].into_iter(), Pass::Stdio);
+    let fixed_vars = FixedVars::new([(&Address::Other, false)].into_iter(), Pass::Stdio);
     let spec = CommandSpec {
         program: c"/bin/true".into(),
         arguments: template.fixed.clone(),
         environment: Vec::new(),
-        entries: entries.all.clone(),
+        entries: fixed_vars.all.clone(),
         pass: Pass::Stdio,
         session: Session::Own,
         nofile: None,
     };
     let terms = Terms { room: 0, time_limit: None, kill_grace: SECOND };
-    Commands::new(spec, template, entries, terms, &Poll::new().unwrap()).unwrap()
+    Commands::new(spec, template, fixed_vars, terms, &Poll::new().unwrap()).unwrap()
 }
 
 /// A command that was started, and the connection that it waits for.
