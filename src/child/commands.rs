@@ -5,7 +5,7 @@ mod ends;
 mod inherit;
 mod signals;
 
-use super::Facts;
+use super::ConnectionInfo;
 use super::adopted::Adoptions;
 use super::cgroup::Cgroup;
 use super::environment::FixedVars;
@@ -211,14 +211,14 @@ impl Commands {
         &mut self,
         now: Instant,
         (who, slot): (&Arrival, Slot),
-        facts: &Facts,
+        info: &ConnectionInfo,
         connection: &ClientFd,
         waited_usec: Option<u64>,
     ) -> Result<Started, (Slot, io::Error)> {
         let Commands { spawner, template, fixed_vars, ledger, .. } = self;
         let entry = Entry {
-            id: Some(facts.id),
-            listener: Some(listener_key(facts.label)),
+            id: Some(info.id),
+            listener: Some(listener_key(info.label)),
             source: who.source,
             not_before: uptime(),
             not_after: None,
@@ -226,8 +226,8 @@ impl Commands {
         let place = ledger.begin(&entry);
         let pid_place = place.and_then(|place| ledger.pid(place));
         let started = spawner.begin().and_then(|mut args| {
-            template.fill(facts, &mut args);
-            fixed_vars.fill(who.listener, facts, &mut args);
+            template.fill(info, &mut args);
+            fixed_vars.fill(who.listener, info, &mut args);
             args.spawn(connection, pid_place)
         });
         let (pid, launch) = match started {
@@ -240,7 +240,7 @@ impl Commands {
         if let Some(place) = place {
             ledger.started(place, uptime());
         }
-        let id = facts.id;
+        let id = info.id;
         self.next_id = id + 1;
         self.starting.succeeded();
         self.times.begin(pid, now);

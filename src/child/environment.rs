@@ -5,7 +5,7 @@
 //! finds the commands of an earlier one again ([`MARK`]).
 #![forbid(unsafe_code)]
 
-use super::Facts;
+use super::ConnectionInfo;
 use crate::policy::limit::ListenerId;
 use crate::sys::launch::{ExecArgs, Pass};
 use crate::sys::socket::{Address, Ip};
@@ -112,11 +112,11 @@ impl FixedVars {
     }
 
     /// Adds the variables of one connection.
-    pub fn fill(&self, listener: ListenerId, facts: &Facts, args: &mut ExecArgs) {
-        match &facts.peer.address {
+    pub fn fill(&self, listener: ListenerId, info: &ConnectionInfo, args: &mut ExecArgs) {
+        match &info.peer.address {
             Address::Ip(peer) => {
                 args.env_fixed(PROTO_TCP);
-                match (self.local[listener], facts.local) {
+                match (self.local[listener], info.local) {
                     (Some(at), _) => [at, at + 1].into_iter().for_each(|entry| args.env_fixed(entry)),
                     (None, Address::Ip(local)) => {
                         args.env(|out| address(b"TCPLOCALIP=", local, out));
@@ -128,7 +128,7 @@ impl FixedVars {
                 args.env(|out| number(b"REMOTE_PORT=", peer.port().into(), out));
                 args.env(|out| address(b"TCPREMOTEIP=", peer, out));
                 args.env(|out| number(b"TCPREMOTEPORT=", peer.port().into(), out));
-                args.env(|out| number(b"TCPCONNNUM=", facts.of_source.into(), out));
+                args.env(|out| number(b"TCPCONNNUM=", info.of_source.into(), out));
             }
             Address::Vsock { cid, port } => {
                 // The form of systemd's sockaddr_pretty() for AF_VSOCK without a port.
@@ -140,21 +140,21 @@ impl FixedVars {
                 if let Some(name) = name {
                     args.env(|out| text(b"REMOTE_ADDR=", name, out));
                 }
-                if let Some((_, uid, gid)) = facts.peer.credentials {
+                if let Some((_, uid, gid)) = info.peer.credentials {
                     args.env(|out| number(b"IPCREMOTEEUID=", uid.into(), out));
                     args.env(|out| number(b"IPCREMOTEEGID=", gid.into(), out));
                 }
                 args.env(|out| text(b"IPCREMOTEPATH=", name.as_deref().unwrap_or_default(), out));
-                args.env(|out| number(b"IPCCONNNUM=", facts.of_source.into(), out));
+                args.env(|out| number(b"IPCCONNNUM=", info.of_source.into(), out));
             }
             Address::Other => {}
         }
-        if let Some(cookie) = facts.cookie {
+        if let Some(cookie) = info.cookie {
             args.env(|out| number(b"SO_COOKIE=", cookie, out));
         }
         args.env_own_pid(|out| {
-            number(b"SOCKCAP_CONNECTION=", facts.id, out);
-            text(b" ", facts.label.as_bytes(), out);
+            number(b"SOCKCAP_CONNECTION=", info.id, out);
+            text(b" ", info.label.as_bytes(), out);
             out.push(b' ');
         });
         if self.pass == Pass::ListenFds {

@@ -22,7 +22,7 @@ use crate::sys::socket::Address;
 
 /// All that a command's words may tell about its connection.
 #[derive(Debug)]
-pub struct Facts<'a> {
+pub struct ConnectionInfo<'a> {
     /// Number of the connection since the daemon's start, from 1.
     pub id: u64,
     /// Name of the listener.

@@ -1,7 +1,7 @@
 //! COMMAND's arguments with `{placeholders}`, parsed once at start.
 #![forbid(unsafe_code)]
 
-use super::Facts;
+use super::ConnectionInfo;
 use crate::sys::launch::ExecArgs;
 use crate::sys::socket::{Address, Ip};
 use std::ffi::CString;
@@ -84,7 +84,7 @@ impl Template {
     }
 
     /// Adds the arguments for one connection.
-    pub fn fill(&self, facts: &Facts, args: &mut ExecArgs) {
+    pub fn fill(&self, info: &ConnectionInfo, args: &mut ExecArgs) {
         for argument in &self.arguments {
             match argument {
                 Argument::Fixed(index) => args.arg_fixed(*index),
@@ -92,7 +92,7 @@ impl Template {
                     for token in tokens {
                         match token {
                             Token::Literal(bytes) => out.extend_from_slice(bytes),
-                            Token::Field(field) => write_field(*field, facts, out),
+                            Token::Field(field) => write_field(*field, info, out),
                         }
                     }
                 }),
@@ -148,7 +148,7 @@ fn tokens(word: &[u8]) -> Result<Vec<Token>, String> {
     Ok(tokens)
 }
 
-fn write_field(field: Field, facts: &Facts, out: &mut Vec<u8>) {
+fn write_field(field: Field, info: &ConnectionInfo, out: &mut Vec<u8>) {
     let addr = |address: &Address, out: &mut Vec<u8>| match address {
         Address::Ip(at) => write!(out, "{}", Ip(at)),
         Address::Unix(name) => out.write_all(name.as_deref().unwrap_or_default()),
@@ -161,13 +161,13 @@ fn write_field(field: Field, facts: &Facts, out: &mut Vec<u8>) {
         _ => Ok(()),
     };
     // Writing to a Vec cannot fail.
-    let _ = match (field, facts.peer.credentials, &facts.peer.address) {
-        (Field::RemoteAddr, ..) => addr(&facts.peer.address, out),
-        (Field::RemotePort, ..) => port(&facts.peer.address, out),
-        (Field::LocalAddr, ..) => addr(facts.local, out),
-        (Field::LocalPort, ..) => port(facts.local, out),
-        (Field::Listener, ..) => out.write_all(facts.listener.as_bytes()),
-        (Field::Id, ..) => write!(out, "{}", facts.id),
+    let _ = match (field, info.peer.credentials, &info.peer.address) {
+        (Field::RemoteAddr, ..) => addr(&info.peer.address, out),
+        (Field::RemotePort, ..) => port(&info.peer.address, out),
+        (Field::LocalAddr, ..) => addr(info.local, out),
+        (Field::LocalPort, ..) => port(info.local, out),
+        (Field::Listener, ..) => out.write_all(info.listener.as_bytes()),
+        (Field::Id, ..) => write!(out, "{}", info.id),
         (Field::Uid, Some((_, uid, _)), _) => write!(out, "{uid}"),
         (Field::Pid, Some((pid, ..)), _) => write!(out, "{pid}"),
         (Field::Cid, _, Address::Vsock { cid, .. }) => write!(out, "{cid}"),

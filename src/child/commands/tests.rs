@@ -37,7 +37,7 @@ fn start(commands: &mut Commands, now: Instant) -> (Started, ClientFd) {
     let slot = gate.adopt(now, Some(0), Source::Unknown, &mut VecDeque::new());
     let connection = ClientFd::new(UnixStream::pair().unwrap().0.into(), true);
     let id = commands.next_id();
-    let facts = Facts {
+    let info = ConnectionInfo {
         id,
         listener: "web",
         label: "web",
@@ -47,7 +47,7 @@ fn start(commands: &mut Commands, now: Instant) -> (Started, ClientFd) {
         of_source: 1,
     };
     let who = Arrival { ticket: id, listener: 0, source: Source::Unknown, since: now };
-    let started = commands.start(now, (&who, slot), &facts, &connection, None).unwrap();
+    let started = commands.start(now, (&who, slot), &info, &connection, None).unwrap();
     (started, connection)
 }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Daemon;
-use crate::child::Facts;
+use crate::child::ConnectionInfo;
 use crate::listen::accept::{Connection, tcp_wait};
 use crate::listen::listeners::Taken;
 use crate::observe::report::{Client, Figures};
@@ -165,7 +165,7 @@ impl Daemon {
             true => socket::local_address(connection.fd.as_fd()).ok(),
             false => None,
         };
-        let facts = Facts {
+        let info = ConnectionInfo {
             id: self.commands.next_id(),
             listener: &from.name,
             label: &from.label,
@@ -174,7 +174,7 @@ impl Daemon {
             cookie: socket::cookie(connection.fd.as_fd()).ok(),
             of_source: self.gate.census().per_source.count(who.source),
         };
-        match self.commands.start(now, (&who, slot), &facts, &connection.fd, connection.waited_usec) {
+        match self.commands.start(now, (&who, slot), &info, &connection.fd, connection.waited_usec) {
             Ok(started) => {
                 let Connection { fd, peer, waited_usec, .. } = connection;
                 self.commands.leave(&started, fd);
