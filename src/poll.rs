@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_is_watched_comes_back_as_it_was() {
-        let most = (1 << Watch::SHIFT) - 1;
+        let max = (1 << Watch::SHIFT) - 1;
         for watch in [
             Watch::Signals,
             Watch::FailedExecs,
@@ -211,7 +211,7 @@ mod tests {
             Watch::Lingering(0),
             Watch::Lingering(u32::MAX),
             Watch::Held(0),
-            Watch::Held(most),
+            Watch::Held(max),
             Watch::Adopted(1),
             Watch::Adopted(i32::MAX),
         ] {

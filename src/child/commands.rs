@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 /// Commands between clone and exec at once, but for those whose exec hangs. An exec takes a few times as long as a clone, so that more
 /// are under way only where processors or memory lack, and to wait for one costs no speed.
-const MOST_UNDER_WAY: usize = 16;
+const MAX_UNDER_WAY: usize = 16;
 /// How often it is looked then whether there are fewer.
 const CROWD: Duration = Duration::from_millis(1);
 
@@ -287,7 +287,7 @@ impl Commands {
     /// Whether so many commands are between clone and exec that more would only wait for each other: for a processor, or for
     /// memory, where all of them are one victim with us. Those whose exec hangs are not counted.
     pub fn look_at_crowd(&mut self, now: Instant) -> bool {
-        let is_crowded = self.spawner.under_way() >= MOST_UNDER_WAY + self.ours.slow();
+        let is_crowded = self.spawner.under_way() >= MAX_UNDER_WAY + self.ours.slow();
         self.crowded_until = is_crowded.then_some(now + CROWD);
         is_crowded
     }

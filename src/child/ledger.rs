@@ -36,7 +36,7 @@ const PLACE: usize = 16;
 /// Places to begin with where there is no limit, and at most; each time they are used up there are twice as many.
 const FIRST: usize = 1 << 10;
 /// A million commands: 64 MiB. Those beyond it have no entry.
-const MOST: usize = 1 << 20;
+const MAX_PLACES: usize = 1 << 20;
 /// The largest pid that Linux has (PID_MAX_LIMIT of proc_sys_kernel(5)).
 const LAST_PID: i32 = 1 << 22;
 
@@ -112,7 +112,7 @@ pub struct Ledger {
 impl Ledger {
     /// An empty one for so many commands; 0 is no limit. Nothing is written where there is no memory for it.
     pub fn new(commands: usize) -> Ledger {
-        let places = if commands == 0 { FIRST } else { commands.min(MOST) };
+        let places = if commands == 0 { FIRST } else { commands.min(MAX_PLACES) };
         let memory = Shared::new(c"sockcap-state", HEADER + places * PLACE);
         let ledger = Ledger { memory, ..Ledger::none() };
         ledger.put_long(0, MAGIC);
@@ -127,7 +127,7 @@ impl Ledger {
     /// That of an earlier daemon, to be gone on with, and what it says. `None` if it is no ledger of this version, or if any
     /// part of it cannot be true.
     pub fn reopen(fd: OwnedFd) -> Option<(Ledger, Past)> {
-        let memory = Shared::open(fd, HEADER + MOST * PLACE).ok()?;
+        let memory = Shared::open(fd, HEADER + MAX_PLACES * PLACE).ok()?;
         let words = memory.words();
         let used = get(words, USED) as usize;
         if get_long(words, 0) != MAGIC || words.len() < HEADER || used > (words.len() - HEADER) / PLACE {
@@ -240,7 +240,7 @@ impl Ledger {
         let memory = self.memory.as_mut().ok()?;
         let places = (memory.words().len() - HEADER) / PLACE;
         if self.used >= places {
-            memory.grow(HEADER + (places * 2).clamp(FIRST, MOST) * PLACE).ok()?;
+            memory.grow(HEADER + (places * 2).clamp(FIRST, MAX_PLACES) * PLACE).ok()?;
         }
         let place = self.used;
         if place >= (memory.words().len() - HEADER) / PLACE {

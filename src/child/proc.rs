@@ -14,9 +14,9 @@ const MAX_ENVIRON: u64 = 128 << 10;
 const MAX_LIST: u64 = 64 << 20;
 
 /// At most `most` bytes of a file.
-pub(super) fn read(path: &str, most: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &str, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    File::open(path)?.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -19,7 +19,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 /// Signals sent in one look, and descriptors that it needs: a look must not keep the loop.
-const MOST_AT_ONCE: usize = 256;
+const MAX_AT_ONCE: usize = 256;
 /// Time between two looks at processes that have been told: the first, and the longest, as long as nothing changes.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
@@ -76,7 +76,7 @@ impl Strays {
         if self.told.len() == self.listed.len() && signal == Signal::SIGKILL {
             self.told.clear(); // one of them may have another's number
         }
-        let untold: Vec<i32> = self.listed.difference(&self.told).copied().take(MOST_AT_ONCE).collect();
+        let untold: Vec<i32> = self.listed.difference(&self.told).copied().take(MAX_AT_ONCE).collect();
         let before = self.told.len();
         // If that fails, the next look does it.
         let _ = self.send(cgroup, &untold, signal);

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 /// Groups of which a descriptor is held during their grace: each descriptor makes the start of a command dearer.
-const MOST_PIDFDS: usize = 256;
+const MAX_PIDFDS: usize = 256;
 
 /// The commands whose time is watched.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Times {
 
     /// A command was sent SIGTERM; its grace begins. `group` gets whether there is room for a descriptor of its group.
     pub fn terminated(&mut self, now: Instant, pid: i32, group: impl FnOnce(bool) -> Option<Group>) {
-        let Some(group) = group(self.grace_of.len() < MOST_PIDFDS) else { return };
+        let Some(group) = group(self.grace_of.len() < MAX_PIDFDS) else { return };
         let until = now + self.grace;
         self.graces.insert((until, pid));
         self.grace_of.insert(pid, Grace { until, group });

@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 /// the daemon ever needs. With `OOMScoreAdjust=-500` for the unit, commands have the usual 0.
 pub const ABOVE: i32 = 500;
 /// OOM_SCORE_ADJ_MAX of linux/oom.h.
-const MOST: i32 = 1000;
+const MAX_SCORE: i32 = 1000;
 
 const OWN: &str = "/proc/self/oom_score_adj";
 
@@ -28,7 +28,7 @@ pub fn raise(pids: impl Iterator<Item = i32>) {
         return;
     }
     let Some(ours) = read_to_string(OWN).ok().and_then(|text| parse(&text)) else { return };
-    let theirs = (ours + ABOVE).min(MOST);
+    let theirs = (ours + ABOVE).min(MAX_SCORE);
     for pid in pids {
         let _ = raise_one(&format!("/proc/{pid}/oom_score_adj"), ours, theirs);
     }

@@ -185,7 +185,7 @@ impl Args {
             max_per_listener_origin,
             load_average: self.load_average,
             when_full: if self.when_full == "wait" { WhenFull::Wait } else { WhenFull::Refuse },
-            max_wait: self.max_wait.filter(|most| !most.is_zero()),
+            max_wait: self.max_wait.filter(|max| !max.is_zero()),
             max_waiting: self.max_waiting,
             half_close: if self.half_close == "gone" { HalfClose::Gone } else { HalfClose::Serve },
             busy_reply: self.busy_reply,
@@ -197,7 +197,7 @@ impl Args {
             idle_exit: self.idle_exit.filter(|idle| !idle.is_zero()),
             drain_timeout: self.drain_timeout,
             kill_grace: self.kill_grace,
-            most: match (self.verbose, self.quiet) {
+            max_severity: match (self.verbose, self.quiet) {
                 (true, _) => Severity::Info,
                 (_, true) => Severity::Warning,
                 _ => Severity::Notice,

@@ -99,7 +99,7 @@ fn daemon(
     fixed_vars: environment::FixedVars,
 ) -> io::Result<Daemon> {
     let Settings { time_limit, kill_grace, max_connections, .. } = settings;
-    let terms = commands::Terms { room: max_connections.min(MOST_ROOM) as usize, time_limit, kill_grace };
+    let terms = commands::Terms { room: max_connections.min(MAX_ROOM) as usize, time_limit, kill_grace };
     let poll = Poll::new()?;
     let commands = Commands::new(spec, template, fixed_vars, terms, &poll)?;
     let listeners = Listeners::new(listeners, &poll)?;
@@ -113,7 +113,7 @@ fn raise_descriptor_limit() -> Option<(u64, u64)> {
 }
 
 /// Upper bound of the command table that is allocated at the start.
-const MOST_ROOM: u32 = 1 << 14;
+const MAX_ROOM: u32 = 1 << 14;
 
 /// Default number of held clients. More gain nothing, since the kernel keeps the order of those behind them, and 1,000
 /// descriptors add 0.1 ms to each clone.
@@ -128,15 +128,15 @@ fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Ho
         return Hold::default();
     }
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    let room = descriptors.saturating_sub(linger::MOST as u64 + SPARE + listeners as u64);
+    let room = descriptors.saturating_sub(linger::MAX_LINGERING as u64 + SPARE + listeners as u64);
     // At a hand-over systemd has to pass them all within the soft limit, or it starts no daemon any more.
     let passed = match (settings.listen.is_empty(), nofile) {
         (true, Some((soft, _))) => soft.saturating_sub(SPARE + listeners as u64),
         _ => u64::MAX,
     };
     // `FileDescriptorStoreMax=`, told since systemd 254; one is for the state.
-    let store = std::env::var("FDSTORE").ok().and_then(|most| most.parse::<u64>().ok());
-    let stored = store.map_or(u64::MAX, |most| most.saturating_sub(1));
+    let store = std::env::var("FDSTORE").ok().and_then(|max| max.parse::<u64>().ok());
+    let stored = store.map_or(u64::MAX, |max| max.saturating_sub(1));
     let room = room.min(passed).min(stored).max(1);
     let wanted = if max_waiting > 0 { max_waiting } else { PLACES };
     Hold { max_wait, max_waiting, places: room.min(wanted.into()) as u32 }
@@ -223,7 +223,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     line("when-full", &settings.when_full);
     let used = if settings.when_full == WhenFull::Refuse { " (not used: needs --when-full wait)" } else { "" };
     match settings.max_wait {
-        Some(most) => line("max-wait", &format_args!("{}{used}", humantime::format_duration(most))),
+        Some(max) => line("max-wait", &format_args!("{}{used}", humantime::format_duration(max))),
         None => line("max-wait", &"unlimited"),
     }
     line(
@@ -246,7 +246,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     }
     line("drain-timeout", &humantime::format_duration(settings.drain_timeout));
     line("kill-grace", &humantime::format_duration(settings.kill_grace));
-    line("log", &settings.most);
+    line("log", &settings.max_severity);
     line("log-target", &settings.log_target);
     line("log-peer", &settings.log_peer);
     let rest = settings.command.iter().skip(1).map(|word| word.to_string_lossy());

@@ -105,7 +105,7 @@ impl Daemon {
                 settings.busy_message.clone(),
                 &host_name(),
             )),
-            report: Report::new(Log::start(settings.log_target, settings.most)?, settings.log_peer),
+            report: Report::new(Log::start(settings.log_target, settings.max_severity)?, settings.log_peer),
             manager: Notify::from_environment(Instant::now()),
             is_stored: None,
             phase: Phase::new(phase::Terms { drain_timeout, kill_grace, idle_exit }),

@@ -56,7 +56,7 @@ pub struct Settings {
     /// `--kill-grace`.
     pub kill_grace: Duration,
     /// `--verbose`, `--quiet`.
-    pub most: Severity,
+    pub max_severity: Severity,
     /// `--log-target`.
     pub log_target: Target,
     /// `--log-peer`.

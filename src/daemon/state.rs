@@ -17,7 +17,7 @@ pub(super) struct Inheritance {
 }
 
 /// No count comes this far, and sums of such counts fit.
-const MOST: u64 = 1 << 53;
+const MAX_COUNT: u64 = 1 << 53;
 /// In the order in which [`note`] writes them; the refusals come after them, by reason.
 const NAMES: [&str; 6] = ["next-id", "next-ticket", "accepted", "served", "gone", "longest-wait-usec"];
 
@@ -55,7 +55,7 @@ pub(super) fn read(past: &Past) -> Numbers {
     let [next_id, next_ticket, accepted, served, gone, longest_wait_usec] = NAMES.map(|name| number("number", name));
     let refused = Reason::ALL.map(|reason| number("refused", reason.slug()));
     let all = [next_id, next_ticket, accepted, served, gone, longest_wait_usec];
-    if all.into_iter().chain(refused).any(|number| number > MOST) || next_id == 0 {
+    if all.into_iter().chain(refused).any(|number| number > MAX_COUNT) || next_id == 0 {
         return Numbers::default();
     }
     Numbers { next_id, next_ticket, counters: Counters { accepted, served, gone, longest_wait_usec, refused } }
@@ -92,7 +92,7 @@ mod tests {
         note(&ledger, 18, 40, &counters);
         name(&ledger);
         assert_eq!(read_again(), Numbers { next_id: 18, next_ticket: 40, counters });
-        for made_up in [0, MOST + 1, u64::MAX - 1] {
+        for made_up in [0, MAX_COUNT + 1, u64::MAX - 1] {
             note(&ledger, made_up, 40, &counters);
             assert_eq!(read_again(), Numbers::default(), "{made_up}");
         }

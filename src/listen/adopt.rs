@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 /// First passed descriptor (`SD_LISTEN_FDS_START`).
 const START: i32 = 3;
 /// More than any manager passes; larger numbers would make the library allocate by them.
-const MOST: usize = 65_536;
+const MAX_PASSED: usize = 65_536;
 
 /// Name of the stored state, and the prefix of the names of stored connections.
 pub const STATE: &str = "sockcap-state";
@@ -110,11 +110,10 @@ pub fn from_environment() -> Result<Passed, String> {
     if !is_for_us() || !is_same_process() {
         return Ok(Passed::default());
     }
-    let number: usize = count
-        .parse()
-        .ok()
-        .filter(|n| *n <= MOST)
-        .ok_or_else(|| format!("cannot adopt sockets: LISTEN_FDS={count} is not a number from 0 to {MOST}"))?;
+    let number: usize =
+        count.parse().ok().filter(|n| *n <= MAX_PASSED).ok_or_else(|| {
+            format!("cannot adopt sockets: LISTEN_FDS={count} is not a number from 0 to {MAX_PASSED}")
+        })?;
     let mut names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     if number > 0 && names.is_empty() {
         names = "unknown".into();

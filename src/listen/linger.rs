@@ -3,7 +3,7 @@
 //! Closing at once would reset the connection of a client that has something under way, and its next
 //! write would make it lose the message it was sent (RFC 9112 section 9.6; RFC 1122 section 4.2.2.13). So the socket
 //! stays open until the client closes, 2 s pass or 16 MiB have been thrown away, for at most
-//! [`MOST`] refusals at once; above that the oldest is closed plainly. A client that has to speak first has 2 s
+//! [`MAX_LINGERING`] refusals at once; above that the oldest is closed plainly. A client that has to speak first has 2 s
 //! for that, and is answered then whatever it said. Nothing here waits, so no client delays another.
 #![forbid(unsafe_code)]
 
@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 /// How long a refused client may take to say what must be heard, and then to close.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes read from one client.
-pub const MOST_BYTES: usize = 16 << 20;
+pub const MAX_DISCARDED: usize = 16 << 20;
 /// Refusals that linger at once. Each holds a descriptor, and each descriptor makes every spawn dearer.
-pub const MOST: usize = 256;
+pub const MAX_LINGERING: usize = 256;
 /// Bytes taken from one client in one turn of the loop, so that a fast sender delays nobody.
 const TURN: usize = 256 << 10;
 
@@ -90,7 +90,7 @@ impl Lingerer {
     /// Takes what has arrived: hears it, or throws it away.
     fn receive(&mut self, now: Instant, buffer: &mut [u8]) -> State {
         let mut turn = 0;
-        while turn < TURN && self.read < MOST_BYTES {
+        while turn < TURN && self.read < MAX_DISCARDED {
             let (room, is_thrown_away) = match self.hearing {
                 // All that was read was heard. What is answered counts too, or the answers would have no bound.
                 Some(_) => (MAX_INPUT - self.read, false),
@@ -125,7 +125,7 @@ impl Lingerer {
                 return if self.unsent.is_empty() { State::Over } else { State::Stays };
             }
         }
-        if self.read < MOST_BYTES { State::Stays } else { State::Over }
+        if self.read < MAX_DISCARDED { State::Stays } else { State::Over }
     }
 
     /// EPOLLONESHOT: a child that hangs before its exec keeps a copy of this socket, so that the registration outlives our close();
@@ -187,12 +187,12 @@ impl Lingering {
         if let Some(at) = self.free.pop() {
             return at;
         }
-        if self.lingerers.len() < MOST {
+        if self.lingerers.len() < MAX_LINGERING {
             self.lingerers.push(None);
             return self.lingerers.len() - 1;
         }
         let until = |lingerer: &Option<Lingerer>| lingerer.as_ref().map(|lingerer| lingerer.until);
-        let oldest = (0..MOST).min_by_key(|at| until(&self.lingerers[*at])).unwrap_or(0);
+        let oldest = (0..MAX_LINGERING).min_by_key(|at| until(&self.lingerers[*at])).unwrap_or(0);
         if let Some(mut lingerer) = self.lingerers[oldest].take() {
             lingerer.answer(now, true);
             self.cut_short += 1;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Clients in a row that had gone when they were accepted. More are not believed: an error that stays would turn the loop without end.
-const MOST_GONE: u32 = 256;
+const MAX_GONE: u32 = 256;
 
 /// All of them, by [`ListenerId`].
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Listeners {
                 self.news.extend(over.into_iter().flatten().map(News::Resumed));
                 return Taken::Client(connection);
             }
-            Accepted::PeerGone(error) if self.all[id].gone_in_a_row == MOST_GONE => {
+            Accepted::PeerGone(error) if self.all[id].gone_in_a_row == MAX_GONE => {
                 self.forbidden(now, id, error, poll);
             }
             Accepted::PeerGone(_) => {

@@ -56,7 +56,7 @@ impl Refusals {
     /// How many were closed early, since more than so many lingered; none if that is told already.
     pub fn cut_short(&self) -> Option<(u64, usize)> {
         let count = self.lingering.cut_short;
-        (count > 0).then_some((count, linger::MOST))
+        (count > 0).then_some((count, linger::MAX_LINGERING))
     }
 
     /// What [`Refusals::cut_short`] says has been told.

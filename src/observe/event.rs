@@ -97,7 +97,7 @@ pub enum Event {
     /// The refusals that were not told singly.
     RejectedMore(Summary),
     /// Refusals whose client may have lost the reply, since too many others lingered.
-    CutShort { count: u64, most: usize },
+    CutShort { count: u64, max: usize },
     /// accept(2) cannot go on for now: the first of an episode.
     AcceptPaused { listener: Arc<str>, error: String, pause: Duration },
     /// It can again.

@@ -78,7 +78,7 @@ pub struct Log {
     /// Boxes, since the channel has memory for as many as it may hold from the start.
     sender: SyncSender<Box<Event>>,
     ending: Arc<Ending>,
-    most: Severity,
+    max_severity: Severity,
     lost: u64,
 }
 
@@ -87,7 +87,7 @@ impl Log {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(target: Target, most: Severity) -> io::Result<Log> {
+    pub fn start(target: Target, max_severity: Severity) -> io::Result<Log> {
         let (sender, events) = sync_channel(WAITING);
         let ending = Arc::new(Ending::default());
         let end = Arc::clone(&ending);
@@ -101,12 +101,12 @@ impl Log {
             end.lock().is_over = true;
             end.is_over.notify_one();
         })?;
-        Ok(Log { sender, ending, most, lost: 0 })
+        Ok(Log { sender, ending, max_severity, lost: 0 })
     }
 
     /// Whether entries of this severity are told.
     pub fn tells(&self, severity: Severity) -> bool {
-        severity <= self.most
+        severity <= self.max_severity
     }
 
     /// Hands an entry over without waiting; `false` if the log is behind and did not take it.

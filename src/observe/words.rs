@@ -65,10 +65,10 @@ impl fmt::Display for Event {
                 let (over, why) = (seconds(&summary.over), summary.reason.summary());
                 write!(f, "refused {} in the last {over}: {why}", many(summary.count, "more connection"))
             }
-            Event::CutShort { count, most } => {
+            Event::CutShort { count, max } => {
                 write!(
                     f,
-                    "closed {} early: more than {most} were still open, so some may not have received the reply",
+                    "closed {} early: more than {max} were still open, so some may not have received the reply",
                     many(*count, "refused connection")
                 )
             }

@@ -170,7 +170,7 @@ impl Gate {
             Reason::STOPPING
         } else if self.when_full == WhenFull::Refuse {
             no.map_or(Reason::START_FAILED, |(reason, _)| reason)
-        } else if max_wait.is_some_and(|most| who.since + most <= now) {
+        } else if max_wait.is_some_and(|max| who.since + max <= now) {
             Reason::WAITED_TOO_LONG
         } else if max_waiting > 0 && self.queue.len() >= max_waiting {
             Reason::QUEUE_FULL
@@ -236,8 +236,8 @@ impl Gate {
     /// Refuses one who has waited too long; whether there was one. A free slot comes before the clock, so who comes after it in
     /// the line is asked about first.
     fn expire(&mut self, now: Instant, out: &mut VecDeque<Action>) -> bool {
-        let Some(most) = self.hold.max_wait else { return false };
-        let is_late = |who: &&Arrival| who.since + most <= now;
+        let Some(max_wait) = self.hold.max_wait else { return false };
+        let is_late = |who: &&Arrival| who.since + max_wait <= now;
         let heads = (0..self.paused.len()).filter_map(|listener| self.queue.head(listener));
         let Some(who) = heads.filter(is_late).min_by_key(|who| who.ticket).copied() else { return false };
         out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::WAITED_TOO_LONG, &who)));
@@ -256,7 +256,7 @@ impl Gate {
     pub fn deadline(&self) -> Option<Instant> {
         let waits = self.is_anybody_waiting() && self.census.active > 0 && !self.draining;
         let read = self.gauges.iter().filter_map(|(_, at)| *at).min().filter(|_| waits).map(|at| at + READING_INTERVAL);
-        let patience = self.hold.max_wait.and_then(|most| Some(self.queue.longest()? + most));
+        let patience = self.hold.max_wait.and_then(|max_wait| Some(self.queue.longest()? + max_wait));
         [read, patience, self.next_yes].into_iter().flatten().min()
     }
 

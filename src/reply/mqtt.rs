@@ -24,11 +24,11 @@ const REASON_STRING: u8 = 0x1f;
 fn answer(input: Input, notice: &Notice, out: &mut Vec<u8>) -> Step {
     let mut reader = Reader(input.bytes);
     let version = version(&mut reader);
-    let most = if version == Ok(5) { longest_packet(&mut reader) } else { Ok(0) };
-    match (version, most) {
+    let max_packet = if version == Ok(5) { longest_packet(&mut reader) } else { Ok(0) };
+    match (version, max_packet) {
         (Err(ParseError::Incomplete), _) | (_, Err(ParseError::Incomplete)) if !input.is_all => return Step::More,
         (Err(_), _) => {}
-        (Ok(5), most) => acknowledge(notice, most.unwrap_or(0), out),
+        (Ok(5), max_packet) => acknowledge(notice, max_packet.unwrap_or(0), out),
         (Ok(_), _) => out.extend_from_slice(&[CONNACK, 2, 0, 3]),
     }
     Step::Done
@@ -54,7 +54,7 @@ fn version(reader: &mut Reader) -> Result<u8, ParseError> {
 fn longest_packet(reader: &mut Reader) -> Result<usize, ParseError> {
     reader.take(3)?;
     let size = variable(reader)?;
-    let mut most = usize::MAX;
+    let mut max_packet = usize::MAX;
     let mut properties = Reader(reader.take(size)?);
     while let Ok(property) = properties.byte() {
         let value = match property {
@@ -64,7 +64,7 @@ fn longest_packet(reader: &mut Reader) -> Result<usize, ParseError> {
             0x15 | 0x16 => field(&mut properties), // authentication
             0x26 => field(&mut properties).and_then(|_| field(&mut properties)), // a user's name and value
             0x27 => properties.number(4).map(|number| {
-                most = number as usize;
+                max_packet = number as usize;
                 &[][..]
             }),
             _ => Err(ParseError::Malformed),
@@ -72,7 +72,7 @@ fn longest_packet(reader: &mut Reader) -> Result<usize, ParseError> {
         // They are all there, so an end is an error.
         value.map_err(|_| ParseError::Malformed)?;
     }
-    Ok(most)
+    Ok(max_packet)
 }
 
 /// Bytes after their number (section 1.5.4).
@@ -103,7 +103,7 @@ fn put_variable(mut number: usize, out: &mut Vec<u8>) {
 }
 
 /// CONNACK 5.0 (section 3.2): flags, reason code, properties.
-fn acknowledge(notice: &Notice, most: usize, out: &mut Vec<u8>) {
+fn acknowledge(notice: &Notice, max_packet: usize, out: &mut Vec<u8>) {
     let text = notice.with_retry_hint();
     let reason = if notice.busy { 0x89 } else { 0x88 };
     let mut body = vec![0, reason];
@@ -114,7 +114,7 @@ fn acknowledge(notice: &Notice, most: usize, out: &mut Vec<u8>) {
     let mut packet = vec![CONNACK];
     put_variable(body.len(), &mut packet);
     packet.extend(body);
-    match packet.len() <= most {
+    match packet.len() <= max_packet {
         true => out.extend(packet),
         false => out.extend_from_slice(&[CONNACK, 3, 0, reason, 0]),
     }

@@ -49,14 +49,14 @@ impl Shared {
     ///
     /// # Errors
     /// `EINVAL` if they might shrink or are too many or none, mmap(2)'s.
-    pub fn open(fd: OwnedFd, most: usize) -> io::Result<Shared> {
+    pub fn open(fd: OwnedFd, max: usize) -> io::Result<Shared> {
         // SAFETY: a descriptor and an integer; only a memfd has seals.
         let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
         let mut stat = std::mem::MaybeUninit::<libc::stat64>::zeroed();
         // SAFETY: a valid place to write, and a stat of zeros is one.
         let (got, stat) = unsafe { (libc::fstat64(fd.as_raw_fd(), stat.as_mut_ptr()), stat.assume_init()) };
         let words = usize::try_from(stat.st_size).unwrap_or(0) / WORD;
-        if seals == -1 || seals & libc::F_SEAL_SHRINK == 0 || got == -1 || words == 0 || words > most {
+        if seals == -1 || seals & libc::F_SEAL_SHRINK == 0 || got == -1 || words == 0 || words > max {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         Ok(Shared { start: map(&fd, words)?, fd, words })

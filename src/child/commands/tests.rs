@@ -55,7 +55,7 @@ fn start(commands: &mut Commands, now: Instant) -> (Started, ClientFd) {
 fn so_many_at_once_and_those_that_hang_besides() {
     let (mut commands, now) = (commands(), Instant::now());
     let mut hanging = Vec::new();
-    for _ in 0..MOST_UNDER_WAY {
+    for _ in 0..MAX_UNDER_WAY {
         assert!(!commands.look_at_crowd(now), "{} are no crowd", hanging.len());
         assert_eq!(commands.crowd_deadline(), None);
         hanging.push(start(&mut commands, now));
@@ -69,7 +69,7 @@ fn so_many_at_once_and_those_that_hang_besides() {
     commands.look_after_begun(later);
     assert!(!commands.look_at_crowd(later));
     assert_eq!(commands.crowd_deadline(), None);
-    for _ in 0..MOST_UNDER_WAY {
+    for _ in 0..MAX_UNDER_WAY {
         assert!(!commands.look_at_crowd(later));
         hanging.push(start(&mut commands, later));
     }

@@ -83,7 +83,7 @@ impl Daemon {
 
     /// What is to be told of refusals that could not linger, if any.
     pub(super) fn cut_short(&self) -> Option<Event> {
-        self.refusals.cut_short().map(|(count, most)| Event::CutShort { count, most })
+        self.refusals.cut_short().map(|(count, max)| Event::CutShort { count, max })
     }
 
     pub(super) fn tell_status(&mut self, now: Instant) {
