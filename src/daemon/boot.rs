@@ -10,7 +10,7 @@ use crate::child::{environment, program};
 use crate::listen::linger;
 use crate::listen::listeners::Listeners;
 use crate::listen::open::{self, Opened};
-use crate::listen::{Listener, Shown, adopt};
+use crate::listen::{DisplayAddr, Listener, adopt};
 use crate::observe::event::Event;
 use crate::observe::words::limit;
 use crate::policy::gate::{Gate, Hold, WhenFull};
@@ -56,7 +56,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         }
         listeners.extend(opened);
         events.extend(missing.into_iter().map(|(at, error)| Event::NotOpened {
-            address: Shown(&Address::Ip(at)).to_string(),
+            address: DisplayAddr(&Address::Ip(at)).to_string(),
             listener: text.as_str().into(),
             error: plain(&error),
         }));
@@ -83,7 +83,8 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     };
     let hold = hold(&settings, listeners.len(), spec.nofile);
     events.extend(
-        (hold.places < hold.max_waiting).then_some(Event::FewPlaces { wanted: hold.max_waiting, places: hold.places }),
+        (hold.capacity < hold.max_waiting)
+            .then_some(Event::FewerHeld { wanted: hold.max_waiting, capacity: hold.capacity }),
     );
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
     let daemon = system(daemon(settings, gate, listeners, spec, template, fixed_vars), "cannot start")?;
@@ -117,7 +118,7 @@ const MAX_ROOM: u32 = 1 << 14;
 
 /// Default number of held clients. More gain nothing, since the kernel keeps the order of those behind them, and 1,000
 /// descriptors add 0.1 ms to each clone.
-const PLACES: u32 = 1000;
+const HELD_BY_DEFAULT: u32 = 1000;
 /// Descriptors for all that is neither a held client nor a lingering refusal.
 const SPARE: u64 = 64;
 
@@ -138,8 +139,8 @@ fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Ho
     let store = std::env::var("FDSTORE").ok().and_then(|max| max.parse::<u64>().ok());
     let stored = store.map_or(u64::MAX, |max| max.saturating_sub(1));
     let room = room.min(passed).min(stored).max(1);
-    let wanted = if max_waiting > 0 { max_waiting } else { PLACES };
-    Hold { max_wait, max_waiting, places: room.min(wanted.into()) as u32 }
+    let wanted = if max_waiting > 0 { max_waiting } else { HELD_BY_DEFAULT };
+    Hold { max_wait, max_waiting, capacity: room.min(wanted.into()) as u32 }
 }
 
 fn command(settings: &Settings) -> Result<(std::ffi::CString, Template), Failure> {
@@ -201,7 +202,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         let _ = writeln!(out, "{name:<17} {value}"); // writing to a String cannot fail
     };
     for listener in &passed {
-        line("passed socket", &format_args!("{} as '{}'", Shown(&listener.local), listener.name));
+        line("passed socket", &format_args!("{} as '{}'", DisplayAddr(&listener.local), listener.name));
     }
     for (text, _) in &settings.listen {
         line("listen", text);

@@ -12,7 +12,7 @@ mod telling;
 use super::settings::Settings;
 use super::state::Inheritance;
 use crate::child::commands::Commands;
-use crate::listen::Shown;
+use crate::listen::DisplayAddr;
 use crate::listen::listeners::Listeners;
 use crate::listen::refusals::Refusals;
 use crate::listen::waiting::Waiting;
@@ -146,7 +146,7 @@ impl Daemon {
             self.report.tell(event);
         }
         for listener in self.listeners.iter() {
-            let local = Shown(&listener.local).to_string();
+            let local = DisplayAddr(&listener.local).to_string();
             self.report.tell(Event::Listening { local, listener: listener.name.clone() });
         }
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);

@@ -131,7 +131,7 @@ pub fn from_environment() -> Result<Passed, String> {
         .map_err(|error| format!("cannot adopt the {count} sockets of LISTEN_FDS: {error}"))?;
     let mut all_passed = Passed::default();
     for (passed, (fd, name)) in received.into_iter().zip(all) {
-        let unfit = |why: super::Unfit| format!("cannot adopt fd {fd} '{name}': {why}");
+        let unfit = |why: super::AdoptError| format!("cannot adopt fd {fd} '{name}': {why}");
         let owned = socket::adopt(passed.into_raw_fd()).map_err(|error| unfit(error.into()))?;
         if name == STATE {
             all_passed.state = Some(owned);

@@ -190,7 +190,7 @@ impl Listeners {
     /// Resets who is in the queues of our own sockets, and who comes: nobody will serve them. The next daemon may have their paths.
     /// systemd's sockets stay as they are, since it has the next daemon.
     pub fn shut_down(&mut self) {
-        for listener in self.all.iter_mut().map(|entry| &mut entry.listener).filter(|listener| listener.is_own) {
+        for listener in self.all.iter_mut().map(|entry| &mut entry.listener).filter(|listener| listener.opened_here) {
             listener.path = None;
             let _ = shutdown(listener.fd.as_raw_fd(), Shutdown::Both);
         }

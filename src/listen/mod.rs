@@ -36,7 +36,7 @@ pub struct Listener {
     /// Whether each connection must be asked for its own local address, since this one is a wildcard.
     pub is_wildcard: bool,
     /// Whether we made it; systemd's are only borrowed.
-    pub is_own: bool,
+    pub opened_here: bool,
     /// Its path, if it is a UNIX socket that we made; dropped as soon as nobody is accepted any more, so that the next daemon may
     /// have it.
     pub path: Option<path::OwnPath>,
@@ -44,25 +44,25 @@ pub struct Listener {
 
 /// Why a socket cannot be accepted from; the words follow "cannot adopt fd 3 'name': ".
 #[derive(Debug)]
-pub enum Unfit {
+pub enum AdoptError {
     /// It is closed, or the kernel said so.
     Io(io::Error),
     /// It is something else.
     Not(&'static str),
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for AdoptError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Unfit::Io(error) => f.write_str(&crate::sys::plain(error)),
-            Unfit::Not(what) => f.write_str(what),
+            AdoptError::Io(error) => f.write_str(&crate::sys::plain(error)),
+            AdoptError::Not(what) => f.write_str(what),
         }
     }
 }
 
-impl From<io::Error> for Unfit {
+impl From<io::Error> for AdoptError {
     fn from(error: io::Error) -> Self {
-        Unfit::Io(error)
+        AdoptError::Io(error)
     }
 }
 
@@ -71,23 +71,23 @@ impl Listener {
     ///
     /// # Errors
     /// What it is instead: no socket, a datagram socket, a connection, bound but not listening.
-    pub fn new(fd: OwnedFd, name: String) -> Result<Listener, Unfit> {
+    pub fn new(fd: OwnedFd, name: String) -> Result<Listener, AdoptError> {
         let domain = socket::domain(fd.as_fd()).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOTSOCK) => Unfit::Not("not a listening socket but a file, FIFO or device"),
-            _ => Unfit::Io(error),
+            Some(libc::ENOTSOCK) => AdoptError::Not("not a listening socket but a file, FIFO or device"),
+            _ => AdoptError::Io(error),
         })?;
         if !matches!(socket::kind(fd.as_fd())?, libc::SOCK_STREAM | libc::SOCK_SEQPACKET) {
-            return Err(Unfit::Not(
+            return Err(AdoptError::Not(
                 "not a listening socket but a datagram or raw one (ListenStream= or ListenSequentialPacket= is needed)",
             ));
         }
         if !socket::is_listening(fd.as_fd())? {
-            return Err(Unfit::Not(
+            return Err(AdoptError::Not(
                 "not a listening socket but a connection or an unconnected one (Accept=no is needed)",
             ));
         }
         if !matches!(domain, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX | libc::AF_VSOCK) {
-            return Err(Unfit::Not("not a listening socket of TCP, UNIX or VSOCK"));
+            return Err(AdoptError::Not("not a listening socket of TCP, UNIX or VSOCK"));
         }
         let local = socket::local_address(fd.as_fd())?;
         // Shared with systemd, which clears it at each start (NonBlocking=no), so it is ours to set.
@@ -98,7 +98,7 @@ impl Listener {
         let is_tcp = socket::tcp_info(fd.as_fd()).is_ok();
         let fd = ClientFd::new(fd, domain == libc::AF_UNIX);
         let (label, name) = (name.clone(), name.into());
-        Ok(Listener { fd, name, label, local, is_tcp, is_wildcard, is_own: false, path: None })
+        Ok(Listener { fd, name, label, local, is_tcp, is_wildcard, opened_here: false, path: None })
     }
 
     /// Connections that wait in the kernel's queue; `None` where only TCP would tell.
@@ -108,9 +108,9 @@ impl Listener {
 }
 
 /// Writes an address for people: `127.0.0.1:873`, a path, `@name`, `vsock:2:873`.
-pub struct Shown<'a>(pub &'a Address);
+pub struct DisplayAddr<'a>(pub &'a Address);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for DisplayAddr<'_> {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.0 {
             Address::Ip(at @ SocketAddr::V6(_)) => write!(f, "[{}]:{}", Ip(at), at.port()),

@@ -81,7 +81,7 @@ pub fn open(place: &Place, text: &str, family: Family) -> io::Result<Opened> {
 fn finish(fd: OwnedFd, text: &str) -> io::Result<Listener> {
     socket::listen(fd.as_fd(), i32::MAX)?;
     let mut listener = Listener::new(fd, text.to_owned()).map_err(|unfit| io::Error::other(unfit.to_string()))?;
-    listener.is_own = true;
+    listener.opened_here = true;
     Ok(listener)
 }
 

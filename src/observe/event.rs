@@ -1,7 +1,7 @@
 //! Every event that is logged: what happened, how serious it is, and its `MESSAGE_ID`. The words are in `words`.
 #![forbid(unsafe_code)]
 
-use super::peer::ToldPeer;
+use super::peer::ShownPeer;
 use crate::policy::gate::WhenFull;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::throttle::Summary;
@@ -64,7 +64,7 @@ pub struct Rejected {
     /// Name of the listener.
     pub listener: Arc<str>,
     /// The client.
-    pub peer: ToldPeer,
+    pub peer: ShownPeer,
     /// Connections behind it in the kernel's queue, if known.
     pub queued: Option<u32>,
     /// Its own wait in that queue, microseconds, if known.
@@ -107,13 +107,13 @@ pub enum Event {
     /// A listener is of no more use.
     ListenerBroken { listener: Arc<str>, error: String },
     /// Fewer clients can be held than `--max-waiting` says.
-    FewPlaces { wanted: u32, places: u32 },
+    FewerHeld { wanted: u32, capacity: u32 },
     /// The command cannot be started: the first of an episode.
     StartFailed { command: String, error: String, clients: &'static str },
     /// It can again.
     StartRecovered { failures: u64, over: Duration },
     /// A command was started for a connection.
-    Serving { id: u64, pid: i32, listener: Arc<str>, peer: ToldPeer, waited_usec: Option<u64>, active: u32, max: u32 },
+    Serving { id: u64, pid: i32, listener: Arc<str>, peer: ShownPeer, waited_usec: Option<u64>, active: u32, max: u32 },
     /// It has ended.
     Ended { id: u64, pid: i32, how: How, after: Duration, waited: Option<Duration>, usage: Option<Usage> },
     /// A stop was asked for.
@@ -154,7 +154,7 @@ impl Event {
             | Event::CutShort { .. }
             | Event::AcceptPaused { .. }
             | Event::NotOpened { .. }
-            | Event::FewPlaces { .. }
+            | Event::FewerHeld { .. }
             | Event::NotFound { .. }
             | Event::NotStored { .. }
             | Event::StartFailed { .. }
@@ -186,7 +186,7 @@ impl Event {
             Event::Lost { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0e",
             Event::Stopped(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0f",
             Event::CutShort { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b10",
-            Event::FewPlaces { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b11",
+            Event::FewerHeld { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b11",
             Event::TakenOver { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b12",
             Event::HandedOver { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b13",
             Event::NotFound { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b14",

@@ -27,22 +27,22 @@ impl fmt::Display for LogPeer {
     }
 }
 
-/// A client, as far as it is told.
+/// A client, as far as the log shows it.
 #[derive(Clone, Debug)]
-pub struct ToldPeer {
+pub struct ShownPeer {
     peer: Peer,
-    much: LogPeer,
+    detail: LogPeer,
 }
 
-impl ToldPeer {
+impl ShownPeer {
     /// This much of this client.
-    pub fn new(peer: Peer, much: LogPeer) -> Self {
-        ToldPeer { peer, much }
+    pub fn new(peer: Peer, detail: LogPeer) -> Self {
+        ShownPeer { peer, detail }
     }
 
     /// For the journal fields that hold just an address and a port.
     pub fn address(&self) -> (Option<String>, Option<u64>) {
-        match (self.much, &self.peer.address) {
+        match (self.detail, &self.peer.address) {
             (LogPeer::Full, Address::Ip(at)) => (Some(Ip(at).to_string()), Some(at.port().into())),
             (LogPeer::Full, Address::Vsock { cid, port }) => (Some(format!("vsock:{cid}")), Some((*port).into())),
             (LogPeer::Full, Address::Unix(Some(name))) => (Some(String::from_utf8_lossy(name).into_owned()), None),
@@ -53,9 +53,9 @@ impl ToldPeer {
     }
 }
 
-impl fmt::Display for ToldPeer {
+impl fmt::Display for ShownPeer {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match (self.much, &self.peer.address, self.peer.credentials) {
+        match (self.detail, &self.peer.address, self.peer.credentials) {
             (LogPeer::Full, ..) => self.peer.fmt(f),
             (LogPeer::Prefix, Address::Ip(at), _) => f.write_str(&network(at.ip())),
             (LogPeer::Prefix, Address::Vsock { cid, .. }, _) => write!(f, "vsock {cid}"),
@@ -78,8 +78,8 @@ mod tests {
 
     #[test]
     fn a_prefix_tells_a_network_and_none_tells_nothing() {
-        let told = |address: Address, much| {
-            let peer = ToldPeer::new(Peer { address, credentials: Some((7, 1000, 100)) }, much);
+        let told = |address: Address, detail| {
+            let peer = ShownPeer::new(Peer { address, credentials: Some((7, 1000, 100)) }, detail);
             (peer.to_string(), peer.address())
         };
         let ip = |text: &str| Address::Ip(text.parse().unwrap());

@@ -3,7 +3,7 @@
 
 use super::event::{Counters, Event, How, Rejected, Severity};
 use super::log::Log;
-use super::peer::{LogPeer, ToldPeer};
+use super::peer::{LogPeer, ShownPeer};
 use crate::peer::Peer;
 use crate::policy::reason::Refusal;
 use crate::policy::throttle::{INTERVAL, Throttle};
@@ -109,7 +109,7 @@ impl Report {
         let told = self.log.tell(Event::Rejected(Box::new(Rejected {
             refusal,
             listener: client.listener.clone(),
-            peer: ToldPeer::new(client.peer.clone(), self.log_peer),
+            peer: ShownPeer::new(client.peer.clone(), self.log_peer),
             queued,
             waited_usec,
             refused_total: self.counters.refused_by_limits(),
@@ -124,7 +124,7 @@ impl Report {
         let Client { listener, peer, waited_usec } = client;
         self.note_wait(waited_usec);
         if self.log.tells(Severity::Info) {
-            let (listener, peer) = (listener.clone(), ToldPeer::new(peer.clone(), self.log_peer));
+            let (listener, peer) = (listener.clone(), ShownPeer::new(peer.clone(), self.log_peer));
             self.log.tell(Event::Serving { id, pid, listener, peer, waited_usec, active, max });
         }
     }

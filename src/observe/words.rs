@@ -72,9 +72,9 @@ impl fmt::Display for Event {
                     many(*count, "refused connection")
                 )
             }
-            Event::FewPlaces { wanted, places } => write!(
+            Event::FewerHeld { wanted, capacity } => write!(
                 f,
-                "LimitNOFILE= or FileDescriptorStoreMax= allows only {places} of --max-waiting {wanted} clients to be held; the rest wait in the kernel's queue"
+                "LimitNOFILE= or FileDescriptorStoreMax= allows only {capacity} of --max-waiting {wanted} clients to be held; the rest wait in the kernel's queue"
             ),
             Event::AcceptPaused { listener, error, pause } => {
                 let ms = pause.as_millis();

@@ -305,9 +305,9 @@ impl Gate {
     }
 
     fn edges(&mut self, now: Instant, out: &mut VecDeque<Action>) {
-        let Hold { max_waiting, places, .. } = self.hold;
+        let Hold { max_waiting, capacity, .. } = self.hold;
         // If --max-waiting can be reached, keep accepting: the next arrival is refused, not left in the kernel's queue.
-        let has_place = self.queue.len() < places || (max_waiting > 0 && max_waiting <= places);
+        let has_place = self.queue.len() < capacity || (max_waiting > 0 && max_waiting <= capacity);
         for listener in 0..self.paused.len() {
             let full = self.when_full == WhenFull::Wait && !has_place && self.is_full_for_anybody(now, listener);
             let closed = self.draining || full;

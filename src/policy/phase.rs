@@ -61,7 +61,7 @@ pub struct Terms {
 pub struct Phase {
     terms: Terms,
     stage: Stage,
-    next_word: Option<Instant>,
+    extend_at: Option<Instant>,
     idle_since: Option<Instant>,
     /// No idle exit before that.
     not_before: Option<Instant>,
@@ -70,7 +70,7 @@ pub struct Phase {
 impl Phase {
     /// It serves.
     pub fn new(terms: Terms) -> Phase {
-        Phase { terms, stage: Stage::Running, next_word: None, idle_since: None, not_before: None }
+        Phase { terms, stage: Stage::Running, extend_at: None, idle_since: None, not_before: None }
     }
 
     /// How far the end has come.
@@ -135,8 +135,8 @@ impl Phase {
             Stage::Draining(until) if until <= now => Some(self.terminate(now)),
             Stage::Ending(until) if until <= now => Some(self.kill(now)),
             Stage::Draining(_) | Stage::Ending(_) | Stage::Killing(_) => {
-                let at = self.next_word.filter(|at| *at <= now)?;
-                self.next_word = Some(at.max(now) + EXTEND_EVERY);
+                let at = self.extend_at.filter(|at| *at <= now)?;
+                self.extend_at = Some(at.max(now) + EXTEND_EVERY);
                 Some(Step::AskForTime)
             }
             _ => None,
@@ -147,7 +147,7 @@ impl Phase {
     pub fn deadline(&self) -> Option<Instant> {
         match self.stage {
             Stage::Draining(until) | Stage::Ending(until) | Stage::Killing(until) => {
-                self.next_word.into_iter().chain([until]).min()
+                self.extend_at.into_iter().chain([until]).min()
             }
             Stage::HandingOver(until) => Some(until),
             Stage::Running | Stage::Idle => None,
@@ -203,7 +203,7 @@ impl Phase {
     }
 
     fn enter(&mut self, now: Instant, stage: Stage) {
-        (self.stage, self.next_word) = (stage, Some(now));
+        (self.stage, self.extend_at) = (stage, Some(now));
     }
 }
 

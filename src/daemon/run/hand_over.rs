@@ -131,7 +131,7 @@ impl Daemon {
 
     /// Whether the manager will start another daemon with what this one leaves: it has to be the one that passed all sockets.
     pub(super) fn can_hand_over(&self) -> bool {
-        self.manager.is_enabled() && self.listeners.iter().all(|listener| !listener.is_own)
+        self.manager.is_enabled() && self.listeners.iter().all(|listener| !listener.opened_here)
     }
 
     /// Leaves everything to the next daemon, as far as the manager takes it by then. Returns how many clients wait there.

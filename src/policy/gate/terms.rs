@@ -33,7 +33,7 @@ pub struct Hold {
     /// `--max-waiting`: who comes while so many wait is refused; 0 is no such limit.
     pub max_waiting: u32,
     /// How many may be held; the rest is left in the kernel's queue.
-    pub places: u32,
+    pub capacity: u32,
 }
 
 /// One command's place under every limit. It is charged whole and given back whole and once, so it is neither `Copy`

@@ -147,7 +147,7 @@ fn a_limit_that_knows_until_when_says_so_to_the_moment() {
 
 #[test]
 fn who_waits_for_a_time_is_let_in_at_that_time() {
-    let (span, t0, hold) = (5 * SECOND, Instant::now(), Hold { places: 10, ..Hold::default() });
+    let (span, t0, hold) = (5 * SECOND, Instant::now(), Hold { capacity: 10, ..Hold::default() });
     let mut gate = Gate::with_limits(vec![Every::limit(span)], WhenFull::Wait, hold, 1);
     let from = |ticket| Arrival { ticket, listener: 0, source: Source::Uid(1), since: t0 };
     let _slot = admitted(&mut gate, t0, from(0));
@@ -167,7 +167,7 @@ fn who_waits_for_a_time_is_let_in_at_that_time() {
 /// Behind a client that its source's limit keeps waiting stands one of another source: it is let in as soon as the first is told.
 #[test]
 fn who_stood_behind_a_client_that_waited_too_long_is_let_in_with_it() {
-    let (t0, hold) = (Instant::now(), Hold { max_wait: Some(3 * SECOND), places: 10, ..Hold::default() });
+    let (t0, hold) = (Instant::now(), Hold { max_wait: Some(3 * SECOND), capacity: 10, ..Hold::default() });
     let mut gate = Gate::with_limits(vec![Every::limit(10 * SECOND)], WhenFull::Wait, hold, 1);
     let from = |source, ticket| Arrival {
         ticket,
@@ -188,7 +188,7 @@ fn who_stood_behind_a_client_that_waited_too_long_is_let_in_with_it() {
 
 #[test]
 fn of_two_that_are_late_the_one_that_may_come_in_does() {
-    let (t0, hold) = (Instant::now(), Hold { max_wait: Some(3 * SECOND), places: 10, ..Hold::default() });
+    let (t0, hold) = (Instant::now(), Hold { max_wait: Some(3 * SECOND), capacity: 10, ..Hold::default() });
     let mut gate = Gate::with_limits(vec![Every::limit(10 * SECOND)], WhenFull::Wait, hold, 1);
     let from = |source, ticket| Arrival { ticket, listener: 0, source: Source::Uid(source), since: t0 };
     let slot = admitted(&mut gate, t0, from(1, 0));
@@ -266,7 +266,7 @@ fn load_lets_one_run_and_is_looked_at_again() {
 
 #[test]
 fn the_held_are_admitted_in_order_or_refused_in_time() {
-    let hold = Hold { max_wait: Some(10 * SECOND), max_waiting: 3, places: 100 };
+    let hold = Hold { max_wait: Some(10 * SECOND), max_waiting: 3, capacity: 100 };
     let (mut gate, t0) = (gate_of(1, &[0], None, WhenFull::Wait, hold), Instant::now());
     let slot = admitted(&mut gate, t0, arrival(0, 0, t0));
     for ticket in 1..=3 {
@@ -290,7 +290,7 @@ fn the_held_are_admitted_in_order_or_refused_in_time() {
 
 #[test]
 fn beyond_its_places_the_kernel_holds() {
-    let hold = Hold { max_wait: Some(10 * SECOND), max_waiting: 0, places: 2 };
+    let hold = Hold { max_wait: Some(10 * SECOND), max_waiting: 0, capacity: 2 };
     let (mut gate, now) = (gate_of(1, &[0], None, WhenFull::Wait, hold), Instant::now());
     let slot = admitted(&mut gate, now, arrival(0, 0, now));
     let first = arrival(0, 1, now);
@@ -303,21 +303,21 @@ fn beyond_its_places_the_kernel_holds() {
 
 #[test]
 fn who_could_not_be_started_is_the_first_again() {
-    for places in [0, 100] {
-        let hold = Hold { places, ..Hold::default() };
+    for capacity in [0, 100] {
+        let hold = Hold { capacity, ..Hold::default() };
         let (mut gate, now) = (gate_of(2, &[0], None, WhenFull::Wait, hold), Instant::now());
         let first = arrival(0, 1, now);
         let slot = admitted(&mut gate, now, first);
         let postponed = step(|out| gate.postponed(now, first, slot, out));
-        assert_eq!(postponed, if places == 0 { vec![Action::Pause(0)] } else { vec![] });
+        assert_eq!(postponed, if capacity == 0 { vec![Action::Pause(0)] } else { vec![] });
         assert_eq!(gate.census().active, 0);
-        if places > 0 {
+        if capacity > 0 {
             assert_eq!(arrive(&mut gate, now, arrival(0, 2, now)).0, Verdict::Hold, "nobody overtakes");
         }
         let mut after = step(|out| gate.try_again(now, out));
         after.retain(|action| matches!(action, Action::Admit(..)));
         let tickets: Vec<_> = only_admitted(after).iter().map(|(ticket, _)| *ticket).collect();
-        assert_eq!(tickets, if places == 0 { vec![1] } else { vec![1, 2] });
+        assert_eq!(tickets, if capacity == 0 { vec![1] } else { vec![1, 2] });
     }
 }
 
@@ -341,7 +341,7 @@ fn who_ran_before_counts_even_over_a_lowered_limit() {
 
 #[test]
 fn a_stop_tells_all_that_wait() {
-    let hold = Hold { places: 100, ..Hold::default() };
+    let hold = Hold { capacity: 100, ..Hold::default() };
     let (mut gate, now) = (gate_of(1, &[0, 0], None, WhenFull::Wait, hold), Instant::now());
     let first = arrival(0, 0, now);
     let slot = admitted(&mut gate, now, first);

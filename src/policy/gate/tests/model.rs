@@ -188,11 +188,11 @@ proptest! {
     #[test]
     fn like_a_naive_model(
         max in 0..6u32, each in vec(0..4u32, 3), load in prop::option::of((1..6u32).prop_map(|half| f64::from(half) / 2.0)),
-        wait in any::<bool>(), max_wait in prop::option::of(1..6u32), max_waiting in 0..5u32, places in 0..5u32,
+        wait in any::<bool>(), max_wait in prop::option::of(1..6u32), max_waiting in 0..5u32, capacity in 0..5u32,
         every in prop::option::of(1..4u32), steps in steps(),
     ) {
         let when_full = if wait { WhenFull::Wait } else { WhenFull::Refuse };
-        let hold = Hold { max_wait: max_wait.map(|most| SECOND * most), max_waiting, places };
+        let hold = Hold { max_wait: max_wait.map(|most| SECOND * most), max_waiting, capacity };
         let rules = Rules { max_connections: max, max_per_listener: each.clone(), load_average: load };
         let limits = || every.map(|every| Every::limit(SECOND * every)).into_iter().chain(limits(&rules)).collect();
         let tried = || Tried { gate: Gate::with_limits(limits(), when_full, hold, 3), slots: HashMap::new(), paused: [false; 3] };
@@ -273,7 +273,7 @@ proptest! {
                 let same = model.living.iter().filter(|other| other.source == living.source).count();
                 prop_assert_eq!(gate.census().per_source.count(living.source) as usize, same);
             }
-            let has_place = (model.held.len() as u32) < places || (max_waiting > 0 && max_waiting <= places);
+            let has_place = (model.held.len() as u32) < capacity || (max_waiting > 0 && max_waiting <= capacity);
             for (listener, max_here) in each.iter().enumerate() {
                 let here = model.here(listener);
                 prop_assert!(*max_here == 0 || here <= max_here + adopted as u32);
