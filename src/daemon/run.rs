@@ -143,14 +143,14 @@ impl Daemon {
 
     fn begin(&mut self, inheritance: Inheritance, events: Vec<Event>) {
         for event in events {
-            self.report.tell(event);
+            self.report.log(event);
         }
         for listener in self.listeners.iter() {
             let local = DisplayAddr(&listener.local).to_string();
-            self.report.tell(Event::Listening { local, listener: listener.name.clone() });
+            self.report.log(Event::Listening { local, listener: listener.name.clone() });
         }
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
-        self.report.tell(Event::Ready { max, when_full, command: self.commands.program().to_owned() });
+        self.report.log(Event::Ready { max, when_full, command: self.commands.program().to_owned() });
         let now = Instant::now();
         self.take_over(now, inheritance);
         // Children of whoever was this process before its exec may have ended before we could hear of it.

@@ -101,7 +101,7 @@ pub enum Event {
     /// accept(2) cannot go on for now: the first of an episode.
     AcceptPaused { listener: Arc<str>, error: String, pause: Duration },
     /// It can again.
-    AcceptResumed { failures: u64, over: Duration },
+    AcceptResumed { failures: u64, lasted: Duration },
     /// One address of a name cannot be listened on, while another one can.
     NotOpened { address: String, listener: Arc<str>, error: String },
     /// A listener is of no more use.
@@ -111,7 +111,7 @@ pub enum Event {
     /// The command cannot be started: the first of an episode.
     StartFailed { command: String, error: String, clients: &'static str },
     /// It can again.
-    StartRecovered { failures: u64, over: Duration },
+    StartRecovered { failures: u64, lasted: Duration },
     /// A command was started for a connection.
     Serving { id: u64, pid: i32, listener: Arc<str>, peer: ShownPeer, waited_usec: Option<u64>, active: u32, max: u32 },
     /// It has ended.
@@ -133,7 +133,7 @@ pub enum Event {
     /// A command has reached `--time-limit`.
     TimeLimit { id: u64, pid: i32, limit: Duration },
     /// Nothing ran or waited for `--idle-exit`.
-    Idle { over: Duration },
+    Idle { lasted: Duration },
     /// A signal that means nothing to us.
     SignalIgnored { signal: &'static str },
     /// The log could not keep up, or had nobody to talk to.

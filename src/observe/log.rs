@@ -104,14 +104,14 @@ impl Log {
         Ok(Log { sender, ending, max_severity, lost: 0 })
     }
 
-    /// Whether entries of this severity are told.
-    pub fn tells(&self, severity: Severity) -> bool {
+    /// Whether entries of this severity are logged.
+    pub fn is_enabled(&self, severity: Severity) -> bool {
         severity <= self.max_severity
     }
 
     /// Hands an entry over without waiting; `false` if the log is behind and did not take it.
-    pub fn tell(&mut self, event: Event) -> bool {
-        if !self.tells(event.severity()) {
+    pub fn send(&mut self, event: Event) -> bool {
+        if !self.is_enabled(event.severity()) {
             return true;
         }
         if self.lost > 0 && self.sender.try_send(Box::new(Event::Lost { count: self.lost })).is_ok() {
@@ -124,7 +124,7 @@ impl Log {
 
     /// Ends the log with these entries, the totals among them. It is waited for as long as somebody takes what it writes.
     pub fn finish(self, mut last: Vec<Event>) {
-        last.retain(|event| self.tells(event.severity()));
+        last.retain(|event| self.is_enabled(event.severity()));
         if self.lost > 0 {
             last.insert(0, Event::Lost { count: self.lost });
         }

@@ -78,7 +78,7 @@ impl Report {
     pub fn signal_ignored(&mut self, now: Instant, signal: &'static str) {
         if self.ignored.is_none_or(|told| told + INTERVAL <= now) {
             self.ignored = Some(now);
-            self.log.tell(Event::SignalIgnored { signal });
+            self.log.send(Event::SignalIgnored { signal });
         }
     }
 
@@ -106,7 +106,7 @@ impl Report {
             return;
         }
         let Figures { waited_usec, queued } = look();
-        let told = self.log.tell(Event::Rejected(Box::new(Rejected {
+        let told = self.log.send(Event::Rejected(Box::new(Rejected {
             refusal,
             listener: client.listener.clone(),
             peer: ShownPeer::new(client.peer.clone(), self.log_peer),
@@ -123,9 +123,9 @@ impl Report {
     pub fn serving(&mut self, id: u64, pid: i32, client: Client, (active, max): (u32, u32)) {
         let Client { listener, peer, waited_usec } = client;
         self.note_wait(waited_usec);
-        if self.log.tells(Severity::Info) {
+        if self.log.is_enabled(Severity::Info) {
             let (listener, peer) = (listener.clone(), ShownPeer::new(peer.clone(), self.log_peer));
-            self.log.tell(Event::Serving { id, pid, listener, peer, waited_usec, active, max });
+            self.log.send(Event::Serving { id, pid, listener, peer, waited_usec, active, max });
         }
     }
 
@@ -134,14 +134,14 @@ impl Report {
         if !matches!(how, How::NotStarted(_)) {
             self.counters.served += 1;
         }
-        if self.log.tells(Severity::Info) {
-            self.log.tell(Event::Ended { id, pid, how, after, waited, usage });
+        if self.log.is_enabled(Severity::Info) {
+            self.log.send(Event::Ended { id, pid, how, after, waited, usage });
         }
     }
 
-    /// Tells what changes no counter; `false` if the log did not take it.
-    pub fn tell(&mut self, event: Event) -> bool {
-        self.log.tell(event)
+    /// Logs what changes no counter; `false` if the log did not take it.
+    pub fn log(&mut self, event: Event) -> bool {
+        self.log.send(event)
     }
 
     fn note_wait(&mut self, waited_usec: Option<u64>) {
@@ -157,7 +157,7 @@ impl Report {
     /// Tells the summaries that are due; what the log does not take goes into the next one.
     pub fn on_time(&mut self, now: Instant) {
         for summary in self.throttle.due(now, false) {
-            if !self.log.tell(Event::RejectedMore(summary)) {
+            if !self.log.send(Event::RejectedMore(summary)) {
                 self.throttle.missed(now, summary.reason, summary.count);
             }
         }

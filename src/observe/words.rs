@@ -62,8 +62,8 @@ impl fmt::Display for Event {
                 write!(f, "rejected connection: {refusal}: {peer} on '{listener}'")
             }
             Event::RejectedMore(summary) => {
-                let (over, why) = (seconds(&summary.over), summary.reason.summary());
-                write!(f, "refused {} in the last {over}: {why}", many(summary.count, "more connection"))
+                let (lasted, why) = (seconds(&summary.lasted), summary.reason.summary());
+                write!(f, "refused {} in the last {lasted}: {why}", many(summary.count, "more connection"))
             }
             Event::CutShort { count, max } => {
                 write!(
@@ -80,8 +80,8 @@ impl fmt::Display for Event {
                 let ms = pause.as_millis();
                 write!(f, "cannot accept on '{listener}': {error}; clients wait, trying again in {ms} ms")
             }
-            Event::AcceptResumed { failures, over } => {
-                write!(f, "accepting again after {} in {}", many(*failures, "failure"), seconds(over))
+            Event::AcceptResumed { failures, lasted } => {
+                write!(f, "accepting again after {} in {}", many(*failures, "failure"), seconds(lasted))
             }
             Event::NotOpened { address, listener, error } => {
                 write!(f, "cannot listen on {address}: {error}; serving the other addresses of '{listener}'")
@@ -92,8 +92,8 @@ impl fmt::Display for Event {
             Event::StartFailed { command, error, clients } => {
                 write!(f, "cannot start {command}: {error}; its clients {clients}")
             }
-            Event::StartRecovered { failures, over } => {
-                write!(f, "commands start again after {} in {}", many(*failures, "failure"), seconds(over))
+            Event::StartRecovered { failures, lasted } => {
+                write!(f, "commands start again after {} in {}", many(*failures, "failure"), seconds(lasted))
             }
             Event::Serving { id, pid, listener, peer, waited_usec, active, max } => {
                 write!(
@@ -164,7 +164,7 @@ impl fmt::Display for Event {
             Event::TimeLimit { id, pid, limit } => {
                 write!(f, "connection {id} reached the time limit of {}: sending SIGTERM to pid {pid}", seconds(limit))
             }
-            Event::Idle { over } => write!(f, "idle for {}, exiting", seconds(over)),
+            Event::Idle { lasted } => write!(f, "idle for {}, exiting", seconds(lasted)),
             Event::SignalIgnored { signal } => write!(f, "{signal} ignored: restart to change settings"),
             Event::Lost { count } => write!(
                 f,
@@ -227,7 +227,7 @@ mod tests {
         let taken = |running, unknown, waiting| Event::TakenOver { running, unknown, waiting }.to_string();
         assert_eq!(taken(1, 0, 1), "took over from the previous daemon: 1 command running, 1 client waiting");
         assert_eq!(taken(0, 0, 2), "took over from the previous daemon: 0 commands running, 2 clients waiting");
-        let again = |failures| Event::AcceptResumed { failures, over: Duration::from_secs(2) }.to_string();
+        let again = |failures| Event::AcceptResumed { failures, lasted: Duration::from_secs(2) }.to_string();
         assert_eq!(again(1), "accepting again after 1 failure in 2.0 s");
         assert_eq!(again(3), "accepting again after 3 failures in 2.0 s");
         assert_eq!(Event::Lost { count: 1 }.to_string(), "lost 1 log entry: the log did not accept them in time");

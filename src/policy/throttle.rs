@@ -17,7 +17,7 @@ pub struct Summary {
     /// How many had no entry of their own.
     pub count: u64,
     /// Time since the interval began.
-    pub over: Duration,
+    pub lasted: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,10 +64,10 @@ impl Throttle {
         for reason in Reason::ALL {
             let window = &mut self.windows[reason.index()];
             let Some(began) = window.began else { continue };
-            let over = now.saturating_duration_since(began);
-            if all || over >= INTERVAL {
+            let lasted = now.saturating_duration_since(began);
+            if all || lasted >= INTERVAL {
                 if window.untold > 0 {
-                    out[reason.index()] = Some(Summary { reason, count: window.untold, over });
+                    out[reason.index()] = Some(Summary { reason, count: window.untold, lasted });
                 }
                 *window = Window::default();
             }
@@ -94,7 +94,7 @@ mod tests {
         let before = t0 + INTERVAL - Duration::from_millis(1);
         assert_eq!(throttle.due(before, false).count(), 0);
         let at = t0 + INTERVAL;
-        let summary = Summary { reason: TOTAL, count: 495, over: INTERVAL };
+        let summary = Summary { reason: TOTAL, count: 495, lasted: INTERVAL };
         assert_eq!(throttle.due(at, false).collect::<Vec<_>>(), [summary]);
         assert_eq!(throttle.deadline(), None);
         assert!(throttle.admit(at, TOTAL));

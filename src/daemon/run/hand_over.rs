@@ -33,7 +33,7 @@ impl Daemon {
         let past = self.open_ledger(now, state);
         if let Some(error) = self.commands.blindness() {
             let is_recorded = past.as_ref().is_some_and(|past| past.is_complete);
-            self.report.tell(Event::NotFound { error: plain(error), is_recorded });
+            self.report.log(Event::NotFound { error: plain(error), is_recorded });
         }
         let numbers = past.as_ref().map(state::read).unwrap_or_default();
         self.commands.go_on_from(numbers.next_id);
@@ -65,7 +65,7 @@ impl Daemon {
         held.into_iter().for_each(|stored| self.take_back(now, stored));
         self.settle(now);
         if running + waiting > 0 {
-            self.report.tell(Event::TakenOver { running, unknown, waiting });
+            self.report.log(Event::TakenOver { running, unknown, waiting });
         }
     }
 
@@ -101,7 +101,7 @@ impl Daemon {
     /// What looks like a command of an earlier daemon and has no entry in the ledger.
     fn look_for_survivors(&mut self) -> Vec<Survivor> {
         self.commands.look_for_survivors().unwrap_or_else(|error| {
-            self.report.tell(Event::NotFound { error: plain(&error), is_recorded: false });
+            self.report.log(Event::NotFound { error: plain(&error), is_recorded: false });
             Vec::new()
         })
     }
@@ -153,7 +153,7 @@ impl Daemon {
             }
         }
         if let Some(error) = trouble {
-            self.report.tell(Event::NotStored { waiting: lost, error: plain(&error) });
+            self.report.log(Event::NotStored { waiting: lost, error: plain(&error) });
         }
         held.len() - lost
     }

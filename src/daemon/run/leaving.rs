@@ -47,7 +47,7 @@ impl Daemon {
                 self.listeners.shut_down();
                 self.manager.stopping(now);
                 let (active, patience) = (self.commands.len(), self.phase.patience());
-                self.report.tell(Event::Draining { signal: why, active, patience });
+                self.report.log(Event::Draining { signal: why, active, patience });
             }
             Some(Step::Terminate) => self.signal_all(now, Signal::SIGTERM),
             Some(Step::Kill) => self.signal_all(now, Signal::SIGKILL),
@@ -60,7 +60,7 @@ impl Daemon {
     fn signal_all(&mut self, now: Instant, signal: Signal) {
         let (active, strays) = (self.commands.len(), self.commands.signal_all(now, signal));
         if active + strays > 0 {
-            self.report.tell(Event::Killing { signal: signal.as_str(), active, strays });
+            self.report.log(Event::Killing { signal: signal.as_str(), active, strays });
         }
     }
 
@@ -108,7 +108,7 @@ impl Daemon {
             self.phase.is_not_idle();
         }
         if self.phase.idle_since().is_some() {
-            self.report.tell(Event::Idle { over: now - since });
+            self.report.log(Event::Idle { lasted: now - since });
             let step = self.phase.end_idle();
             self.step(now, Some(step), "");
         }
@@ -134,7 +134,7 @@ impl Daemon {
             Stage::Killing(until) if until <= now => {
                 let (active, strays) = (self.commands.len(), self.commands.look_for_strays(now, None));
                 if active + strays > 0 {
-                    self.report.tell(Event::CannotEnd { active, strays });
+                    self.report.log(Event::CannotEnd { active, strays });
                 }
                 true
             }

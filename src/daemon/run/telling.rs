@@ -16,11 +16,11 @@ use std::time::Instant;
 impl Daemon {
     /// What has happened to a listener.
     pub(super) fn listener_news(&mut self, news: listeners::News) {
-        self.report.tell(match news {
+        self.report.log(match news {
             listeners::News::Paused { listener, error, pause } => {
                 Event::AcceptPaused { listener, error: plain(&error), pause }
             }
-            listeners::News::Resumed(Over { failures, lasted: over }) => Event::AcceptResumed { failures, over },
+            listeners::News::Resumed(Over { failures, lasted }) => Event::AcceptResumed { failures, lasted },
             listeners::News::Broken { listener, error } => Event::ListenerBroken { listener, error: plain(&error) },
         });
     }
@@ -29,12 +29,12 @@ impl Daemon {
     pub(super) fn command_news(&mut self, now: Instant, news: commands::News) {
         match news {
             commands::News::ExecFailed(failed) => self.exec_failed(now, failed),
-            commands::News::StartsAgain(Over { failures, lasted: over }) => {
-                self.report.tell(Event::StartRecovered { failures, over });
+            commands::News::StartsAgain(Over { failures, lasted }) => {
+                self.report.log(Event::StartRecovered { failures, lasted });
             }
             commands::News::Overdue { id, pid } => {
                 let limit = self.settings.time_limit.unwrap_or_default();
-                self.report.tell(Event::TimeLimit { id, pid, limit });
+                self.report.log(Event::TimeLimit { id, pid, limit });
             }
             commands::News::Ended(commands::Ended { pid, id, slot, since, waited, how, exec_errno }) => {
                 self.gate.ended(now, slot, &mut self.actions);
@@ -70,13 +70,13 @@ impl Daemon {
     /// The first of a run of starts that fail.
     pub(super) fn start_failed(&mut self, clients: &'static str, error: String) {
         let command = self.commands.program().to_owned();
-        self.report.tell(Event::StartFailed { command, error, clients });
+        self.report.log(Event::StartFailed { command, error, clients });
     }
 
     /// The summaries that are due; what the log does not take goes into the next one.
     pub(super) fn tell_summaries(&mut self, now: Instant) {
         self.report.on_time(now);
-        if self.cut_short().is_some_and(|event| self.report.tell(event)) {
+        if self.cut_short().is_some_and(|event| self.report.log(event)) {
             self.refusals.told_cut_short();
         }
     }
