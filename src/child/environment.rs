@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::ConnectionInfo;
-use crate::policy::limit::ListenerId;
+use crate::policy::arrival::ListenerId;
 use crate::sys::launch::{ExecArgs, Pass};
 use crate::sys::socket::{Address, Ip};
 use std::ffi::{CString, OsString};

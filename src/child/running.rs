@@ -153,7 +153,7 @@ impl Children {
 mod tests {
     use super::*;
     use crate::policy::gate::{Gate, Hold, WhenFull};
-    use crate::policy::limit::Rules;
+    use crate::policy::limit::rule::Rules;
     use crate::policy::source::Source;
     use proptest::prelude::*;
     use std::collections::VecDeque;

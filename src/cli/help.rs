@@ -4,9 +4,8 @@
 //! its help is left out of the program.
 #![forbid(unsafe_code)]
 
-use super::Args;
 use crate::reply::PRESETS;
-use clap::{Arg, CommandFactory};
+use clap::{Arg, Command};
 use std::fmt::Write;
 
 /// Widest line.
@@ -35,8 +34,7 @@ pub(super) fn after() -> String {
 }
 
 /// `--help`, or `-h` with the options that matter most.
-pub fn help(whole: bool) -> String {
-    let command = Args::command();
+pub(super) fn help(command: &Command, whole: bool) -> String {
     let mut out = String::new();
     wrap(&command.get_about().map(ToString::to_string).unwrap_or_default(), 0, 0, &mut out);
     let _ = writeln!(out, "\nUsage: {USAGE}"); // writing to a String cannot fail
@@ -118,10 +116,10 @@ fn wrap(text: &str, mut at: usize, indent: usize, out: &mut String) {
 }
 
 /// The help that an argument asks for which clap does not know.
-pub(super) fn asked_by(unknown: &str) -> Option<String> {
+pub(super) fn asked_by(command: &Command, unknown: &str) -> Option<String> {
     match unknown {
-        "-h" => Some(help(false)),
-        "--help" => Some(help(true)),
+        "-h" => Some(help(command, false)),
+        "--help" => Some(help(command, true)),
         _ => None,
     }
 }
@@ -129,10 +127,13 @@ pub(super) fn asked_by(unknown: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Args;
+    use clap::CommandFactory;
 
     #[test]
     fn help_fits_and_is_grouped() {
-        let (short, whole) = (help(false), help(true));
+        let command = Args::command();
+        let (short, whole) = (help(&command, false), help(&command, true));
         for text in [&short, &whole] {
             for line in text.lines() {
                 assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
@@ -146,6 +147,6 @@ mod tests {
         assert_eq!(headings, expected, "each group once, in this order");
         let options = |text: &str| text.lines().filter(|line| line.trim_start().starts_with('-')).count();
         assert!((10..=14).contains(&options(&short)), "{short}");
-        assert_eq!(options(&whole), Args::command().get_opts().count() + 2);
+        assert_eq!(options(&whole), command.get_opts().count() + 2);
     }
 }

@@ -8,7 +8,6 @@ mod values;
 mod variables;
 
 pub use args::Args;
-pub use help::help;
 
 use crate::daemon::settings::Settings;
 use clap::error::ErrorKind;
@@ -29,6 +28,11 @@ pub enum Task {
     Print(String),
 }
 
+/// `--help`, or `-h` with the options that matter most.
+pub fn help(whole: bool) -> String {
+    help::help(&Args::command(), whole)
+}
+
 /// Reads the command line, and the environment for what it does not say.
 ///
 /// # Errors
@@ -41,7 +45,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         Ok(matches) => matches,
         Err(error) if error.kind() == ErrorKind::DisplayVersion => return Ok(Task::Print(error.to_string())),
         Err(error) => {
-            let help = mistakes::unknown(&error).and_then(|word| help::asked_by(&word));
+            let help = mistakes::unknown(&error).and_then(|word| help::asked_by(&command, &word));
             return help.map(Task::Print).ok_or_else(|| mistakes::explain(&error, &command, &words));
         }
     };

@@ -14,7 +14,7 @@ use crate::listen::{DisplayAddr, Listener, adopt};
 use crate::observe::event::Event;
 use crate::observe::words::limit;
 use crate::policy::gate::{Gate, Hold, WhenFull};
-use crate::policy::limit::Rules;
+use crate::policy::limit::rule::Rules;
 use crate::poll::Poll;
 use crate::sys::launch::CommandSpec;
 use crate::sys::plain;

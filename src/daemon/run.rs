@@ -21,7 +21,7 @@ use crate::observe::log::Log;
 use crate::observe::notify::Notify;
 use crate::observe::report::Report;
 use crate::policy::gate::{Action, Gate};
-use crate::policy::limit::{Gauge, Reading};
+use crate::policy::limit::rule::{Gauge, Reading};
 use crate::policy::phase::{self, Phase};
 use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;

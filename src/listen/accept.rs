@@ -3,7 +3,7 @@
 
 use super::Listener;
 use crate::peer::Peer;
-use crate::policy::limit::ListenerId;
+use crate::policy::arrival::ListenerId;
 use crate::sys::client_fd::ClientFd;
 use crate::sys::socket::{self, Address, TCP_CLOSE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -3,8 +3,8 @@
 
 use super::Listener;
 use super::accept::{Accepted, Connection, accept};
+use crate::policy::arrival::ListenerId;
 use crate::policy::back_off::{BackOff, Over, Trouble};
-use crate::policy::limit::ListenerId;
 use crate::poll::{Poll, Watch};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{Shutdown, shutdown};

@@ -15,7 +15,8 @@ pub use terms::{Action, Hold, Slot, Verdict, WhenFull};
 
 use super::arrival::ListenerId;
 use super::grounds::{Figures, Grounds};
-use super::limit::{Census, Gauge, LIMITS, Limit, No, Reading, Rules, Until, Who};
+use super::limit::LIMITS;
+use super::limit::rule::{Census, Gauge, Limit, No, Reading, Rules, Until, Who};
 use super::queue::Queue;
 use super::reason::{Reason, Refusal};
 use super::source::{Source, Sources};

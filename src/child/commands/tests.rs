@@ -4,7 +4,7 @@
 use super::*;
 use crate::peer::Peer;
 use crate::policy::gate::{Gate, Hold, WhenFull};
-use crate::policy::limit::Rules;
+use crate::policy::limit::rule::Rules;
 use crate::policy::source::Source;
 use crate::sys::launch::Pass;
 use crate::sys::socket::Address;

@@ -1,7 +1,7 @@
 //! `--max-per-listener`: at most N commands for one listening socket.
 #![forbid(unsafe_code)]
 
-use super::{Census, Kind, Limit, No, Rules, Until, Who};
+use super::rule::{Census, Kind, Limit, No, Rules, Until, Who};
 use crate::policy::grounds::{Figures, Info};
 use std::time::Instant;
 

@@ -3,7 +3,7 @@
 //! One command may always run, so that a machine that others keep busy still serves.
 #![forbid(unsafe_code)]
 
-use super::{Census, Gauge, Kind, Limit, No, Reading, Rules, Until, Who};
+use super::rule::{Census, Gauge, Kind, Limit, No, Reading, Rules, Until, Who};
 use crate::policy::grounds::{Figures, Info};
 use std::time::Instant;
 

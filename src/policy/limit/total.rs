@@ -1,7 +1,7 @@
 //! `--max-connections`: at most N commands over all listeners.
 #![forbid(unsafe_code)]
 
-use super::{Census, Kind, Limit, No, Rules, Until, Who};
+use super::rule::{Census, Kind, Limit, No, Rules, Until, Who};
 use crate::policy::grounds::{Figures, Info};
 use std::time::Instant;
 
