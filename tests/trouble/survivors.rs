@@ -3,9 +3,12 @@
 use crate::common::*;
 use crate::faults::Tracer;
 use nix::sys::signal::Signal;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// At most so many, and each start and end told.
 fn capped(max: u32) -> Start {
@@ -54,12 +57,12 @@ fn taken_over(daemon: &mut Daemon, running: &str) {
     daemon.wait_text(&format!("took over from the previous daemon: {running} running, 0 clients waiting"));
 }
 
-/// Like an ssh login that leaves tmux behind: a session of its own, one that has lost its parent, and one that says it is another
-/// connection's command.
+/// Like an ssh login that leaves tmux behind: a session of its own, one that has lost its parent, one that has lost its environment,
+/// too, and one that says it is another connection's command.
 const BUSY_COMMAND: [&str; 3] = [
     "/bin/sh",
     "-c",
-    "(setsid sleep 1000 >/dev/null 2>&1 &); setsid sleep 1000 >/dev/null & exec \
+    "(setsid sleep 1000 >/dev/null 2>&1 &); (env -i setsid sleep 1000 >/dev/null 2>&1 &); setsid sleep 1000 >/dev/null & exec \
     env SOCKCAP_CONNECTION=\"18446744073709551614 b $$\" REMOTE_ADDR=192.0.2.1 /bin/cat",
 ];
 
@@ -114,7 +117,7 @@ fn a_command_counts_before_its_daemon_knows_of_it() {
     until_served(&manager);
 }
 
-/// A command ends while there is no daemon, and another process may have its number by then.
+/// A command ends while there is no daemon.
 #[test]
 fn who_ended_meanwhile_is_not_counted() {
     let Some(mut manager) = Manager::new("ends without a daemon", &["web"]) else { return };
@@ -134,6 +137,29 @@ fn who_ended_meanwhile_is_not_counted() {
     assert!(manager.store.is_empty(), "left in the store of a stopped service");
 }
 
+/// As if a command had ended and its number were another process's by now.
+#[test]
+fn who_has_the_number_of_a_command_is_not_counted() {
+    let Some(mut manager) = Manager::new("another process's number", &["web"]) else { return };
+    let mut other = Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("cat");
+    let since = Instant::now();
+    until("an older process", || since.elapsed() > Duration::from_millis(100)); // the kernel's clock has ticks
+    let daemon = manager.start(capped(1).run(PID_CAT));
+    let session = Session::open(manager.addr(0));
+    manager.end(daemon, Signal::SIGKILL);
+    let state = File::from(manager.store[0].1.try_clone().expect("dup"));
+    let mut bytes = vec![0; state.metadata().expect("stat").len() as usize];
+    state.read_exact_at(&mut bytes, 0).expect("read");
+    let number = session.pid.as_raw().to_ne_bytes();
+    let nth = bytes.chunks_exact(4).position(|word| word == number).expect("the command's number");
+    state.write_all_at(&(other.id() as i32).to_ne_bytes(), nth as u64 * 4).expect("write");
+    session.leave();
+    let daemon = manager.start(capped(1).run(PID_CAT));
+    Session::open(manager.addr(0)).leave();
+    manager.end(daemon, Signal::SIGTERM);
+    other.kill().and_then(|()| other.wait()).expect("an end of its own");
+}
+
 /// Whatever lies in the store under our name: it is not believed, it harms nobody, and it is replaced.
 #[test]
 fn a_state_that_cannot_be_read_is_replaced() {
@@ -141,7 +167,7 @@ fn a_state_that_cannot_be_read_is_replaced() {
     let daemon = manager.start(capped(1));
     let client = served(&manager, 0);
     manager.end(daemon, Signal::SIGKILL);
-    let forged = std::fs::File::open("/dev/zero").expect("open");
+    let forged = File::open("/dev/zero").expect("open");
     manager.store = vec![("sockcap-state".into(), forged.into())];
     let mut daemon = manager.start(capped(1));
     taken_over(&mut daemon, "1 command");
@@ -266,11 +292,14 @@ fn what_nothing_shows_is_said_once() {
 fn the_state_grows_with_the_commands() {
     const COMMANDS: usize = 1100;
     let Some(mut manager) = Manager::new("many commands", &["web"]) else { return };
-    let daemon = manager.start(capped(0).run(&["/bin/cat"]));
+    // Nobody but the daemon knows whose they are.
+    let command = ["/usr/bin/env", "-i", "/bin/cat"];
+    let daemon = manager.start(capped(0).run(&command));
     let clients: Vec<_> = (0..COMMANDS).map(|_| served(&manager, 0)).collect();
     manager.end(daemon, Signal::SIGKILL);
-    let mut daemon = manager.start(capped(0).run(&["/bin/cat"]));
-    taken_over(&mut daemon, &format!("{COMMANDS} commands"));
+    let mut daemon = manager.start(capped(0).run(&command));
+    let said = daemon.wait_text("took over ").text;
+    assert_eq!(said, format!("took over from the previous daemon: {COMMANDS} commands running, 0 clients waiting"));
     drop(clients);
 }
 
