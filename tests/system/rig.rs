@@ -3,7 +3,7 @@
 //! The tree is never written to (an overlay in memory takes the changes), the container lives in a cgroup of its own, and
 //! it is gone a moment after this process is, however that ended.
 
-use crate::common::binary;
+use crate::common::{binary, unless_stalled};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -206,6 +206,14 @@ impl Rig {
             "rm -rf /etc/systemd/system/*-capped.*.d /etc/systemd/system/sockcap@*.d /run/systemd/system/probe*; \
              systemctl daemon-reload; systemctl reset-failed; systemctl start {SOCKET}; rm -rf /srv/attic/*"
         ));
+    }
+
+    /// Like the harness's, with the units as shipped each time.
+    pub fn unless_stalled(&self, span: Duration, run: impl Fn()) {
+        unless_stalled(span, || {
+            self.reset();
+            run();
+        });
     }
 
     /// What `systemctl edit rsync-capped.service` does.
