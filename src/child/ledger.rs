@@ -83,7 +83,7 @@ pub struct Recorded {
 
 /// What an earlier daemon has written.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Past {
+pub struct SavedState {
     /// The commands that it has not seen the end of.
     pub commands: Vec<Recorded>,
     /// Whether these are all.
@@ -91,7 +91,7 @@ pub struct Past {
     numbers: Vec<(u64, u64)>,
 }
 
-impl Past {
+impl SavedState {
     /// The number with this key.
     pub fn number(&self, key: u64) -> Option<u64> {
         self.numbers.iter().find(|(of, _)| *of == key).map(|(_, number)| *number)
@@ -126,14 +126,14 @@ impl Ledger {
 
     /// That of an earlier daemon, to be gone on with, and what it says. `None` if it is no ledger of this version, or if any
     /// part of it cannot be true.
-    pub fn reopen(fd: OwnedFd) -> Option<(Ledger, Past)> {
+    pub fn reopen(fd: OwnedFd) -> Option<(Ledger, SavedState)> {
         let memory = Shared::open(fd, HEADER + MAX_PLACES * PLACE).ok()?;
         let words = memory.words();
         let used = get(words, USED) as usize;
         if get_long(words, 0) != MAGIC || words.len() < HEADER || used > (words.len() - HEADER) / PLACE {
             return None;
         }
-        let (mut past, mut free, mut pids) = (Past::default(), Vec::new(), HashSet::new());
+        let (mut past, mut free, mut pids) = (SavedState::default(), Vec::new(), HashSet::new());
         // The first places are the first to be taken again.
         for place in (0..used).rev() {
             let at = HEADER + place * PLACE;

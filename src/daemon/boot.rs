@@ -3,7 +3,7 @@
 
 use super::run::Daemon;
 use super::settings::Settings;
-use super::state::Inheritance;
+use super::state::HandedOver;
 use crate::child::commands::{self, Commands};
 use crate::child::template::Template;
 use crate::child::{environment, program};
@@ -88,7 +88,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     );
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
     let daemon = system(daemon(settings, gate, listeners, spec, template, fixed_vars), "cannot start")?;
-    daemon.run(Inheritance { held, state }, events).map_err(Failure::System)
+    daemon.run(HandedOver { held, state }, events).map_err(Failure::System)
 }
 
 fn daemon(

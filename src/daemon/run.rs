@@ -10,7 +10,7 @@ mod leaving;
 mod telling;
 
 use super::settings::Settings;
-use super::state::Inheritance;
+use super::state::HandedOver;
 use crate::child::commands::Commands;
 use crate::listen::DisplayAddr;
 use crate::listen::listeners::Listeners;
@@ -116,8 +116,8 @@ impl Daemon {
     }
 
     /// Serves until a signal and the last command's end. `events` have happened before.
-    pub(super) fn run(mut self, inheritance: Inheritance, events: Vec<Event>) -> Result<(), String> {
-        self.begin(inheritance, events);
+    pub(super) fn run(mut self, handed_over: HandedOver, events: Vec<Event>) -> Result<(), String> {
+        self.begin(handed_over, events);
         let mut ready = Ready::new();
         let mut now = Instant::now();
         while !self.is_finished(now) {
@@ -141,7 +141,7 @@ impl Daemon {
         if lost { Err("all listening sockets were lost".into()) } else { Ok(()) }
     }
 
-    fn begin(&mut self, inheritance: Inheritance, events: Vec<Event>) {
+    fn begin(&mut self, handed_over: HandedOver, events: Vec<Event>) {
         for event in events {
             self.report.log(event);
         }
@@ -152,7 +152,7 @@ impl Daemon {
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
         self.report.log(Event::Ready { max, when_full, command: self.commands.program().to_owned() });
         let now = Instant::now();
-        self.take_over(now, inheritance);
+        self.take_over(now, handed_over);
         // Children of whoever was this process before its exec may have ended before we could hear of it.
         self.commands.sweep();
         self.settle(now);

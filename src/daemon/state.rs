@@ -1,17 +1,17 @@
 //! The daemon's own numbers in the ledger, so that counters and connection numbers go on from one daemon to the next.
 #![forbid(unsafe_code)]
 
-use crate::child::ledger::{Ledger, Past, key};
-use crate::listen::adopt::Stored;
+use crate::child::ledger::{Ledger, SavedState, key};
+use crate::listen::adopt::StoredClient;
 use crate::observe::event::Counters;
 use crate::policy::reason::Reason;
 use std::os::fd::OwnedFd;
 
 /// What an earlier daemon has left to this one.
 #[derive(Debug, Default)]
-pub(super) struct Inheritance {
+pub(super) struct HandedOver {
     /// Clients that were waiting, in their order.
-    pub(super) held: Vec<Stored>,
+    pub(super) held: Vec<StoredClient>,
     /// What it wrote down.
     pub(super) state: Option<OwnedFd>,
 }
@@ -50,7 +50,7 @@ pub(super) fn note(ledger: &Ledger, next_id: u64, next_ticket: u64, counters: &C
 }
 
 /// What an earlier daemon noted; from the beginning, if that cannot be true.
-pub(super) fn read(past: &Past) -> Numbers {
+pub(super) fn read(past: &SavedState) -> Numbers {
     let number = |of, name| past.number(key(of, name)).unwrap_or(0);
     let [next_id, next_ticket, accepted, served, gone, longest_wait_usec] = NAMES.map(|name| number("number", name));
     let refused = Reason::ALL.map(|reason| number("refused", reason.slug()));

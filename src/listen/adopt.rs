@@ -28,14 +28,14 @@ pub struct Passed {
     /// Sockets to accept from.
     pub listeners: Vec<Listener>,
     /// Clients of an earlier daemon that still wait, by the names they were stored under, in their order.
-    pub held: Vec<Stored>,
+    pub held: Vec<StoredClient>,
     /// What the earlier daemon wrote down, and its name in the store.
     pub state: Option<OwnedFd>,
 }
 
 /// A client that an earlier daemon has left in the manager's store.
 #[derive(Debug)]
-pub struct Stored {
+pub struct StoredClient {
     /// Its name in the store.
     pub name: String,
     /// Its place in the order of waiting.
@@ -48,11 +48,11 @@ pub struct Stored {
     pub fd: ClientFd,
 }
 
-impl Stored {
-    fn new(name: &str, fd: ClientFd) -> Option<Stored> {
+impl StoredClient {
+    fn new(name: &str, fd: ClientFd) -> Option<StoredClient> {
         let mut parts = name.strip_prefix(HELD)?.split('-');
         let (ticket, waited_usec) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        Some(Stored { name: name.into(), ticket, waited_usec, listener: parts.next()?.parse().ok()?, fd })
+        Some(StoredClient { name: name.into(), ticket, waited_usec, listener: parts.next()?.parse().ok()?, fd })
     }
 }
 
@@ -136,7 +136,7 @@ pub fn from_environment() -> Result<Passed, String> {
         if name == STATE {
             all_passed.state = Some(owned);
         } else if name.starts_with(HELD) {
-            all_passed.held.extend(Stored::new(&name, ClientFd::new(owned, true)));
+            all_passed.held.extend(StoredClient::new(&name, ClientFd::new(owned, true)));
         } else {
             all_passed.listeners.push(Listener::new(owned, name.clone()).map_err(unfit)?);
         }

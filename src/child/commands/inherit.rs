@@ -3,7 +3,7 @@
 
 use super::{Commands, Ended, News};
 use crate::child::adopted::Adopted;
-use crate::child::ledger::{Entry, Ledger, Past, Place};
+use crate::child::ledger::{Entry, Ledger, Place, SavedState};
 use crate::child::proc::uptime;
 use crate::child::survivors::{self, Survivor};
 use crate::policy::gate::Slot;
@@ -19,7 +19,7 @@ impl Commands {
     }
 
     /// Goes on with the ledger of an earlier daemon, if it can be believed.
-    pub fn reopen_ledger(&mut self, state: OwnedFd) -> Option<Past> {
+    pub fn reopen_ledger(&mut self, state: OwnedFd) -> Option<SavedState> {
         let (ledger, past) = Ledger::reopen(state)?;
         self.ledger = ledger;
         Some(past)

@@ -6,11 +6,11 @@
 #![forbid(unsafe_code)]
 
 use super::Daemon;
-use crate::child::ledger::{Past, Place, listener_key};
+use crate::child::ledger::{Place, SavedState, listener_key};
 use crate::child::survivors::{self, Survivor};
-use crate::daemon::state::{self, Inheritance};
+use crate::daemon::state::{self, HandedOver};
 use crate::listen::accept::Connection;
-use crate::listen::adopt::{self, Stored};
+use crate::listen::adopt::{self, StoredClient};
 use crate::listen::waiting::Held;
 use crate::observe::event::Event;
 use crate::policy::gate::Arrival;
@@ -28,8 +28,8 @@ fn may_have_store() -> bool {
 
 impl Daemon {
     /// Counts what an earlier daemon has left running, and gives its waiting clients their places again.
-    pub(super) fn take_over(&mut self, now: Instant, inheritance: Inheritance) {
-        let Inheritance { held, state } = inheritance;
+    pub(super) fn take_over(&mut self, now: Instant, handed_over: HandedOver) {
+        let HandedOver { held, state } = handed_over;
         let past = self.open_ledger(now, state);
         if let Some(error) = self.commands.blindness() {
             let is_recorded = past.as_ref().is_some_and(|past| past.is_complete);
@@ -70,7 +70,7 @@ impl Daemon {
     }
 
     /// Goes on with the ledger of an earlier daemon, if it has left one that can be believed, or begins another.
-    fn open_ledger(&mut self, now: Instant, state: Option<OwnedFd>) -> Option<Past> {
+    fn open_ledger(&mut self, now: Instant, state: Option<OwnedFd>) -> Option<SavedState> {
         let was_stored = state.is_some();
         if let Some(past) = state.and_then(|state| self.commands.reopen_ledger(state)) {
             self.is_stored = Some(true);
@@ -114,8 +114,8 @@ impl Daemon {
     }
 
     /// A client that waited when the earlier daemon ended.
-    fn take_back(&mut self, now: Instant, stored: Stored) {
-        let Stored { name, ticket, waited_usec, listener, fd } = stored;
+    fn take_back(&mut self, now: Instant, stored: StoredClient) {
+        let StoredClient { name, ticket, waited_usec, listener, fd } = stored;
         // The manager's copy would keep the connection open after the command's end.
         self.manager.forget(now, &name);
         let listener = self.listeners.labelled(|label| listener_key(label) == listener).unwrap_or(0);
