@@ -7,7 +7,7 @@
 mod connection;
 mod hand_over;
 mod leaving;
-mod telling;
+mod reporting;
 
 use super::settings::Settings;
 use super::state::HandedOver;
@@ -222,7 +222,7 @@ impl Daemon {
                 self.gate.try_again(now, &mut self.actions);
             }
             Timer::Begun => self.commands.look_after_begun(now),
-            Timer::Report => self.tell_summaries(now),
+            Timer::Report => self.log_summaries(now),
             Timer::Memory => {} // done right before the next wait, see `give_back`
             Timer::Overdue => self.commands.end_overdue(now),
             Timer::Idle => self.end_if_idle(now),
@@ -241,7 +241,7 @@ impl Daemon {
     /// What is to be known outside after each turn. Called after the accepts, so that a client that has just been served is not shown
     /// as waiting until the next status may be sent.
     fn publish(&mut self, now: Instant) {
-        self.tell_status(now);
+        self.send_status(now);
         self.phase.note(now, self.is_busy());
         self.note_numbers();
     }

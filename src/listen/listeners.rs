@@ -60,7 +60,7 @@ pub enum Taken {
     Nobody,
 }
 
-/// Something worth telling has happened to a listener.
+/// Something worth logging has happened to a listener.
 #[derive(Debug)]
 pub enum News {
     /// Accepting has failed for something that passes: the first time. It is tried again after this pause.

@@ -84,7 +84,7 @@ pub enum How {
     Unknown,
 }
 
-/// Something worth telling.
+/// Something worth logging.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are the words of the sentences below")]
 pub enum Event {

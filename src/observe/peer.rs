@@ -1,4 +1,4 @@
-//! How much of a client is told: `--log-peer`, for those who may not store addresses.
+//! How much of a client is logged: `--log-peer`, for those who may not store addresses.
 #![forbid(unsafe_code)]
 
 use crate::peer::Peer;
@@ -6,7 +6,7 @@ use crate::sys::socket::{Address, Ip};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// How much of a client is told.
+/// How much of a client is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogPeer {
     /// Address and port; user and process of a UNIX peer.

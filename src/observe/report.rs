@@ -1,4 +1,4 @@
-//! What became of each connection: counted and told in one act, so that the counters and the journal cannot disagree.
+//! What became of each connection: counted and logged in one act, so that the counters and the journal cannot disagree.
 #![forbid(unsafe_code)]
 
 use super::event::{Counters, Event, How, Rejected, Severity};
@@ -32,7 +32,7 @@ pub struct Client<'a> {
     pub waited_usec: Option<u64>,
 }
 
-/// What is looked up for a refusal that is told singly, and only for that.
+/// What is looked up for a refusal that is logged singly, and only for that.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
     /// Microseconds that the client has waited.
@@ -74,9 +74,9 @@ impl Report {
         self.counters = counters;
     }
 
-    /// A signal that means nothing to us, told once in an interval: anybody of our user may send millions.
+    /// A signal that means nothing to us, logged once in an interval: anybody of our user may send millions.
     pub fn signal_ignored(&mut self, now: Instant, signal: &'static str) {
-        if self.ignored.is_none_or(|told| told + INTERVAL <= now) {
+        if self.ignored.is_none_or(|last| last + INTERVAL <= now) {
             self.ignored = Some(now);
             self.log.send(Event::SignalIgnored { signal });
         }
@@ -97,7 +97,7 @@ impl Report {
         self.counters.served += commands;
     }
 
-    /// A client is refused. `look` is asked only if that is told singly.
+    /// A client is refused. `look` is asked only if that is logged singly.
     pub fn refused(&mut self, now: Instant, refusal: Refusal, client: Client, look: impl FnOnce() -> Figures) {
         let reason = refusal.reason;
         self.counters.refused[reason.index()] += 1;
@@ -106,7 +106,7 @@ impl Report {
             return;
         }
         let Figures { waited_usec, queued } = look();
-        let told = self.log.send(Event::Rejected(Box::new(Rejected {
+        let sent = self.log.send(Event::Rejected(Box::new(Rejected {
             refusal,
             listener: client.listener.clone(),
             peer: ShownPeer::new(client.peer.clone(), self.log_peer),
@@ -114,7 +114,7 @@ impl Report {
             waited_usec,
             refused_total: self.counters.refused_by_limits(),
         })));
-        if !told {
+        if !sent {
             self.throttle.missed(now, reason, 1);
         }
     }

@@ -4,7 +4,7 @@
 use super::reason::Reason;
 use std::time::{Duration, Instant};
 
-/// Refusals told singly in one interval, per reason.
+/// Refusals logged singly in one interval, per reason.
 pub const SINGLY: u32 = 5;
 /// Length of an interval. It begins with the first refusal, not with the clock.
 pub const INTERVAL: Duration = Duration::from_secs(10);
@@ -23,8 +23,8 @@ pub struct Summary {
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
     began: Option<Instant>,
-    told: u32,
-    untold: u64,
+    logged: u32,
+    unlogged: u64,
 }
 
 /// One window per reason.
@@ -38,11 +38,11 @@ impl Throttle {
     pub fn admit(&mut self, now: Instant, reason: Reason) -> bool {
         let window = &mut self.windows[reason.index()];
         window.began.get_or_insert(now);
-        if window.told < SINGLY {
-            window.told += 1;
+        if window.logged < SINGLY {
+            window.logged += 1;
             return true;
         }
-        window.untold += 1;
+        window.unlogged += 1;
         false
     }
 
@@ -50,7 +50,7 @@ impl Throttle {
     pub fn missed(&mut self, now: Instant, reason: Reason, count: u64) {
         let window = &mut self.windows[reason.index()];
         window.began.get_or_insert(now);
-        window.untold += count;
+        window.unlogged += count;
     }
 
     /// When the next interval ends.
@@ -66,8 +66,8 @@ impl Throttle {
             let Some(began) = window.began else { continue };
             let lasted = now.saturating_duration_since(began);
             if all || lasted >= INTERVAL {
-                if window.untold > 0 {
-                    out[reason.index()] = Some(Summary { reason, count: window.untold, lasted });
+                if window.unlogged > 0 {
+                    out[reason.index()] = Some(Summary { reason, count: window.unlogged, lasted });
                 }
                 *window = Window::default();
             }

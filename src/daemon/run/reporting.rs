@@ -74,7 +74,7 @@ impl Daemon {
     }
 
     /// The summaries that are due; what the log does not take goes into the next one.
-    pub(super) fn tell_summaries(&mut self, now: Instant) {
+    pub(super) fn log_summaries(&mut self, now: Instant) {
         self.report.on_time(now);
         if self.cut_short().is_some_and(|event| self.report.log(event)) {
             self.refusals.told_cut_short();
@@ -86,7 +86,7 @@ impl Daemon {
         self.refusals.cut_short().map(|(count, max)| Event::CutShort { count, max })
     }
 
-    pub(super) fn tell_status(&mut self, now: Instant) {
+    pub(super) fn send_status(&mut self, now: Instant) {
         if self.manager.status_is_due(now) {
             let _ = self.store_ledger(now); // done once, as soon as the manager takes it
             let status = self.status(now);
