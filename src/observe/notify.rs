@@ -5,6 +5,7 @@
 //! Without NOTIFY_SOCKET nothing is sent, and with nobody at its address nothing is kept.
 #![forbid(unsafe_code)]
 
+use super::event::Counters;
 use libsystemd::daemon;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
@@ -39,17 +40,27 @@ pub struct Status {
     pub refused: u64,
     /// Served since the start: their commands have ended.
     pub served: u64,
+    /// Refused since the start because their command could not be started.
+    pub failed: u64,
     /// While stopping: seconds until the living are killed.
     pub stopping: Option<u64>,
 }
 
 impl Status {
+    /// Whether these are the counters that it tells.
+    fn counts(&self, counters: &Counters) -> bool {
+        (self.refused, self.served, self.failed) == (counters.refused_by_limits(), counters.served, counters.failed())
+    }
+
     fn text(&self) -> String {
-        let Status { active, max, waiting, longest, refused, served, stopping } = *self;
+        let Status { active, max, waiting, longest, refused, served, failed, stopping } = *self;
         let max = super::words::limit(max);
         let longest = longest.map_or(String::new(), |seconds| format!(" (longest {seconds} s)"));
+        let failed = if failed > 0 { format!(", {failed} failed to start") } else { String::new() };
         match stopping {
-            None => format!("{active}/{max} active, {waiting} waiting{longest}, {refused} refused, {served} served"),
+            None => {
+                format!("{active}/{max} active, {waiting} waiting{longest}, {refused} refused, {served} served{failed}")
+            }
             Some(seconds) => format!("stopping: {active} active, killed in at most {seconds} s"),
         }
     }
@@ -236,9 +247,8 @@ impl Notify {
     }
 
     /// Whether the last status that went had these numbers, and nobody waiting who may have been served since.
-    pub fn was_told(&self, active: u32, refused: u64, served: u64) -> bool {
-        let numbers = (active, refused, served, 0);
-        self.last.is_some_and(|last| (last.active, last.refused, last.served, last.waiting) == numbers)
+    pub fn was_told(&self, active: u32, counters: &Counters) -> bool {
+        self.last.is_some_and(|last| last.waiting == 0 && last.active == active && last.counts(counters))
     }
 
     /// Sends the status if it is new. Call it when [`Notify::status_is_due`].

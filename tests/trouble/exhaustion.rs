@@ -387,6 +387,26 @@ fn a_hand_over_to_a_manager_that_does_not_read() {
     assert_eq!(daemon.finish().code(), Some(0));
 }
 
+/// An outage shows in the status: nobody is active, waits or is refused by a limit, and yet nobody is served.
+#[test]
+fn the_status_tells_of_commands_that_do_not_start() {
+    let (mut notify, dir) = (Notify::new(), TempDir::new());
+    let program = dir.join("program");
+    write_program(&program, b"#!/bin/sh\nexec cat\n");
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0", "--max-connections", "1"])
+        .env("NOTIFY_SOCKET", notify.path())
+        .run(&[&program])
+        .start();
+    echoes(&mut daemon.connect());
+    notify.wait("STATUS=0/1 active, 0 waiting, 0 refused, 1 served");
+    std::fs::remove_file(&program).expect("remove");
+    for failed in 1..=2 {
+        to_end(daemon.connect());
+        notify.wait(&format!("STATUS=0/1 active, 0 waiting, 0 refused, 1 served, {failed} failed to start"));
+    }
+    assert_eq!(daemon.stop().served, 1);
+}
+
 #[test]
 fn status_without_a_cap() {
     let mut notify = Notify::new();

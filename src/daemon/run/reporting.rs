@@ -103,6 +103,7 @@ impl Daemon {
             longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
             refused: counters.refused_by_limits(),
             served: counters.served,
+            failed: counters.failed(),
             stopping: self.phase.seconds_left(now),
         }
     }
@@ -110,8 +111,7 @@ impl Daemon {
     /// Whether the status line may differ from the one that was sent. A queue grows without any event
     /// here only while a listener is out of the poll set.
     pub(super) fn status_may_change(&self) -> bool {
-        let (active, counters) = (self.gate.census().active, self.report.counters());
-        let was_told = self.manager.was_told(active, counters.refused_by_limits(), counters.served);
+        let was_told = self.manager.was_told(self.gate.census().active, self.report.counters());
         !self.listeners.are_watched() || !self.gate.queue().is_empty() || !was_told
     }
 }

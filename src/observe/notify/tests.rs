@@ -49,9 +49,20 @@ fn status(active: u32) -> Status {
 
 #[test]
 fn the_status_line() {
-    let full = Status { active: 3, max: 10, waiting: 2, longest: Some(7), refused: 17, served: 1234, stopping: None };
+    let full = Status {
+        active: 3,
+        max: 10,
+        waiting: 2,
+        longest: Some(7),
+        refused: 17,
+        served: 1234,
+        failed: 0,
+        stopping: None,
+    };
     assert_eq!(full.text(), "3/10 active, 2 waiting (longest 7 s), 17 refused, 1234 served");
     assert_eq!(status(0).text(), "0/10 active, 0 waiting, 0 refused, 0 served");
+    let failed = Status { failed: 2, ..status(0) };
+    assert_eq!(failed.text(), "0/10 active, 0 waiting, 0 refused, 0 served, 2 failed to start");
 }
 
 #[test]
@@ -80,17 +91,17 @@ fn a_status_that_did_not_go_is_sent_later() {
     let (reader, now) = (Reader::new(), Instant::now());
     let mut notify = reader.notify(None, now);
     notify.status(now, status(0));
-    assert!(notify.was_told(0, 0, 0));
+    assert!(notify.was_told(0, &Counters::default()));
     reader.read();
     reader.fill();
     let next = notify.status_deadline().unwrap();
     notify.status(next, status(1));
-    assert!(!notify.was_told(1, 0, 0), "it did not go");
+    assert!(!notify.was_told(1, &Counters::default()), "it did not go");
     assert!(!notify.status_is_due(next) && notify.status_deadline() == Some(next + STATUS_INTERVAL));
     reader.read();
     let next = notify.status_deadline().unwrap();
     notify.status(next, status(1));
-    assert!(notify.was_told(1, 0, 0));
+    assert!(notify.was_told(1, &Counters::default()));
     assert_eq!(reader.read(), ["STATUS=1/10 active, 0 waiting, 0 refused, 0 served"]);
 }
 
@@ -155,7 +166,7 @@ fn nothing_is_kept_for_nobody() {
     let mut notify = Notify::new(Some("@sockcap-nobody-is-here".as_ref()), None, now);
     notify.ready(now);
     notify.status(now, status(1));
-    assert!(notify.is_enabled() && notify.was_told(1, 0, 0));
+    assert!(notify.is_enabled() && notify.was_told(1, &Counters::default()));
     assert_eq!(notify.deadline(), None);
     let mut notify = Notify::new(None, None, now);
     notify.stopping(now);
