@@ -125,11 +125,11 @@ pub enum Event {
     /// Whether an earlier daemon's commands still run cannot be told.
     NotFound { error: String, is_recorded: bool },
     /// What an earlier daemon has left.
-    TakenOver { running: usize, unknown: usize, waiting: usize },
-    /// This daemon leaves what runs and what waits to the next one.
-    HandedOver { running: usize, waiting: usize, counters: Counters },
+    TakenOver { running: usize, unknown: usize, held: usize },
+    /// This daemon leaves what runs and who is held to the next one.
+    HandedOver { running: usize, held: usize, counters: Counters },
     /// The manager did not take all that was to be left to the next daemon; so many clients among it.
-    NotStored { waiting: usize, error: String },
+    NotStored { held: usize, error: String },
     /// A command has reached `--time-limit`.
     TimeLimit { id: u64, pid: i32, limit: Duration },
     /// Nothing ran or waited for `--idle-exit`.

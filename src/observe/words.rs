@@ -143,8 +143,8 @@ impl fmt::Display for Event {
                     "cannot search for processes of this service: {error}; {counted}, and a stop does not end what commands leave behind"
                 )
             }
-            Event::TakenOver { running, unknown, waiting } => {
-                write!(f, "took over from the previous daemon: {}", running_and_waiting(*running, *waiting))?;
+            Event::TakenOver { running, unknown, held } => {
+                write!(f, "took over from the previous daemon: {}", running_and_held(*running, *held))?;
                 match unknown {
                     0 => Ok(()),
                     _ => write!(
@@ -153,12 +153,12 @@ impl fmt::Display for Event {
                     ),
                 }
             }
-            Event::HandedOver { running, waiting, counters } => {
-                write!(f, "handed over to the next daemon: {}; totals: ", running_and_waiting(*running, *waiting))?;
+            Event::HandedOver { running, held, counters } => {
+                write!(f, "handed over to the next daemon: {}; totals: ", running_and_held(*running, *held))?;
                 write_counters(counters, f)
             }
-            Event::NotStored { waiting, error } => {
-                let clients = many(*waiting as u64, "waiting client");
+            Event::NotStored { held, error } => {
+                let clients = many(*held as u64, "held client");
                 write!(f, "could not hand everything over to the next daemon: {error}; closed {clients}")
             }
             Event::TimeLimit { id, pid, limit } => {
@@ -195,8 +195,8 @@ fn commands_and_strays(active: usize, strays: usize) -> String {
     }
 }
 
-fn running_and_waiting(running: usize, waiting: usize) -> String {
-    format!("{} running, {} waiting", many(running as u64, "command"), many(waiting as u64, "client"))
+fn running_and_held(running: usize, held: usize) -> String {
+    format!("{} running, {} held", many(running as u64, "command"), many(held as u64, "client"))
 }
 
 fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
@@ -224,9 +224,9 @@ mod tests {
         assert_eq!(killing(0, 2), "sending SIGTERM to 2 processes left behind by commands");
         assert_eq!(killing(1, 1), "sending SIGTERM to 1 command still running and 1 other process of the service");
         assert_eq!(killing(2, 2), "sending SIGTERM to 2 commands still running and 2 other processes of the service");
-        let taken = |running, unknown, waiting| Event::TakenOver { running, unknown, waiting }.to_string();
-        assert_eq!(taken(1, 0, 1), "took over from the previous daemon: 1 command running, 1 client waiting");
-        assert_eq!(taken(0, 0, 2), "took over from the previous daemon: 0 commands running, 2 clients waiting");
+        let taken = |running, unknown, held| Event::TakenOver { running, unknown, held }.to_string();
+        assert_eq!(taken(1, 0, 1), "took over from the previous daemon: 1 command running, 1 client held");
+        assert_eq!(taken(0, 0, 2), "took over from the previous daemon: 0 commands running, 2 clients held");
         let again = |failures| Event::AcceptResumed { failures, lasted: Duration::from_secs(2) }.to_string();
         assert_eq!(again(1), "accepting again after 1 failure in 2.0 s");
         assert_eq!(again(3), "accepting again after 3 failures in 2.0 s");

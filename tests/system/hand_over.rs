@@ -171,14 +171,14 @@ pub fn restart_cuts_nobody_and_refuses_nobody(rig: &Rig) {
     rig.edit(&format!("Environment=SOCKCAP_MAX_CONNECTIONS=2\n{places}"));
     restart(rig, SERVICE);
     rig.until_status("3/2 active, 6 waiting");
-    assert_eq!(taken_over(rig, SERVICE), "3 commands running, 3 clients waiting");
+    assert_eq!(taken_over(rig, SERVICE), "3 commands running, 3 clients held");
 
     rig.ok("cp /usr/bin/sockcap /run/sockcap-new");
     let new = "ExecStart=\nExecStart=/run/sockcap-new --busy-reply rsync -- /usr/bin/rsync --daemon";
     rig.edit(&format!("Environment=SOCKCAP_MAX_CONNECTIONS=1\n{places}\n{new}"));
     restart(rig, SERVICE);
     rig.until_status("3/1 active, 6 waiting");
-    assert_eq!(taken_over(rig, SERVICE), "3 commands running, 3 clients waiting");
+    assert_eq!(taken_over(rig, SERVICE), "3 commands running, 3 clients held");
     assert_eq!(rig.ok(&format!("readlink /proc/{}/exe", main_pid(rig, SERVICE))), "/run/sockcap-new");
 
     // Room again only when all three have gone; then each in its turn.
@@ -285,7 +285,7 @@ pub fn each_listener_keeps_its_own_count(rig: &Rig) {
         for _ in 0..2 {
             restart(rig, service);
             says("3/100 active, 2 waiting");
-            assert_eq!(taken_over(rig, service), "3 commands running, 2 clients waiting");
+            assert_eq!(taken_over(rig, service), "3 commands running, 2 clients held");
         }
         // The second port has a place, and the fourth of this source is the fourth.
         ends(talks(rig, 7102, 4));
@@ -305,7 +305,7 @@ pub fn each_listener_keeps_its_own_count(rig: &Rig) {
         let [mut first, mut second] = held;
         [&mut first, &mut second].into_iter().for_each(answers);
         let mut next = Client::to(rig, Ipv4Addr::LOCALHOST, 7103);
-        assert_eq!(said, "3 commands running, 0 clients waiting");
+        assert_eq!(said, "3 commands running, 0 clients held");
         says("3/100 active, 1 waiting");
         ends(talks(rig, 7102, 4));
         says("3/100 active, 1 waiting");
@@ -325,7 +325,7 @@ pub fn the_cap_is_exact_after_a_crash(rig: &Rig) {
         let bare = Client::served(rig);
         rig.until_status("2/2 active, 0 waiting");
         crash(rig, SERVICE, signal);
-        assert_eq!(taken_over(rig, SERVICE), "2 commands running, 0 clients waiting");
+        assert_eq!(taken_over(rig, SERVICE), "2 commands running, 0 clients held");
         rig.until_status("2/2 active, 0 waiting");
 
         let mut waits = Client::to_rsync(rig);

@@ -618,8 +618,8 @@ fn a_hand_over_that_fails() {
         let ended = pidfd(daemon.pid());
         daemon.signal(Signal::SIGUSR1);
         let failed = daemon.wait_text("could not hand everything over to the next daemon: ");
-        assert!(failed.text.ends_with("; closed 1 waiting client"), "{failed:?}");
-        daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients waiting");
+        assert!(failed.text.ends_with("; closed 1 held client"), "{failed:?}");
+        daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients held");
         assert!(ready(&ended, PollFlags::POLLIN, FUSE), "it does not end");
         assert!(tracer.detach(call) > 0, "{call} was not called");
         assert!(ready(&held, HANGUP, FUSE), "{call} {error}");

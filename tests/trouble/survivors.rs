@@ -54,7 +54,7 @@ fn until_served(manager: &Manager) -> TcpStream {
 
 /// Which of the next daemon's words about it are true.
 fn taken_over(daemon: &mut Daemon, running: &str) {
-    daemon.wait_text(&format!("took over from the previous daemon: {running} running, 0 clients waiting"));
+    daemon.wait_text(&format!("took over from the previous daemon: {running} running, 0 clients held"));
 }
 
 /// Like an ssh login that leaves tmux behind: a session of its own, one that has lost its parent, one that has lost its environment,
@@ -224,7 +224,7 @@ fn a_hand_over_that_is_interrupted_is_complete() {
     manager.end(daemon, Signal::SIGUSR1);
     assert!(tracer.detach("sendmsg") > 0, "nothing was interrupted");
     let mut daemon = manager.start(start());
-    daemon.wait_text("took over from the previous daemon: 1 command running, 1 client waiting");
+    daemon.wait_text("took over from the previous daemon: 1 command running, 1 client held");
     drop(client);
     echoes(&mut waits);
     manager.end(daemon, Signal::SIGTERM);
@@ -299,7 +299,7 @@ fn the_state_grows_with_the_commands() {
     manager.end(daemon, Signal::SIGKILL);
     let mut daemon = manager.start(capped(0).run(&command));
     let said = daemon.wait_text("took over ").text;
-    assert_eq!(said, format!("took over from the previous daemon: {COMMANDS} commands running, 0 clients waiting"));
+    assert_eq!(said, format!("took over from the previous daemon: {COMMANDS} commands running, 0 clients held"));
     drop(clients);
 }
 

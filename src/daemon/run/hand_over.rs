@@ -29,7 +29,7 @@ fn may_have_store() -> bool {
 impl Daemon {
     /// Counts what an earlier daemon has left running, and gives its waiting clients their places again.
     pub(super) fn take_over(&mut self, now: Instant, handed_over: HandedOver) {
-        let HandedOver { held, state } = handed_over;
+        let HandedOver { held: stored, state } = handed_over;
         let past = self.open_ledger(now, state);
         if let Some(error) = self.commands.blindness() {
             let is_recorded = past.as_ref().is_some_and(|past| past.is_complete);
@@ -60,12 +60,12 @@ impl Daemon {
                 self.count(now, found, id, listener, None);
             }
         }
-        let waiting = held.len();
-        self.report.go_on_from(state::balanced(numbers.counters, running as u64, ended as u64, waiting as u64));
-        held.into_iter().for_each(|stored| self.take_back(now, stored));
+        let held = stored.len();
+        self.report.go_on_from(state::balanced(numbers.counters, running as u64, ended as u64, held as u64));
+        stored.into_iter().for_each(|stored| self.take_back(now, stored));
         self.settle(now);
-        if running + waiting > 0 {
-            self.report.log(Event::TakenOver { running, unknown, waiting });
+        if running + held > 0 {
+            self.report.log(Event::TakenOver { running, unknown, held });
         }
     }
 
@@ -134,7 +134,7 @@ impl Daemon {
         self.manager.is_enabled() && self.listeners.iter().all(|listener| !listener.opened_here)
     }
 
-    /// Leaves everything to the next daemon, as far as the manager takes it by then. Returns how many clients wait there.
+    /// Leaves everything to the next daemon, as far as the manager takes it by then. Returns how many clients are held there.
     pub(super) fn leave_behind(&mut self, now: Instant, until: Instant) -> usize {
         self.commands.sweep();
         self.settle(now);
@@ -153,7 +153,7 @@ impl Daemon {
             }
         }
         if let Some(error) = trouble {
-            self.report.log(Event::NotStored { waiting: lost, error: plain(&error) });
+            self.report.log(Event::NotStored { held: lost, error: plain(&error) });
         }
         held.len() - lost
     }

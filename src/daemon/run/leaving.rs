@@ -149,7 +149,7 @@ impl Daemon {
         let now = Instant::now();
         let is_handing_over = matches!(self.phase.stage(), Stage::HandingOver(_));
         let until = Notify::last_words_end();
-        let waiting = if is_handing_over { self.leave_behind(now, until) } else { 0 };
+        let held = if is_handing_over { self.leave_behind(now, until) } else { 0 };
         if !is_handing_over && self.is_stored.is_some() {
             self.manager.forget(now, adopt::STATE); // nothing runs that anybody has to know of
         }
@@ -157,7 +157,7 @@ impl Daemon {
         let (running, counters) = (self.commands.len(), *self.report.counters());
         let totals = match is_handing_over {
             false => Event::Stopped(counters),
-            true => Event::HandedOver { running, waiting, counters },
+            true => Event::HandedOver { running, held, counters },
         };
         self.listeners.remove_files();
         let cut_short = self.cut_short();
