@@ -74,10 +74,17 @@ pub(super) struct Daemon {
     trim: Trim,
 }
 
-/// The machine's name (gethostname(2)), without asking anybody else for a longer one.
+/// The machine's name (uname(2), which no sandbox hides), without asking anybody else for a longer one.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
+    nix::sys::utsname::uname().map_or_else(|_| String::new(), |names| names.nodename().to_string_lossy().into_owned())
+}
+
+/// The 1-minute load average. The file is what the administrator sees (LXCFS gives a container its own); `ProcSubset=pid` hides
+/// it, and then the kernel tells (sysinfo(2)). A system with neither has no load.
+fn load_average() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let told = text.split(' ').next().and_then(|first| first.parse().ok());
+    told.or_else(|| nix::sys::sysinfo::sysinfo().ok().map(|info| info.load_average().0)).unwrap_or(0.0)
 }
 
 impl Daemon {
@@ -250,11 +257,7 @@ impl Daemon {
     fn read_gauges(&mut self, now: Instant) {
         while let Some(gauge) = self.gate.due_gauge(now) {
             let reading = match gauge {
-                // A system without it has no load.
-                Gauge::Load => {
-                    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-                    Reading::Load(text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0))
-                }
+                Gauge::Load => Reading::Load(load_average()),
             };
             self.gate.read(now, reading, &mut self.actions);
         }

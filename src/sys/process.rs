@@ -67,6 +67,12 @@ pub fn default_signal_actions() {
     }
 }
 
+/// Whether this descriptor of ours is open. Asked of the kernel itself, since a sandbox may hide /proc.
+pub fn is_open(fd: i32) -> bool {
+    // SAFETY: fcntl on any number is sound; a closed one gives EBADF.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
+}
+
 /// Makes every descriptor but 0, 1 and 2 close-on-exec: what our starter left open must not leak into commands.
 pub fn close_all_on_exec() {
     // SAFETY: three integers. The kernel marks descriptors; none is closed before an exec.
@@ -192,8 +198,8 @@ pub fn has_ended(pidfd: &OwnedFd) -> bool {
 /// The inode number of our own pidfd, which identifies this process beyond its pid (pidfs, Linux 6.9);
 /// `None` where the kernel gives all pidfds the same inode or has none.
 pub fn own_pidfd_inode() -> Option<u64> {
-    let fd = pidfd(std::process::id() as i32).ok()?;
-    std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?).into()
+    let own = std::fs::File::from(pidfd(std::process::id() as i32).ok()?);
+    Some(std::os::unix::fs::MetadataExt::ino(&own.metadata().ok()?))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod common;
 
 mod exhaustion;
 mod faults;
+mod hidden_proc;
 mod launch;
 mod loaded;
 mod soak;
