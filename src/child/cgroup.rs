@@ -2,6 +2,9 @@
 //!
 //! A sandbox may hide /sys (`InaccessiblePaths=`, `TemporaryFileSystem=`). Then each process is asked for its cgroup, which
 //! /proc tells of all that may be seen; only at a start and at a stop, since that reads as many files as there are processes.
+//!
+//! Whoever is in it is counted, and signalled by a stop. So a group that has others in it, too, is not taken for the service's:
+//! the root of a hierarchy that the manager does not use has every process of the system in it.
 #![forbid(unsafe_code)]
 
 use super::proc;
@@ -39,17 +42,22 @@ impl Cgroup {
             return Ok(None);
         }
         let text = proc::read_list("/proc/self/cgroup")?;
-        Cgroup::of(&text, own as i32).map(Some)
+        Cgroup::of(&text, own as i32, std::os::unix::process::parent_id() as i32).map(Some)
     }
 
-    fn of(text: &str, own: i32) -> io::Result<Cgroup> {
+    fn of(text: &str, own: i32, parent: i32) -> io::Result<Cgroup> {
         let mut trouble = io::Error::from_raw_os_error(libc::ENOENT);
         let ways = lines(text).map(|(list, _)| Cgroup::Listed(list));
-        // Of a hybrid's two lines the manager uses the first that it has.
-        let ways = ways.chain(lines(text).map(|(_, line)| Cgroup::Asked(line.to_owned())));
+        // Of a hybrid's two lines the manager uses the first that it has. A process may not be allowed to see those whose
+        // presence tells that the root is nobody's own.
+        let asked = lines(text).filter(|(_, line)| !line.ends_with(":/"));
+        let ways = ways.chain(asked.map(|(_, line)| Cgroup::Asked(line.to_owned())));
         for way in ways {
-            match way.members() {
-                Ok(members) if members.contains(&own) => return Ok(way),
+            match way.pids() {
+                Ok(pids) if is_for_one_alone(&pids, own, parent) => return Ok(way),
+                Ok(pids) if pids.contains(&own) => {
+                    trouble = io::Error::other("its cgroup has other processes in it, too")
+                }
                 Ok(_) => {}
                 Err(error) => trouble = error,
             }
@@ -62,13 +70,24 @@ impl Cgroup {
     /// # Errors
     /// If they cannot be listed.
     pub fn members(&self) -> io::Result<Vec<i32>> {
-        let list = match self {
-            Cgroup::Listed(list) => list,
-            Cgroup::Asked(line) => return asked(line),
-        };
-        // A process of another pid namespace is listed as 0.
-        Ok(proc::read_list(list)?.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+        let mut pids = self.pids()?;
+        pids.retain(|pid| *pid > 0);
+        Ok(pids)
     }
+
+    /// A process outside of our pid namespace is listed as 0 (cgroups(7)).
+    fn pids(&self) -> io::Result<Vec<i32>> {
+        match self {
+            Cgroup::Listed(list) => Ok(proc::read_list(list)?.lines().filter_map(|line| line.parse().ok()).collect()),
+            Cgroup::Asked(line) => asked(line),
+        }
+    }
+}
+
+/// Whether these can be the processes of one service, `own` among them: the manager that has started it, PID 1 and whoever
+/// cannot be seen from here are never in its cgroup.
+fn is_for_one_alone(pids: &[i32], own: i32, parent: i32) -> bool {
+    pids.contains(&own) && !pids.iter().any(|pid| *pid != own && [0, 1, parent].contains(pid))
 }
 
 /// All processes that say that they are there.
@@ -99,8 +118,26 @@ mod tests {
             assert_eq!(asked(&format!("{line}/nowhere")).unwrap(), []);
         }
         let hidden = text.replace(":/", ":/nowhere/");
-        assert!(Cgroup::of(&hidden, own).is_err(), "{hidden}");
-        assert!(Cgroup::of("", own).is_err());
+        assert!(Cgroup::of(&hidden, own, 1).is_err(), "{hidden}");
+        assert!(Cgroup::of("", own, 1).is_err());
+    }
+
+    #[test]
+    fn a_group_with_others_in_it_is_not_the_service_s() {
+        for (pids, own, parent, is_ours) in [
+            (&[7][..], 7, 1, true),
+            (&[7, 8, 9], 7, 6, true),
+            (&[8, 9], 7, 6, false), // not even ours
+            (&[1, 7], 7, 6, false), // PID 1
+            (&[6, 7], 7, 6, false), // whoever started us
+            (&[0, 7], 7, 6, false), // somebody outside of our pid namespace
+            (&[1, 8], 1, 0, true),  // we are PID 1 ourselves (PrivatePIDs=)
+            (&[], 7, 6, false),
+        ] {
+            assert_eq!(is_for_one_alone(pids, own, parent), is_ours, "{pids:?} of {own}, by {parent}");
+        }
+        let own = std::process::id() as i32;
+        assert!(Cgroup::of("9:name=systemd:/\n0::/", own, 1).is_err());
     }
 
     #[test]

@@ -344,3 +344,27 @@ fn a_command_without_a_pidfd_counts_until_it_ends() {
     let mut two = [until_served(&manager), until_served(&manager)];
     two.iter_mut().for_each(echoes);
 }
+
+/// A stop ends what is left in the service's cgroup. A group that has others in it, too, is not the service's, whatever the
+/// environment says: the root of a hierarchy has everybody in it. In a pid namespace of its own, so that nobody else can be hit.
+#[test]
+fn a_stop_spares_those_who_only_share_the_cgroup() {
+    if !is_root() {
+        return skip("a_stop_spares_those_who_only_share_the_cgroup", "only root can make a pid namespace");
+    }
+    for hide in ["", "mount -t tmpfs none /sys;"] {
+        let dir = TempDir::new();
+        let script = format!(
+            "{hide} cd $2; setsid sleep 1000 & bystander=$!
+            sh -c 'export SYSTEMD_EXEC_PID=$$; exec \"$0\" --listen 127.0.0.1:0 --drain-timeout 0 --kill-grace 0 -- /bin/cat' $1 2>log & daemon=$!
+            until grep -q 'ready: ' log; do sleep 0.05; done
+            kill -TERM $daemon; wait $daemon; echo exit $?; kill -0 $bystander && echo spared"
+        );
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--cgroup", "sh", "-c", &script, "sh"]);
+        let out = command.arg(binary()).arg(dir.path()).output().expect("unshare");
+        let log = std::fs::read_to_string(dir.join("log")).unwrap_or_default();
+        assert_eq!(String::from_utf8_lossy(&out.stdout), "exit 0\nspared\n", "{hide} {out:?}\n{log}");
+        assert!(log.contains("cannot search for processes of this service: "), "{log}");
+    }
+}
