@@ -8,7 +8,7 @@ use std::fmt;
 /// The other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its address as accept(2) gave it; the name of a UNIX peer, which may be any bytes, as [`escaped`] has it.
+    /// Its address as accept(2) gave it; the name of a UNIX peer, which may be any bytes, as `escaped` has it.
     pub address: Address,
     /// Process, user and group of a UNIX peer when it connected.
     pub credentials: Option<(i32, u32, u32)>,

@@ -8,7 +8,7 @@
 //!
 //! | words | what |
 //! |---|---|
-//! | 0, 1 | [`MAGIC`], with the version |
+//! | 0, 1 | `MAGIC`, with the version |
 //! | 2 | places that were ever used |
 //! | 3 | commands that run without an entry |
 //! | 16 to 255 | numbers of the daemon's, each with a key before it |

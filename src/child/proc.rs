@@ -36,7 +36,7 @@ fn ticks_per_second() -> u64 {
     ticks.and_then(|ticks| u64::try_from(ticks).ok()).filter(|ticks| *ticks > 0).unwrap_or(100)
 }
 
-/// Time since the system's start, suspension included: the clock of [`Stat::started`]. Not /proc/uptime, which `ProcSubset=pid` hides.
+/// Time since the system's start, suspension included: the clock of `Stat::started`. Not /proc/uptime, which `ProcSubset=pid` hides.
 pub fn uptime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }

@@ -107,7 +107,7 @@ pub struct Args {
           value_parser = ["own", "shared"], help_heading = "The command", hide_short_help = true)]
     pub(super) session: String,
 
-    /// Name that the command gets as its own (argv[0]), for tcpd and programs that act by their name; default COMMAND
+    /// Name that the command gets as its own, for tcpd and programs that act by their name; default COMMAND
     #[arg(long, value_name = "NAME", env = "SOCKCAP_ARGV0", value_parser = NonEmptyStringValueParser::new(),
           help_heading = "The command", hide_short_help = true)]
     pub(super) argv0: Option<String>,
@@ -155,7 +155,7 @@ pub struct Args {
     #[arg(long, env = "SOCKCAP_CHECK", value_parser = switch, help_heading = "Other")]
     pub(super) check: bool,
 
-    /// Not shown as it stands: the usage line names it, and [`help`] has its placeholders.
+    /// Not shown as it stands: the usage line names it, and `help` has its placeholders.
     #[arg(value_name = "COMMAND", last = true, action = ArgAction::Append)]
     pub(super) command: Vec<OsString>,
 }

@@ -1,6 +1,6 @@
 //! The child: from clone to exec, on memory that it still shares with the daemon; and the report of an exec that failed.
 //!
-//! The child makes only raw system calls, on memory that was made ready before ([`Slot`]) and that nobody touches until the
+//! The child makes only raw system calls, on memory that was made ready before (`Slot`) and that nobody touches until the
 //! kernel zeroes `tid` (CLONE_CHILD_CLEARTID: at exec or death). It allocates nothing, takes no lock, uses no thread-local storage.
 //!
 //! An exec that fails sends errno and the connection itself back through a socket pair, so that the
