@@ -44,6 +44,8 @@ fn system<T>(result: Result<T, io::Error>, what: &str) -> Result<T, Failure> {
 /// # Errors
 /// Before the first connection is accepted; afterwards nothing is fatal but the loss of all listeners.
 pub fn start(settings: Settings) -> Result<(), Failure> {
+    let nofile = raise_descriptor_limit();
+    enough_descriptors(settings.listen.len() as u64).map_err(Failure::System)?;
     let adopt::Passed { mut listeners, held, state } = adopt::from_environment().map_err(Failure::Usage)?;
     let (program, template) = command(&settings)?;
     let mut events = Vec::new();
@@ -79,7 +81,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         environment: environment::cleaned(std::env::vars_os(), settings.pass),
         pass: settings.pass,
         session: settings.session,
-        nofile: raise_descriptor_limit(),
+        nofile,
     };
     let hold = hold(&settings, listeners.len(), spec.nofile);
     events.extend(
@@ -111,6 +113,24 @@ fn daemon(
 fn raise_descriptor_limit() -> Option<(u64, u64)> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     (soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()).then_some((soft, hard))
+}
+
+/// Descriptors of our own and one client's, besides those that are open at the start and the listeners.
+const OWN_DESCRIPTORS: u64 = 7;
+/// The one that children report with is the 11th at the lowest, above those that they are passed.
+const LEAST_DESCRIPTORS: u64 = 11;
+
+/// # Errors
+/// One line, if RLIMIT_NOFILE is too low to serve anybody. `listeners` are those that are still to be opened.
+fn enough_descriptors(listeners: u64) -> Result<(), String> {
+    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    // One of them is the directory. Where it cannot be read, what is open is not known.
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1)) as u64;
+    let need = LEAST_DESCRIPTORS.max(open + listeners + OWN_DESCRIPTORS);
+    match limit < need {
+        true => Err(format!("LimitNOFILE={limit} is too low: at least {need} descriptors are needed")),
+        false => Ok(()),
+    }
 }
 
 /// Upper bound of the command table that is allocated at the start.

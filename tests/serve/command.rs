@@ -116,6 +116,23 @@ fn the_soft_limit_on_descriptors_is_restored() {
 // ---------------------------------------------------------------------------------------------------------------------
 // the environment
 
+/// With too few descriptors it says how many it needs, and with so many it serves.
+#[test]
+fn too_few_descriptors_are_counted() {
+    let with = |limit: u64| sockcap(&["--listen", "127.0.0.1:0"]).prelude(&format!("ulimit -n {limit}"));
+    let need = |limit: u64| -> u64 {
+        let line = with(limit).output().one_line(&[1]);
+        let words = format!("LimitNOFILE={limit} is too low: at least ");
+        let rest = line.split_once(&words).unwrap_or_else(|| panic!("{line}")).1;
+        rest.strip_suffix(" descriptors are needed").and_then(|number| number.parse().ok()).expect("a number")
+    };
+    let least = need(8);
+    assert_eq!(need(least - 1), least);
+    let mut daemon = with(least).start();
+    echoes(&mut daemon.connect());
+    assert_eq!(daemon.stop().served, 1);
+}
+
 /// A small stack is enough to serve from, and commands have it as it was.
 #[test]
 fn the_soft_limit_on_the_stack_is_restored() {
