@@ -595,6 +595,30 @@ fn the_watchdog_is_fed_without_descriptors() {
 // ---------------------------------------------------------------------------------------------------------------------
 // handing over
 
+/// A manager without a store drops what it is sent and says nothing: no client is claimed to be handed over.
+#[test]
+fn a_hand_over_without_a_store_claims_no_client() {
+    let ours = tcp_listener("127.0.0.1:0", 8);
+    let to = ours.local_addr().expect("an address");
+    let notify = Notify::new();
+    let mut daemon = sockcap(&["--max-connections", "1", "--when-full", "wait", "--max-wait", "1h"])
+        .pass(ours.try_clone().expect("dup"))
+        .env("NOTIFY_SOCKET", notify.path())
+        .env("MEMORY_PRESSURE_WATCH", "/dev/null")
+        .run(PID_CAT)
+        .start();
+    let running = Session::open(to);
+    let held = connect(to);
+    until("the kernel's queue is empty", || tcp_info(&ours).tcpi_unacked == 0);
+    daemon.signal(Signal::SIGUSR1);
+    let failed = daemon.wait_text("could not hand everything over to the next daemon: ");
+    assert!(failed.text.ends_with(": the service has no FileDescriptorStoreMax=; closed 1 held client"), "{failed:?}");
+    daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients held");
+    assert!(ready(&held, HANGUP, FUSE), "it is not closed");
+    running.leave();
+    assert_eq!(daemon.finish().code(), Some(0));
+}
+
 /// What cannot be left to the next daemon is said to be lost, and only that; the kernel's queue is not ours to lose.
 #[test]
 fn a_hand_over_that_fails() {

@@ -143,6 +143,12 @@ impl Daemon {
         // Without the ledger the next daemon still serves who waits, and counts from there.
         let mut trouble = self.store_ledger(until).err();
         let mut lost = 0;
+        if !may_have_store() && !held.is_empty() {
+            // What is sent to a store that is not there is dropped without a word.
+            let error = io::Error::other("the service has no FileDescriptorStoreMax=");
+            self.report.log(Event::NotStored { held: held.len(), error: plain(&error) });
+            return 0;
+        }
         for Held { who, connection } in &held {
             let waited = now.saturating_duration_since(who.since).as_micros();
             let listener = listener_key(&self.listeners[who.listener].label);
