@@ -613,7 +613,8 @@ fn a_hand_over_without_a_store_claims_no_client() {
     daemon.signal(Signal::SIGUSR1);
     let failed = daemon.wait_text("could not hand everything over to the next daemon: ");
     assert!(failed.text.ends_with(": the service has no FileDescriptorStoreMax=; closed 1 held client"), "{failed:?}");
-    daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients held");
+    let said = daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients held");
+    assert!(said.text.contains("2 accepted, 0 served, 0 refused, 1 gone"), "in no count: {said:?}");
     assert!(ready(&held, HANGUP, FUSE), "it is not closed");
     running.leave();
     assert_eq!(daemon.finish().code(), Some(0));
@@ -643,7 +644,8 @@ fn a_hand_over_that_fails() {
         daemon.signal(Signal::SIGUSR1);
         let failed = daemon.wait_text("could not hand everything over to the next daemon: ");
         assert!(failed.text.ends_with("; closed 1 held client"), "{failed:?}");
-        daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients held");
+        let said = daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients held");
+        assert!(said.text.contains("2 accepted, 0 served, 0 refused, 1 gone"), "in no count: {said:?}");
         assert!(ready(&ended, PollFlags::POLLIN, FUSE), "it does not end");
         assert!(tracer.detach(call) > 0, "{call} was not called");
         assert!(ready(&held, HANGUP, FUSE), "{call} {error}");

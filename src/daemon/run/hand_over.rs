@@ -147,6 +147,7 @@ impl Daemon {
             // What is sent to a store that is not there is dropped without a word.
             let error = io::Error::other("the service has no FileDescriptorStoreMax=");
             self.report.log(Event::NotStored { held: held.len(), error: plain(&error) });
+            self.report.gone(held.len() as u64);
             return 0;
         }
         for Held { who, connection } in &held {
@@ -161,6 +162,8 @@ impl Daemon {
         if let Some(error) = trouble {
             self.report.log(Event::NotStored { held: lost, error: plain(&error) });
         }
+        // As the next daemon counts those that it does not find.
+        self.report.gone(lost as u64);
         held.len() - lost
     }
 
