@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStringExt;
 
 /// Variables between systemd and this daemon, or of another connection (inetd, CGI): they must not leak into the command.
 /// `JOURNAL_STREAM` stays: the command's stderr is the same stream (systemd.exec(5)).
-const PRIVATE: [&str; 20] = [
+const PRIVATE: [&str; 21] = [
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "LISTEN_PID",
@@ -27,6 +27,7 @@ const PRIVATE: [&str; 20] = [
     "FDSTORE",
     "SYSTEMD_EXEC_PID",
     "MANAGERPID",
+    "MAINPID",
     "MANAGERPIDFDID",
     "MEMORY_PRESSURE_WATCH",
     "MEMORY_PRESSURE_WRITE",
@@ -43,10 +44,13 @@ const PRIVATE: [&str; 20] = [
 pub const MARK: &str = "SOCKCAP_CONNECTION";
 /// Prefixes of the same kind: our own options, pressure variables of later systemd versions, and what the UCSPI servers set
 /// (tcpserver, s6, ipsvd, ucspi-unix, ucspi-ssl), names from the DNS and ident among it.
-const PRIVATE_PREFIXES: [&str; 17] = [
+const PRIVATE_PREFIXES: [&str; 22] = [
     "SOCKCAP_",
     "CPU_PRESSURE_",
     "IO_PRESSURE_",
+    "MONITOR_",
+    "TCP6LOCAL",
+    "TCP6REMOTE",
     "TCPLOCAL",
     "TCPREMOTE",
     "TCPCONNNUM",
@@ -57,6 +61,8 @@ const PRIVATE_PREFIXES: [&str; 17] = [
     "IPCCONNNUM",
     "UNIXLOCAL",
     "UNIXREMOTE",
+    "VSOCKLOCAL",
+    "VSOCKREMOTE",
     "UDPLOCAL",
     "UDPREMOTE",
     "SSLLOCAL",

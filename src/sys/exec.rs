@@ -97,7 +97,7 @@ pub(super) unsafe extern "C" fn child(slot: *mut c_void) -> ! {
 unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
     // SAFETY: see `child`; every pointer given to the kernel is into the slot, the spec or this stack.
     unsafe {
-        // A child leads neither yet, so these cannot fail; a session's number is its leader's pid.
+        // A child leads neither yet, so that only a filter of system calls can refuse these; a session's number is its leader's pid.
         let pid = match (*slot).session {
             Session::Own => raw::call(libc::SYS_setsid, [0; 5]),
             Session::Shared => {
@@ -105,6 +105,9 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
                 raw::call(libc::SYS_getpid, [0; 5])
             }
         };
+        if pid < 0 {
+            return -pid as i32;
+        }
         let places: &[usize] = &(*slot).pid_at;
         for at in places {
             write_decimal((*slot).bytes_start.add(*at), pid as u32);

@@ -216,6 +216,10 @@ fn the_environment_of_unix() {
         .env("REMOTE_IDENT", "stale")
         .env("UNIXREMOTEPID", "stale")
         .env("SSLREMOTEHOST", "stale")
+        .env("TCP6REMOTEIP", "stale")
+        .env("VSOCKREMOTECID", "stale")
+        .env("MONITOR_SERVICE_RESULT", "stale")
+        .env("MAINPID", "stale")
         .env("IPCREMOTEPATH", "stale")
         .start();
     let env = environment(&to_end(UnixStream::connect(&path).expect("connect")));

@@ -620,6 +620,21 @@ fn a_hand_over_without_a_store_claims_no_client() {
     assert_eq!(daemon.finish().code(), Some(0));
 }
 
+/// A filter of system calls may refuse a command its session (seccomp(2)): it is not started without one.
+#[test]
+fn a_command_without_a_session_is_not_started() {
+    if !can_trace("a session that cannot be made") {
+        return;
+    }
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).run(PID_CAT).start();
+    let tracer = Tracer::attach(daemon.pid(), true, &["setsid:error=EPERM:when=1+".into()]).expect("strace");
+    assert_eq!(to_end(daemon.connect()), UNAVAILABLE);
+    drop(tracer);
+    daemon.wait_text("Operation not permitted (EPERM)");
+    Session::open(daemon.addr(0)).leave();
+    assert_eq!(daemon.stop(), Totals { accepted: 2, served: 1, failed: 1, ..Totals::default() });
+}
+
 /// What cannot be left to the next daemon is said to be lost, and only that; the kernel's queue is not ours to lose.
 #[test]
 fn a_hand_over_that_fails() {
