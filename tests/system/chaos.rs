@@ -151,7 +151,7 @@ impl Plan {
         };
         format!(
             "User=chaos\nExecStart=\nExecStart=/usr/bin/sockcap -- /run/chaos\nRestartSec=20ms\n\
-             Environment=SOCKCAP_MAX_CONNECTIONS={}\n{hold}",
+             Environment=SOCKCAP_MAX_CONNECTIONS={} SOCKCAP_HALF_CLOSE=serve\n{hold}",
             self.cap
         )
     }
