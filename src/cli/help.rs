@@ -39,7 +39,7 @@ pub(super) fn help(command: &Command, whole: bool) -> String {
     wrap(&command.get_about().map(ToString::to_string).unwrap_or_default(), 0, 0, &mut out);
     let _ = writeln!(out, "\nUsage: {USAGE}"); // writing to a String cannot fail
     let mut heading = None;
-    for option in command.get_opts().filter(|option| whole || !option.is_hide_short_help_set()) {
+    for option in options(command).filter(|option| whole || !option.is_hide_short_help_set()) {
         if option.get_help_heading() != heading {
             heading = option.get_help_heading();
             let _ = writeln!(out, "\n{}:", heading.unwrap_or_default());
@@ -63,6 +63,11 @@ pub(super) fn help(command: &Command, whole: bool) -> String {
         NOTES.lines().take(2).for_each(|line| wrap(line, 0, 0, &mut out));
     }
     out
+}
+
+/// Flags among them: clap's `get_opts` has those only until the command has parsed something. Its own two are not.
+fn options(command: &Command) -> impl Iterator<Item = &Arg> {
+    command.get_arguments().filter(|arg| !arg.is_positional() && !["help", "version"].contains(&arg.get_id().as_str()))
 }
 
 fn names(option: &Arg) -> String {
@@ -145,8 +150,8 @@ mod tests {
         let expected =
             ["Listening:", "Limits:", "Waiting and refusing:", "The command:", "Stopping:", "Logging:", "Other:"];
         assert_eq!(headings, expected, "each group once, in this order");
-        let options = |text: &str| text.lines().filter(|line| line.trim_start().starts_with('-')).count();
-        assert!((10..=14).contains(&options(&short)), "{short}");
-        assert_eq!(options(&whole), command.get_opts().count() + 2);
+        let rows = |text: &str| text.lines().filter(|line| line.trim_start().starts_with('-')).count();
+        assert!((10..=14).contains(&rows(&short)), "{short}");
+        assert_eq!(rows(&whole), options(&command).count() + 2);
     }
 }
