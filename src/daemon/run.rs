@@ -138,7 +138,10 @@ impl Daemon {
             now = Instant::now();
             self.trim.woken(now, !ready.is_empty());
             ready.iter().for_each(|watch| self.on_event(now, watch));
-            self.on_time(now);
+            // What these events have made due is due at once in the next turn.
+            if until.is_some_and(|until| until <= now) {
+                self.on_time(now);
+            }
             ready.listeners().for_each(|id| self.accept_some(now, id));
             self.publish(now);
             now = Instant::now();
