@@ -83,7 +83,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Starts the log; entries less serious than `most` are not told.
+    /// Starts the log; entries less serious than `max_severity` are left out.
     ///
     /// # Errors
     /// If no thread can be started.

@@ -42,9 +42,7 @@ impl ClientFd {
     pub fn is_loadable(&self) -> bool {
         self.is_loadable
     }
-}
 
-impl ClientFd {
     /// Its end of file has been read. A stream has nothing in it then and gets nothing any more, so that its close is a plain one;
     /// with packets one without a byte looks the same.
     pub fn ended(&mut self) {

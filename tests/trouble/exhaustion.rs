@@ -373,7 +373,7 @@ fn a_hand_over_to_a_manager_that_does_not_read() {
     let ours = tcp_listener("127.0.0.1:0", 8);
     let to = ours.local_addr().expect("address");
     let notify = Notify::new();
-    let mut daemon = sockcap(&["--max-connections", "1", "--when-full", "wait", "--max-wait", "20s"])
+    let mut daemon = sockcap(&["--max-connections", "1", "--when-full", "wait", "--max-wait", "1h"])
         .pass(ours.try_clone().expect("dup"))
         .env("NOTIFY_SOCKET", notify.path())
         .start();

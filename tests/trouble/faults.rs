@@ -595,29 +595,53 @@ fn the_watchdog_is_fed_without_descriptors() {
 // ---------------------------------------------------------------------------------------------------------------------
 // handing over
 
+/// A full house with a manager, a command that runs and a client that is held.
+struct Full {
+    daemon: Daemon,
+    running: Session,
+    held: TcpStream,
+    _notify: Notify,
+}
+
+impl Full {
+    fn new(prepare: impl FnOnce(Start) -> Start) -> Full {
+        let ours = tcp_listener("127.0.0.1:0", 8);
+        let to = ours.local_addr().expect("an address");
+        let notify = Notify::new();
+        let start = sockcap(&["--max-connections", "1", "--when-full", "wait", "--max-wait", "1h"])
+            .pass(ours.try_clone().expect("dup"))
+            .env("NOTIFY_SOCKET", notify.path())
+            .run(PID_CAT);
+        let daemon = prepare(start).start();
+        let running = Session::open(to);
+        let held = connect(to);
+        until("the kernel's queue is empty", || tcp_info(&ours).tcpi_unacked == 0);
+        Full { daemon, running, held, _notify: notify }
+    }
+
+    /// The client that is held cannot be handed over: for `why`, if that is known. It is closed, and in the count.
+    fn loses_the_client(&mut self, why: &str) {
+        let failed = self.daemon.wait_text("could not hand everything over to the next daemon: ");
+        assert!(failed.text.ends_with(&format!("{why}; closed 1 held client")), "{failed:?}");
+        let said = self.daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients held");
+        assert!(said.text.contains("2 accepted, 0 served, 0 refused, 1 gone"), "in no count: {said:?}");
+        assert!(ready(&self.held, HANGUP, FUSE), "it is not closed");
+    }
+
+    fn ends(mut self) {
+        echoes(&mut self.running.stream);
+        self.running.leave();
+        assert_eq!(self.daemon.finish().code(), Some(0));
+    }
+}
+
 /// A manager without a store drops what it is sent and says nothing: no client is claimed to be handed over.
 #[test]
 fn a_hand_over_without_a_store_claims_no_client() {
-    let ours = tcp_listener("127.0.0.1:0", 8);
-    let to = ours.local_addr().expect("an address");
-    let notify = Notify::new();
-    let mut daemon = sockcap(&["--max-connections", "1", "--when-full", "wait", "--max-wait", "1h"])
-        .pass(ours.try_clone().expect("dup"))
-        .env("NOTIFY_SOCKET", notify.path())
-        .env("MEMORY_PRESSURE_WATCH", "/dev/null")
-        .run(PID_CAT)
-        .start();
-    let running = Session::open(to);
-    let held = connect(to);
-    until("the kernel's queue is empty", || tcp_info(&ours).tcpi_unacked == 0);
-    daemon.signal(Signal::SIGUSR1);
-    let failed = daemon.wait_text("could not hand everything over to the next daemon: ");
-    assert!(failed.text.ends_with(": the service has no FileDescriptorStoreMax=; closed 1 held client"), "{failed:?}");
-    let said = daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients held");
-    assert!(said.text.contains("2 accepted, 0 served, 0 refused, 1 gone"), "in no count: {said:?}");
-    assert!(ready(&held, HANGUP, FUSE), "it is not closed");
-    running.leave();
-    assert_eq!(daemon.finish().code(), Some(0));
+    let mut full = Full::new(|start| start.env("MEMORY_PRESSURE_WATCH", "/dev/null"));
+    full.daemon.signal(Signal::SIGUSR1);
+    full.loses_the_client(": the service has no FileDescriptorStoreMax=");
+    full.ends();
 }
 
 /// A filter of system calls may refuse a command its session (seccomp(2)): it is not started without one.
@@ -643,30 +667,15 @@ fn a_hand_over_that_fails() {
     }
     let call = "sendmsg";
     for error in ["EPIPE", "EAGAIN", "ENOBUFS", "ECONNREFUSED"] {
-        let ours = tcp_listener("127.0.0.1:0", 8);
-        let to = ours.local_addr().expect("an address");
-        let notify = Notify::new();
-        let mut daemon = sockcap(&["--max-connections", "1", "--when-full", "wait", "--max-wait", "20s"])
-            .pass(ours.try_clone().expect("dup"))
-            .env("NOTIFY_SOCKET", notify.path())
-            .run(PID_CAT)
-            .start();
-        let mut running = Session::open(to);
-        let held = connect(to);
-        until("the kernel's queue is empty", || tcp_info(&ours).tcpi_unacked == 0);
-        let tracer = Tracer::attach(daemon.pid(), false, &[format!("{call}:error={error}:when=1+")]).expect("strace");
-        let ended = pidfd(daemon.pid());
-        daemon.signal(Signal::SIGUSR1);
-        let failed = daemon.wait_text("could not hand everything over to the next daemon: ");
-        assert!(failed.text.ends_with("; closed 1 held client"), "{failed:?}");
-        let said = daemon.wait_text("handed over to the next daemon: 1 command running, 0 clients held");
-        assert!(said.text.contains("2 accepted, 0 served, 0 refused, 1 gone"), "in no count: {said:?}");
+        let mut full = Full::new(|start| start);
+        let pid = full.daemon.pid();
+        let tracer = Tracer::attach(pid, false, &[format!("{call}:error={error}:when=1+")]).expect("strace");
+        let ended = pidfd(pid);
+        full.daemon.signal(Signal::SIGUSR1);
+        full.loses_the_client("");
         assert!(ready(&ended, PollFlags::POLLIN, FUSE), "it does not end");
         assert!(tracer.detach(call) > 0, "{call} was not called");
-        assert!(ready(&held, HANGUP, FUSE), "{call} {error}");
-        echoes(&mut running.stream);
-        running.leave();
-        assert_eq!(daemon.finish().code(), Some(0));
+        full.ends();
     }
 }
 

@@ -143,18 +143,16 @@ impl Daemon {
         // Without the ledger the next daemon still serves who waits, and counts from there.
         let mut trouble = self.store_ledger(until).err();
         let mut lost = 0;
-        if !may_have_store() && !held.is_empty() {
-            // What is sent to a store that is not there is dropped without a word.
-            let error = io::Error::other("the service has no FileDescriptorStoreMax=");
-            self.report.log(Event::NotStored { held: held.len(), error: plain(&error) });
-            self.report.gone(held.len() as u64);
-            return 0;
-        }
         for Held { who, connection } in &held {
             let waited = now.saturating_duration_since(who.since).as_micros();
             let listener = listener_key(&self.listeners[who.listener].label);
             let name = format!("{}{}-{waited}-{listener}", adopt::HELD, who.ticket);
-            if let Err(error) = self.manager.store(&name, connection.fd.as_fd(), until) {
+            let stored = match may_have_store() {
+                true => self.manager.store(&name, connection.fd.as_fd(), until),
+                // What is sent to a store that is not there is dropped without a word.
+                false => Err(io::Error::other("the service has no FileDescriptorStoreMax=")),
+            };
+            if let Err(error) = stored {
                 lost += 1;
                 trouble.get_or_insert(error);
             }
