@@ -94,7 +94,10 @@ fn entry(option: &Arg) -> String {
     let mut names: Vec<_> = option.get_short().map(|short| bold(format!("-{short}"))).into_iter().collect();
     names.extend(option.get_long().map(|long| bold(format!("--{long}"))));
     let takes_value = option.get_action().takes_values();
-    let value = option.get_value_names().filter(|_| takes_value).map(|names| format!(" \\fI{}\\fR", names.join(" ")));
+    let value = option.get_value_names().filter(|_| takes_value).map(|names| match option.is_require_equals_set() {
+        true => format!("[=\\fI{}\\fR]", names.join(" ")),
+        false => format!(" \\fI{}\\fR", names.join(" ")),
+    });
     let help = option.get_help().map(ToString::to_string).unwrap_or_default();
     let mut text = format!(".TP\n{}{}\n{}", names.join(", "), value.unwrap_or_default(), fill(&format!("{help}.")));
     if let ([default], true) = (option.get_default_values(), takes_value) {

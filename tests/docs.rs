@@ -61,7 +61,7 @@ fn the_table_of_options_is_the_program_s() {
     }
     for row in rows {
         for word in row.split('`').filter(|word| word.starts_with("--")) {
-            let long = word[2..].split([' ', '=']).next().unwrap();
+            let long = word[2..].split([' ', '=', '[']).next().unwrap();
             let known = command.get_opts().any(|option| {
                 option.get_long() == Some(long) || option.get_all_aliases().unwrap_or_default().contains(&long)
             });
@@ -112,6 +112,9 @@ fn every_variable_in_pages_and_units_is_an_option() {
         "WAIT_USEC",
         "REFUSED_TOTAL",
         "COUNT",
+        "SOURCE",
+        "SOURCE_ACTIVE",
+        "SOURCE_MAX",
     ];
     let mut texts = units();
     texts.extend(pages());

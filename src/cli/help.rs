@@ -73,7 +73,12 @@ fn options(command: &Command) -> impl Iterator<Item = &Arg> {
 fn names(option: &Arg) -> String {
     let short = option.get_short().map_or("    ".to_owned(), |short| format!("-{short}, "));
     let value = option.get_value_names().filter(|_| option.get_action().takes_values());
-    let value = value.map(|names| format!(" {}", names.join(" "))).unwrap_or_default();
+    // A value that may be left out comes after a `=`.
+    let value = value.map(|names| match option.is_require_equals_set() {
+        true => format!("[={}]", names.join(" ")),
+        false => format!(" {}", names.join(" ")),
+    });
+    let value = value.unwrap_or_default();
     format!("  {short}--{}{value}", option.get_long().unwrap_or_default())
 }
 

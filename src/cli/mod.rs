@@ -10,11 +10,12 @@ mod variables;
 pub use args::Args;
 
 use crate::daemon::settings::Settings;
+use crate::policy::network::Prefixes;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 use std::ffi::OsString;
-use values::per_listener;
+use values::{per_listener, per_source};
 use variables::is_empty;
 
 /// What to do.
@@ -89,6 +90,31 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     for text in all("max_per_listener", &args.max_per_listener) {
         limits.push(per_listener(&text).map_err(|why| invalid("max_per_listener", &text, why))?);
     }
+    let (mut per_sources, mut exempt) = (Vec::<(u32, Prefixes)>::new(), Vec::new());
+    for text in all("max_per_source", &args.max_per_source) {
+        let (max, prefixes) = per_source(&text).map_err(|why| invalid("max_per_source", &text, why))?;
+        let prefixes = prefixes.unwrap_or(args.source_prefix);
+        if per_sources.iter().any(|(_, other)| *other == prefixes) {
+            let why = format!("there is another limit for the prefix {prefixes}: leave one out");
+            return Err(invalid("max_per_source", &text, why));
+        }
+        per_sources.push((max, prefixes));
+    }
+    per_sources.retain(|(max, _)| *max > 0);
+    for text in all("exempt", &args.exempt) {
+        exempt.push(text.parse().map_err(|why: String| invalid("exempt", &text, why))?);
+    }
+    if args.reserved > 0 && exempt.is_empty() {
+        return Err(format!("{} needs {}: nobody else may take these slots", name("reserved"), name("exempt")));
+    }
+    if args.reserved > 0 && args.reserved >= args.max_connections {
+        let (reserved, max) = (args.reserved, args.max_connections);
+        let why = match max {
+            0 => format!("there is no limit to reserve slots of ({} is 0)", name("max_connections")),
+            max => format!("expected a number below {max}, which is {}", name("max_connections")),
+        };
+        return Err(invalid("reserved", &reserved.to_string(), why));
+    }
     // Not clap's conflicts_with, to which SOCKCAP_QUIET=false is a --quiet, too.
     for (one, other, both) in
         [("verbose", "quiet", args.verbose && args.quiet), ("ipv4", "ipv6", args.ipv4 && args.ipv6)]
@@ -105,7 +131,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         return Err(format!("{idle_exit} needs sockets from systemd: with {listen} nothing would start sockcap again"));
     }
     let check = args.check;
-    let settings = Box::new(args.settings(places, limits, name("max_per_listener")));
+    let settings = Box::new(args.settings(places, limits, name("max_per_listener"), per_sources, exempt));
     Ok(if check { Task::Check(settings) } else { Task::Run(settings) })
 }
 

@@ -145,7 +145,9 @@ const SPARE: u64 = 64;
 /// Who is held. A place is a descriptor, so RLIMIT_NOFILE bounds them; `nofile` is what [`raise_descriptor_limit`] found.
 fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Hold {
     let Settings { max_wait, max_waiting, when_full, .. } = *settings;
-    if when_full == WhenFull::Refuse || (max_wait.is_none() && max_waiting == 0) {
+    // Who is asked about alone cannot be left in the kernel's queue.
+    let has_places = max_wait.is_some() || max_waiting > 0 || settings.looks_at_clients();
+    if when_full == WhenFull::Refuse || !has_places {
         return Hold::default();
     }
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
@@ -197,8 +199,18 @@ fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
             )));
         }
     }
-    let Settings { max_connections, load_average, .. } = *settings;
-    Ok(Rules { max_connections, max_per_listener, load_average })
+    let Settings { max_connections, source_prefix, reserved, load_average, .. } = *settings;
+    let Settings { max_per_source, exempt, dry_run, .. } = settings.clone();
+    Ok(Rules {
+        max_connections,
+        max_per_listener,
+        max_per_source,
+        source_prefix,
+        exempt,
+        reserved,
+        load_average,
+        dry_run,
+    })
 }
 
 /// `--check`: reads everything, changes nothing that lasts, and says what would hold.
@@ -237,9 +249,25 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         let of = name.as_ref().map_or(String::new(), |name| format!("'{name}': "));
         line("max-per-listener", &format_args!("{of}{}", limit(*max)));
     }
+    for (max, prefixes) in &settings.max_per_source {
+        line("max-per-source", &format_args!("{max} per network of prefix {prefixes}"));
+    }
+    if settings.max_per_source.is_empty() {
+        line("max-per-source", &"unlimited");
+    }
+    line("source-prefix", &settings.source_prefix);
+    for network in &settings.exempt {
+        line("exempt", network);
+    }
+    if settings.reserved > 0 {
+        line("reserved", &settings.reserved);
+    }
     match settings.load_average {
         Some(below) => line("load-average", &below),
         None => line("load-average", &"off"),
+    }
+    if !settings.dry_run.is_empty() {
+        line("dry-run", &settings.dry_run.join(","));
     }
     line("when-full", &settings.when_full);
     let used = if settings.when_full == WhenFull::Refuse { " (not used: needs --when-full wait)" } else { "" };

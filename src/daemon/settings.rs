@@ -7,6 +7,7 @@ use crate::observe::event::Severity;
 use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
+use crate::policy::network::{Network, Prefixes};
 use crate::reply::{Choice, Message};
 use crate::sys::launch::{Pass, Session};
 use std::ffi::OsString;
@@ -27,6 +28,14 @@ pub struct Settings {
     pub max_per_listener: Vec<(Option<String>, u32)>,
     /// By which name it was given: the option's, or the variable's.
     pub max_per_listener_origin: String,
+    /// `--max-per-source`, each with what one source is.
+    pub max_per_source: Vec<(u32, Prefixes)>,
+    /// `--source-prefix`.
+    pub source_prefix: Prefixes,
+    /// `--exempt`.
+    pub exempt: Vec<Network>,
+    /// `--reserved`; below `max_connections`.
+    pub reserved: u32,
     /// `--load-average`.
     pub load_average: Option<f64>,
     /// `--when-full`.
@@ -35,6 +44,8 @@ pub struct Settings {
     pub max_wait: Option<Duration>,
     /// `--max-waiting`; 0 is no limit.
     pub max_waiting: u32,
+    /// `--dry-run`: the limits that judge, and let in, by the names of their options.
+    pub dry_run: Vec<&'static str>,
     /// `--half-close`.
     pub half_close: HalfClose,
     /// `--busy-reply`.
@@ -63,4 +74,11 @@ pub struct Settings {
     pub log_peer: LogPeer,
     /// COMMAND and its arguments.
     pub command: Vec<OsString>,
+}
+
+impl Settings {
+    /// Whether a limit says yes to one client and no to another of the same listener, so that none can be left in the kernel's queue.
+    pub fn looks_at_clients(&self) -> bool {
+        !self.max_per_source.is_empty() || self.reserved > 0
+    }
 }

@@ -39,14 +39,20 @@ impl Default for Numbers {
 pub(super) fn name(ledger: &Ledger) {
     let names = NAMES.into_iter().map(|name| key("number", name));
     let reasons = Reason::ALL.into_iter().map(|reason| key("refused", reason.slug()));
-    names.chain(reasons).enumerate().for_each(|(nth, key)| ledger.name(nth, key));
+    let dry = Reason::ALL.into_iter().map(|reason| key("would-refuse", reason.slug()));
+    names.chain(reasons).chain(dry).enumerate().for_each(|(nth, key)| ledger.name(nth, key));
 }
 
 /// Writes all numbers: some two dozen words of memory.
 pub(super) fn note(ledger: &Ledger, next_id: u64, next_ticket: u64, counters: &Counters) {
-    let Counters { accepted, served, gone, longest_wait_usec, refused } = *counters;
+    let Counters { accepted, served, gone, longest_wait_usec, refused, would_refuse } = *counters;
     let numbers = [next_id, next_ticket, accepted, served, gone, longest_wait_usec];
-    numbers.into_iter().chain(refused).enumerate().for_each(|(nth, number)| ledger.note(nth, number));
+    numbers
+        .into_iter()
+        .chain(refused)
+        .chain(would_refuse)
+        .enumerate()
+        .for_each(|(nth, number)| ledger.note(nth, number));
 }
 
 /// What an earlier daemon noted; from the beginning, if that cannot be true.
@@ -54,11 +60,16 @@ pub(super) fn read(past: &SavedState) -> Numbers {
     let number = |of, name| past.number(key(of, name)).unwrap_or(0);
     let [next_id, next_ticket, accepted, served, gone, longest_wait_usec] = NAMES.map(|name| number("number", name));
     let refused = Reason::ALL.map(|reason| number("refused", reason.slug()));
+    let would_refuse = Reason::ALL.map(|reason| number("would-refuse", reason.slug()));
     let all = [next_id, next_ticket, accepted, served, gone, longest_wait_usec];
-    if all.into_iter().chain(refused).any(|number| number > MAX_COUNT) || next_id == 0 {
+    if all.into_iter().chain(refused).chain(would_refuse).any(|number| number > MAX_COUNT) || next_id == 0 {
         return Numbers::default();
     }
-    Numbers { next_id, next_ticket, counters: Counters { accepted, served, gone, longest_wait_usec, refused } }
+    Numbers {
+        next_id,
+        next_ticket,
+        counters: Counters { accepted, served, gone, longest_wait_usec, refused, would_refuse },
+    }
 }
 
 /// The counters once it is known that so many of the earlier daemon's commands run and so many of its clients wait, and that so many

@@ -38,6 +38,8 @@ pub struct Counters {
     pub served: u64,
     /// Told to come back later, by reason.
     pub refused: [u64; Reason::ALL.len()],
+    /// Would have been refused, but for `--dry-run`, by reason.
+    pub would_refuse: [u64; Reason::ALL.len()],
     /// Found gone.
     pub gone: u64,
     /// Microseconds that the longest waiting of those served or refused had waited, as far as it was read.
@@ -65,6 +67,8 @@ pub struct Rejected {
     pub listener: Arc<str>,
     /// The client.
     pub peer: ShownPeer,
+    /// The network that the limit is for, as far as it is shown.
+    pub source: Option<String>,
     /// Connections behind it in the kernel's queue, if known.
     pub queued: Option<u32>,
     /// Its own wait in that queue, microseconds, if known.
@@ -96,6 +100,10 @@ pub enum Event {
     Rejected(Box<Rejected>),
     /// The refusals that were not told singly.
     RejectedMore(Summary),
+    /// What `--dry-run` would have refused, or held, singly.
+    WouldReject { rejected: Box<Rejected>, holds: bool },
+    /// And what was not told singly.
+    WouldRejectMore(Summary),
     /// Refusals whose client may have lost the reply, since too many others lingered.
     CutShort { count: u64, max: usize },
     /// accept(2) cannot go on for now: the first of an episode.
@@ -169,6 +177,7 @@ impl Event {
     pub fn message_id(&self) -> &'static str {
         match self {
             Event::Rejected(rejected) => rejected.refusal.reason.message_id(),
+            Event::WouldReject { .. } | Event::WouldRejectMore(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b24",
             Event::RejectedMore(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b01",
             Event::Listening { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b02",
             Event::Ready { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b03",

@@ -192,10 +192,13 @@ macro_rules! at {
 fn emit(event: &Event) {
     let id = event.message_id();
     match event {
-        Event::Rejected(rejected) => {
+        Event::Rejected(rejected) | Event::WouldReject { rejected, .. } => {
             let refusal = &rejected.refusal;
             let (addr, port) = rejected.peer.address();
-            tracing::warn!(
+            let figures = refusal.grounds.figures;
+            let of_source = figures.network().is_some() && figures.max() > 0;
+            at!(
+                event.severity(),
                 MESSAGE_ID = id,
                 SOCKCAP_REASON = refusal.reason.slug(),
                 SOCKCAP_LISTENER = &*rejected.listener,
@@ -204,6 +207,9 @@ fn emit(event: &Event) {
                 SOCKCAP_PEER_PORT = port,
                 SOCKCAP_ACTIVE = refusal.grounds.figures.active(),
                 SOCKCAP_MAX = refusal.grounds.figures.max(),
+                SOCKCAP_SOURCE = rejected.source.as_deref(),
+                SOCKCAP_SOURCE_ACTIVE = of_source.then(|| figures.active()),
+                SOCKCAP_SOURCE_MAX = of_source.then(|| figures.max()),
                 SOCKCAP_WAITING = refusal.grounds.waiting,
                 SOCKCAP_QUEUE_DEPTH = rejected.queued,
                 SOCKCAP_WAIT_USEC = rejected.waited_usec,
@@ -211,7 +217,8 @@ fn emit(event: &Event) {
                 "{event}"
             );
         }
-        Event::RejectedMore(summary) => tracing::warn!(
+        Event::RejectedMore(summary) | Event::WouldRejectMore(summary) => at!(
+            event.severity(),
             MESSAGE_ID = id,
             SOCKCAP_REASON = summary.reason.slug(),
             SOCKCAP_COUNT = summary.count,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::peer::Peer;
+use crate::policy::network::Network;
 use crate::sys::socket::{Address, Ip};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -62,6 +63,15 @@ impl fmt::Display for ShownPeer {
             (LogPeer::Prefix, _, Some((_, uid, _))) => write!(f, "uid {uid}"),
             _ => f.write_str("a client"),
         }
+    }
+}
+
+/// The network of a limit, as far as the log shows it.
+pub fn shown_source(network: Network, detail: LogPeer) -> Option<String> {
+    match detail {
+        LogPeer::Full => Some(network.to_string()),
+        LogPeer::Prefix => Some(network.widened(24, 48).to_string()),
+        LogPeer::None => None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::event::{Counters, Event, How, Rejected, Severity};
 use super::log::Log;
-use super::peer::{LogPeer, ShownPeer};
+use super::peer::{LogPeer, ShownPeer, shown_source};
 use crate::peer::Peer;
 use crate::policy::reason::Refusal;
 use crate::policy::throttle::{INTERVAL, Throttle};
@@ -17,6 +17,7 @@ pub struct Report {
     log: Log,
     log_peer: LogPeer,
     throttle: Throttle,
+    dry_throttle: Option<Box<Throttle>>,
     counters: Counters,
     ignored: Option<Instant>,
 }
@@ -61,7 +62,14 @@ pub struct Ended {
 impl Report {
     /// Nothing has happened yet.
     pub fn new(log: Log, log_peer: LogPeer) -> Report {
-        Report { log, log_peer, throttle: Throttle::default(), counters: Counters::default(), ignored: None }
+        Report {
+            log,
+            log_peer,
+            throttle: Throttle::default(),
+            dry_throttle: None,
+            counters: Counters::default(),
+            ignored: None,
+        }
     }
 
     /// What became of all connections so far.
@@ -105,18 +113,41 @@ impl Report {
         if !self.throttle.admit(now, reason) {
             return;
         }
-        let Figures { waited_usec, queued } = look();
-        let sent = self.log.send(Event::Rejected(Box::new(Rejected {
+        let rejected = self.rejected(refusal, client, look());
+        if !self.log.send(Event::Rejected(rejected)) {
+            self.throttle.missed(now, reason, 1);
+        }
+    }
+
+    /// A client would have been refused, or held, but for `--dry-run`.
+    pub fn would_refuse(
+        &mut self,
+        now: Instant,
+        (refusal, holds): (Refusal, bool),
+        client: Client,
+        look: impl FnOnce() -> Figures,
+    ) {
+        let reason = refusal.reason;
+        self.counters.would_refuse[reason.index()] += 1;
+        if !self.dry_throttle.get_or_insert_default().admit(now, reason) {
+            return;
+        }
+        let rejected = self.rejected(refusal, client, look());
+        if !self.log.send(Event::WouldReject { rejected, holds }) {
+            self.dry_throttle.get_or_insert_default().missed(now, reason, 1);
+        }
+    }
+
+    fn rejected(&self, refusal: Refusal, client: Client, Figures { waited_usec, queued }: Figures) -> Box<Rejected> {
+        Box::new(Rejected {
             refusal,
             listener: client.listener.clone(),
             peer: ShownPeer::new(client.peer.clone(), self.log_peer),
+            source: refusal.grounds.figures.network().and_then(|network| shown_source(network, self.log_peer)),
             queued,
             waited_usec,
             refused_total: self.counters.refused_by_limits(),
-        })));
-        if !sent {
-            self.throttle.missed(now, reason, 1);
-        }
+        })
     }
 
     /// A command was started for a client; so many run now, of so many that may.
@@ -151,7 +182,8 @@ impl Report {
 
     /// When the next summary of refusals is due.
     pub fn deadline(&self) -> Option<Instant> {
-        self.throttle.deadline()
+        let dry = self.dry_throttle.as_ref().and_then(|throttle| throttle.deadline());
+        self.throttle.deadline().into_iter().chain(dry).min()
     }
 
     /// Tells the summaries that are due; what the log does not take goes into the next one.
@@ -161,11 +193,18 @@ impl Report {
                 self.throttle.missed(now, summary.reason, summary.count);
             }
         }
+        let Some(throttle) = &mut self.dry_throttle else { return };
+        for summary in throttle.due(now, false) {
+            if !self.log.send(Event::WouldRejectMore(summary)) {
+                throttle.missed(now, summary.reason, summary.count);
+            }
+        }
     }
 
     /// The last words: all summaries, then these events.
     pub fn finish(mut self, now: Instant, events: impl IntoIterator<Item = Event>) {
         let summaries = self.throttle.due(now, true).map(Event::RejectedMore);
-        self.log.finish(summaries.chain(events).collect());
+        let dry = self.dry_throttle.iter_mut().flat_map(|throttle| throttle.due(now, true)).map(Event::WouldRejectMore);
+        self.log.finish(summaries.chain(dry).chain(events).collect());
     }
 }

@@ -61,6 +61,19 @@ impl fmt::Display for Event {
                 let Rejected { refusal, peer, listener, .. } = &**rejected;
                 write!(f, "rejected connection: {refusal}: {peer} on '{listener}'")
             }
+            Event::WouldReject { rejected, holds } => {
+                let Rejected { refusal, peer, listener, .. } = &**rejected;
+                let what = if *holds { "hold" } else { "reject" };
+                write!(f, "dry run: would {what} connection: {refusal}: {peer} on '{listener}'")
+            }
+            Event::WouldRejectMore(summary) => {
+                let (lasted, why) = (seconds(&summary.lasted), summary.reason.summary());
+                write!(
+                    f,
+                    "dry run: would reject {} in the last {lasted}: {why}",
+                    many(summary.count, "more connection")
+                )
+            }
             Event::RejectedMore(summary) => {
                 let (lasted, why) = (seconds(&summary.lasted), summary.reason.summary());
                 write!(f, "refused {} in the last {lasted}: {why}", many(summary.count, "more connection"))

@@ -19,6 +19,8 @@ pub struct Arrival {
     pub listener: ListenerId,
     /// Whom it is counted for.
     pub source: Source,
+    /// Whether it is one of `--exempt`: limits on sources and rates do not apply to it, and it may take `--reserved` slots.
+    pub is_exempt: bool,
     /// Since when it has waited: the end of the handshake, where that is known.
     pub since: Instant,
 }

@@ -1,6 +1,6 @@
 //! The gate: what happened in, a verdict or actions out; the same events always give the same answers.
 //!
-//! * never more running than any limit allows;
+//! * never more running than any limit allows, and never more here of one source;
 //! * with `refuse`, each arrival gets exactly one of [`Verdict::Admit`] and [`Verdict::Refuse`];
 //! * with `wait`, a listener whose next arrival could neither be admitted nor held is paused, so that the
 //!   kernel's queue is the queue; only the edge from full to not full resumes it;
@@ -8,31 +8,27 @@
 //!   admitted, refused or gone.
 #![forbid(unsafe_code)]
 
+mod limits;
 mod terms;
 
 pub use super::arrival::Arrival;
+pub use limits::READING_INTERVAL;
 pub use terms::{Action, Hold, Slot, Verdict, WhenFull};
 
 use super::arrival::ListenerId;
 use super::grounds::{Figures, Grounds};
-use super::limit::LIMITS;
-use super::limit::rule::{Census, Gauge, Limit, No, Reading, Rules, Until, Who};
+use super::limit::rule::{Census, Ending, Gauge, No, Present, Reading, Rules, Stage, Until, Who};
 use super::queue::Queue;
 use super::reason::{Reason, Refusal};
 use super::source::{Source, Sources};
+use limits::Limits;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-
-/// How long a reading stays good: the kernel itself renews its load average every 5 s, and a client that waits
-/// for it to fall should not wait much longer than that.
-pub const READING_INTERVAL: Duration = Duration::from_secs(1);
+use std::time::Instant;
 
 /// Decides, and keeps the only count that decisions are made from.
 #[derive(Debug)]
 pub struct Gate {
-    limits: Vec<(Reason, Box<dyn Limit>)>,
-    /// What the limits depend on, and when it was read last.
-    gauges: Vec<(Gauge, Option<Instant>)>,
+    limits: Limits,
     when_full: WhenFull,
     hold: Hold,
     census: Census,
@@ -49,24 +45,22 @@ impl Gate {
     /// means nothing with [`WhenFull::Refuse`].
     pub fn new(rules: &Rules, when_full: WhenFull, hold: Hold, listeners: usize) -> Self {
         debug_assert_eq!(rules.max_per_listener.len(), listeners);
-        let kinds = Reason::ALL.into_iter().zip(&LIMITS);
-        let limits = kinds.filter_map(|(reason, kind)| Some((reason, kind.build(rules)?))).collect();
-        Self::with_limits(limits, when_full, hold, listeners)
+        let census = Census {
+            active: 0,
+            per_listener: vec![0; listeners],
+            per_source: Sources::default(),
+            present: rules.max_per_source.iter().map(|(_, prefixes)| Present::new(*prefixes)).collect(),
+        };
+        Self::with_limits(Limits::new(rules), census, when_full, hold)
     }
 
-    fn with_limits(limits: Vec<(Reason, Box<dyn Limit>)>, when_full: WhenFull, hold: Hold, listeners: usize) -> Self {
-        let mut gauges = Vec::new();
-        for gauge in limits.iter().filter_map(|(_, limit)| limit.gauge()) {
-            if !gauges.contains(&(gauge, None)) {
-                gauges.push((gauge, None));
-            }
-        }
+    fn with_limits(limits: Limits, census: Census, when_full: WhenFull, hold: Hold) -> Self {
+        let listeners = census.per_listener.len();
         Gate {
             limits,
-            gauges,
             when_full,
             hold,
-            census: Census { active: 0, per_listener: vec![0; listeners], per_source: Sources::default() },
+            census,
             queue: Queue::new(listeners),
             next_yes: None,
             paused: vec![false; listeners],
@@ -75,16 +69,48 @@ impl Gate {
         }
     }
 
+    /// Whether some limits spare clients of this source.
+    pub fn is_exempt(&self, source: Source) -> bool {
+        self.limits.is_exempt(source)
+    }
+
     /// A client has come and is still there. What else is to be done is appended to `out`, in order, here as below.
     pub fn arrive(&mut self, now: Instant, who: Arrival, out: &mut VecDeque<Action>) -> Verdict {
-        let verdict = self.judge(now, who);
-        self.settle(now, out);
-        verdict
+        let no = self.ask(now, Stage::Entry, Who::Client(&who), false).err();
+        self.judge(now, who, no, Stage::Entry, out)
+    }
+
+    /// A client has come back that had entered with an earlier daemon: it goes on waiting for its start.
+    pub fn come_back(&mut self, now: Instant, who: Arrival, out: &mut VecDeque<Action>) -> Verdict {
+        self.judge(now, who, None, Stage::Start, out)
+    }
+
+    /// Whether this client would be admitted now; else why not, and whether it may wait for it.
+    ///
+    /// # Errors
+    /// The stage at which it is told no.
+    pub fn may(&self, now: Instant, who: &Arrival) -> Result<(), Stage> {
+        self.ask(now, Stage::Entry, Who::Client(who), false).map_err(|_| Stage::Entry)?;
+        let start = self.may_start(now, Who::Client(who)).map_err(|_| Stage::Start);
+        if self.is_closed() { Err(Stage::Start) } else { start }
+    }
+
+    /// What `--dry-run` would say to this client: the first "no" of a limit that only judges. Ask before it arrives.
+    pub fn would_refuse(&self, now: Instant, who: &Arrival) -> Option<(Stage, Refusal)> {
+        [Stage::Entry, Stage::Start].into_iter().find_map(|stage| {
+            let (reason, no) = self.ask(now, stage, Who::Client(who), true).err()?;
+            Some((stage, self.refusal(now, reason, who, Some((reason, no)))))
+        })
     }
 
     /// A command has ended, or could not be started: its slot comes back.
-    pub fn ended(&mut self, now: Instant, slot: Slot, out: &mut VecDeque<Action>) {
+    pub fn ended(&mut self, now: Instant, slot: Slot, ending: Ending, out: &mut VecDeque<Action>) {
+        let Slot { source, is_exempt, .. } = slot;
+        if !is_exempt {
+            self.limits.ended(now, source, ending);
+        }
         self.release(slot);
+        self.census.leave(source);
         self.settle(now, out);
     }
 
@@ -94,7 +120,10 @@ impl Gate {
         self.release(slot);
         self.postponed = true;
         match self.draining {
-            true => out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::STOPPING, &who))),
+            true => {
+                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::STOPPING, &who)));
+                self.census.leave(who.source);
+            }
             false => self.queue.enter(who),
         }
         self.settle(now, out);
@@ -108,7 +137,9 @@ impl Gate {
 
     /// A client that was held has left.
     pub fn left(&mut self, now: Instant, who: &Arrival, out: &mut VecDeque<Action>) {
-        self.queue.leave(who.listener, who.ticket);
+        if self.queue.leave(who.listener, who.ticket) {
+            self.census.leave(who.source);
+        }
         self.settle(now, out);
     }
 
@@ -120,15 +151,15 @@ impl Gate {
         source: Source,
         out: &mut VecDeque<Action>,
     ) -> Slot {
-        let slot = self.count(listener, source);
+        self.census.enter(source);
+        let slot = self.count(listener, source, self.is_exempt(source));
         self.settle(now, out);
         slot
     }
 
     /// A gauge was read: see [`Gate::due_gauge`].
     pub fn read(&mut self, now: Instant, reading: Reading, out: &mut VecDeque<Action>) {
-        self.limits.iter_mut().for_each(|(_, limit)| limit.read(now, reading));
-        self.gauges.iter_mut().filter(|(gauge, _)| *gauge == reading.gauge()).for_each(|(_, at)| *at = Some(now));
+        self.limits.read(now, reading);
         self.settle(now, out);
     }
 
@@ -148,7 +179,7 @@ impl Gate {
         for listener in 0..self.paused.len() {
             while let Some(who) = self.queue.head(listener).copied() {
                 out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::STOPPING, &who)));
-                self.queue.leave(listener, who.ticket);
+                self.dismiss(now, &who);
             }
         }
         self.settle(now, out);
@@ -161,25 +192,61 @@ impl Gate {
         self.next_yes = self.next_yes(now);
     }
 
-    fn judge(&mut self, now: Instant, who: Arrival) -> Verdict {
-        let no = match self.ask(now, Who::Client(&who)) {
-            Ok(()) if !self.is_closed() => return Verdict::Admit(self.charge(now, &who)),
-            asked => asked.err(),
+    fn judge(
+        &mut self,
+        now: Instant,
+        who: Arrival,
+        entry: Option<(Reason, No)>,
+        from: Stage,
+        out: &mut VecDeque<Action>,
+    ) -> Verdict {
+        let start = self.may_start(now, Who::Client(&who)).err();
+        let verdict = match self.why_refused(now, &who, entry, start) {
+            Some(reason) => Verdict::Refuse(self.refusal(now, reason, &who, entry.or(start))),
+            None => {
+                if from == Stage::Entry {
+                    self.limits.charge(now, &self.census, Stage::Entry, &who);
+                }
+                self.census.enter(who.source);
+                match start.is_none() && !self.is_closed() {
+                    true => Verdict::Admit(self.charge(now, &who)),
+                    false => {
+                        self.queue.enter(who);
+                        Verdict::Hold
+                    }
+                }
+            }
         };
-        let Hold { max_wait, max_waiting, .. } = self.hold;
-        let reason = if self.draining {
-            Reason::STOPPING
+        self.settle(now, out);
+        verdict
+    }
+
+    /// Why a client is neither admitted nor held, if it is not, given what the limits say.
+    fn why_refused(
+        &self,
+        now: Instant,
+        who: &Arrival,
+        entry: Option<(Reason, No)>,
+        start: Option<(Reason, No)>,
+    ) -> Option<Reason> {
+        let Hold { max_wait, max_waiting, capacity } = self.hold;
+        let waiting = self.queue.len();
+        if self.draining {
+            Some(Reason::STOPPING)
+        } else if entry.is_some() {
+            entry.map(|(reason, _)| reason)
+        } else if start.is_none() && !self.postponed {
+            None
         } else if self.when_full == WhenFull::Refuse {
-            no.map_or(Reason::START_FAILED, |(reason, _)| reason)
+            Some(start.map_or(Reason::START_FAILED, |(reason, _)| reason))
         } else if max_wait.is_some_and(|max| who.since + max <= now) {
-            Reason::WAITED_TOO_LONG
-        } else if max_waiting > 0 && self.queue.len() >= max_waiting {
-            Reason::QUEUE_FULL
+            Some(Reason::WAITED_TOO_LONG)
         } else {
-            self.queue.enter(who);
-            return Verdict::Hold;
-        };
-        Verdict::Refuse(self.refusal(now, reason, &who, no))
+            let is_full = max_waiting > 0 && waiting >= max_waiting;
+            // It cannot be left in the kernel's queue while others of its listener may come in.
+            let has_no_place = || waiting >= capacity && !self.is_full_for_anybody(now, who.listener);
+            (is_full || has_no_place()).then_some(Reason::QUEUE_FULL)
+        }
     }
 
     /// Whether nobody is admitted, whatever the limits say.
@@ -187,37 +254,40 @@ impl Gate {
         self.postponed || self.draining
     }
 
+    /// A client that was held is refused, by no fault of its own.
+    fn dismiss(&mut self, now: Instant, who: &Arrival) -> bool {
+        let was_here = self.queue.leave(who.listener, who.ticket);
+        if was_here {
+            self.limits.refund(now, Stage::Entry, who);
+            self.census.leave(who.source);
+        }
+        was_here
+    }
+
     fn charge(&mut self, now: Instant, who: &Arrival) -> Slot {
-        self.limits.iter_mut().for_each(|(_, limit)| limit.charge(now, who));
-        self.count(Some(who.listener), who.source)
+        self.limits.charge(now, &self.census, Stage::Start, who);
+        self.count(Some(who.listener), who.source, who.is_exempt)
     }
 
-    fn count(&mut self, listener: Option<ListenerId>, source: Source) -> Slot {
-        self.census.active += 1;
-        listener.into_iter().for_each(|listener| self.census.per_listener[listener] += 1);
-        self.census.per_source.enter(source);
-        Slot { listener, source }
+    fn count(&mut self, listener: Option<ListenerId>, source: Source, is_exempt: bool) -> Slot {
+        self.census.begin(listener, source);
+        Slot { listener, source, is_exempt }
     }
 
-    fn release(&mut self, Slot { listener, source }: Slot) {
-        self.census.active -= 1;
-        listener.into_iter().for_each(|listener| self.census.per_listener[listener] -= 1);
-        self.census.per_source.leave(source);
+    fn release(&mut self, Slot { listener, source, .. }: Slot) {
+        self.census.end(listener, source);
     }
 
     /// A refusal with the figures of the limit that holds, if one does, whose own reason it may be or not.
     fn refusal(&self, now: Instant, reason: Reason, who: &Arrival, no: Option<(Reason, No)>) -> Refusal {
-        let retry = match no.map(|(_, no)| no.until) {
-            Some(Until::Then(at)) => Some(at.saturating_duration_since(now)),
-            _ => None,
-        };
+        let retry = no.and_then(|(_, no)| no.retry(now));
         let figures = no.map_or(Figures::Count { active: self.census.active, max: 0 }, |(_, no)| no.figures);
         let waited = now.saturating_duration_since(who.since);
         Refusal { reason, grounds: Grounds { figures, waiting: self.queue.len(), waited }, retry }
     }
 
     fn refusal_of(&self, now: Instant, reason: Reason, who: &Arrival) -> Refusal {
-        self.refusal(now, reason, who, self.ask(now, Who::Client(who)).err())
+        self.refusal(now, reason, who, self.may_start(now, Who::Client(who)).err())
     }
 
     /// The longest waiting of those who may, one after the other.
@@ -225,7 +295,7 @@ impl Gate {
         while !self.queue.is_empty() && !self.is_closed() {
             let next = (0..self.paused.len())
                 .filter_map(|listener| self.queue.head(listener))
-                .filter(|who| self.ask(now, Who::Client(who)).is_ok())
+                .filter(|who| self.may_start(now, Who::Client(who)).is_ok())
                 .min_by_key(|who| who.ticket);
             let Some(who) = next.copied() else { return };
             self.queue.leave(who.listener, who.ticket);
@@ -242,21 +312,20 @@ impl Gate {
         let heads = (0..self.paused.len()).filter_map(|listener| self.queue.head(listener));
         let Some(who) = heads.filter(is_late).min_by_key(|who| who.ticket).copied() else { return false };
         out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::WAITED_TOO_LONG, &who)));
-        self.queue.leave(who.listener, who.ticket)
+        self.dismiss(now, &who)
     }
 
     /// What is to be read before the next arrival is accepted, and told to [`Gate::read`]: a limit depends on it, and the
     /// last reading is old. Also with nothing running: what is admitted then decides about the next by it.
     pub fn due_gauge(&self, now: Instant) -> Option<Gauge> {
-        let is_due = |at: Option<Instant>| at.is_none_or(|at| at + READING_INTERVAL <= now);
-        self.gauges.iter().find(|(_, at)| is_due(*at)).map(|(gauge, _)| *gauge)
+        self.limits.due_gauge(now)
     }
 
     /// When to wake even though nothing happened: when somebody has waited too long, or a limit lets somebody in. While
     /// somebody waits, gauges are read again, since no command's end may come for long.
     pub fn deadline(&self) -> Option<Instant> {
         let waits = self.is_anybody_waiting() && self.census.active > 0 && !self.draining;
-        let read = self.gauges.iter().filter_map(|(_, at)| *at).min().filter(|_| waits).map(|at| at + READING_INTERVAL);
+        let read = self.limits.next_reading().filter(|_| waits);
         let patience = self.hold.max_wait.and_then(|max_wait| Some(self.queue.longest()? + max_wait));
         [read, patience, self.next_yes].into_iter().flatten().min()
     }
@@ -268,7 +337,7 @@ impl Gate {
         }
         let held = (0..self.paused.len()).filter_map(|listener| self.queue.head(listener)).map(Who::Client);
         let queued = (0..self.paused.len()).filter(|listener| self.paused[*listener]).map(Who::Anybody);
-        let time = |who| match self.ask(now, who) {
+        let time = |who| match self.may_start(now, who) {
             Err((_, No { until: Until::Then(at), .. })) => Some(at),
             _ => None,
         };
@@ -297,12 +366,15 @@ impl Gate {
 
     /// Whether nobody at all who arrives at this listener could be admitted now.
     pub fn is_full_for_anybody(&self, now: Instant, listener: ListenerId) -> bool {
-        self.is_closed() || self.ask(now, Who::Anybody(listener)).is_err()
+        self.is_closed() || self.may_start(now, Who::Anybody(listener)).is_err()
     }
 
-    /// All limits, in order; the first "no" and its reason.
-    fn ask(&self, now: Instant, who: Who) -> Result<(), (Reason, No)> {
-        self.limits.iter().try_for_each(|(reason, limit)| limit.ask(now, &self.census, who).map_err(|no| (*reason, no)))
+    fn may_start(&self, now: Instant, who: Who) -> Result<(), (Reason, No)> {
+        self.ask(now, Stage::Start, who, false)
+    }
+
+    fn ask(&self, now: Instant, stage: Stage, who: Who, is_dry: bool) -> Result<(), (Reason, No)> {
+        self.limits.ask(now, &self.census, stage, who, is_dry)
     }
 
     fn edges(&mut self, now: Instant, out: &mut VecDeque<Action>) {

@@ -1,6 +1,7 @@
 //! What a refusal rests on, and what is said of each kind of it.
 #![forbid(unsafe_code)]
 
+use super::network::Network;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,6 +13,15 @@ pub enum Figures {
         /// Commands running, under the limit that said no or at all.
         active: u32,
         /// The limit; 0 if the reason is none of numbers.
+        max: u32,
+    },
+    /// A number of commands and held clients of one network.
+    OfSource {
+        /// Which.
+        network: Network,
+        /// How many of it are here.
+        active: u32,
+        /// The limit.
         max: u32,
     },
     /// A level that was read.
@@ -29,14 +39,22 @@ impl Figures {
     /// Commands running, under the limit that said no or at all.
     pub fn active(self) -> u32 {
         match self {
-            Figures::Count { active, .. } | Figures::Level { active, .. } => active,
+            Figures::Count { active, .. } | Figures::OfSource { active, .. } | Figures::Level { active, .. } => active,
+        }
+    }
+
+    /// The network that the limit is for, if it is for one.
+    pub fn network(self) -> Option<Network> {
+        match self {
+            Figures::OfSource { network, .. } => Some(network),
+            _ => None,
         }
     }
 
     /// The limit in commands; 0 if it is none of numbers.
     pub fn max(self) -> u32 {
         match self {
-            Figures::Count { max, .. } => max,
+            Figures::Count { max, .. } | Figures::OfSource { max, .. } => max,
             Figures::Level { .. } => 0,
         }
     }
@@ -64,9 +82,8 @@ pub struct Info {
     pub option: Option<&'static str>,
     /// A few words for a summary line.
     pub summary: &'static str,
-    /// Whether it is for coming at all while there was no room, so that many refusals tell something of an address: fail2ban
-    /// counts these.
-    pub is_for_coming: bool,
+    /// Whether it says something of the client's source, and not of how busy the service is: fail2ban counts these alone.
+    pub is_of_source: bool,
     /// The words for one client, which follow "rejected connection: ".
     pub words: fn(&Grounds, &mut fmt::Formatter) -> fmt::Result,
 }

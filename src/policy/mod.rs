@@ -8,6 +8,7 @@ pub mod back_off;
 pub mod gate;
 pub mod grounds;
 pub mod limit;
+pub mod network;
 pub mod phase;
 pub mod queue;
 pub mod reason;

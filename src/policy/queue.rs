@@ -70,7 +70,13 @@ mod tests {
     #[test]
     fn a_line_per_listener_in_order_of_tickets() {
         let (mut queue, now) = (Queue::new(2), Instant::now());
-        let arrival = |ticket, since| Arrival { ticket, listener: ticket as usize % 2, source: Source::Unknown, since };
+        let arrival = |ticket, since| Arrival {
+            ticket,
+            listener: ticket as usize % 2,
+            source: Source::Unknown,
+            is_exempt: false,
+            since,
+        };
         for ticket in [3, 5, 4] {
             queue.enter(arrival(ticket, now + Duration::from_secs(ticket)));
         }

@@ -14,7 +14,7 @@ static OTHERS: [Info; 4] = [
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a04",
         option: None,
         summary: "command failed to start",
-        is_for_coming: false,
+        is_of_source: false,
         words: |_, f| f.write_str("the command could not be started"),
     },
     Info {
@@ -22,7 +22,7 @@ static OTHERS: [Info; 4] = [
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a05",
         option: Some("max-wait"),
         summary: "waited too long",
-        is_for_coming: false,
+        is_of_source: false,
         words: |grounds, f| {
             write!(f, "waited too long ({:.1} s, {})", grounds.waited.as_secs_f64(), Running(grounds.figures))
         },
@@ -32,7 +32,7 @@ static OTHERS: [Info; 4] = [
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a06",
         option: Some("max-waiting"),
         summary: "queue full",
-        is_for_coming: true,
+        is_of_source: false,
         words: |grounds, f| write!(f, "queue full ({} waiting, {})", grounds.waiting, Running(grounds.figures)),
     },
     Info {
@@ -40,7 +40,7 @@ static OTHERS: [Info; 4] = [
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a07",
         option: None,
         summary: "the service is stopping",
-        is_for_coming: false,
+        is_of_source: false,
         words: |_, f| f.write_str("the service is stopping"),
     },
 ];

@@ -1,12 +1,16 @@
 //! Who a connection comes from, as a key to count by.
 //!
-//! An IPv4-mapped IPv6 address is the IPv4 address, so that a dual-stack listener and an IPv4 one agree.
+//! An IPv4-mapped IPv6 address is the IPv4 address, so that a dual-stack listener and an IPv4 one agree. So is an address behind the
+//! well-known prefix of NAT64: all IPv4 hosts would be one /64 otherwise.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+
+/// `64:ff9b::/96` (RFC 6052, 2.1).
+const NAT64: u128 = 0x0064_ff9b << 64;
 
 /// The source of a connection. Keys are chosen by peers, so tables over them use the standard library's flood-proof hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,9 +36,14 @@ impl Source {
         }
     }
 
-    /// The source of an IP peer, with IPv4-mapped addresses folded into IPv4.
+    /// The source of an IP peer, with IPv4-mapped addresses and those of NAT64 folded into IPv4.
     pub fn ip(addr: IpAddr) -> Self {
-        Source::Ip(addr.to_canonical())
+        match addr {
+            IpAddr::V6(ip) if ip.to_bits() >> 32 == NAT64 => {
+                Source::Ip(Ipv4Addr::from_bits(ip.to_bits() as u32).into())
+            }
+            other => Source::Ip(other.to_canonical()),
+        }
     }
 }
 

@@ -46,7 +46,7 @@ fn start(commands: &mut Commands, now: Instant) -> (Started, ClientFd) {
         cookie: None,
         of_source: 1,
     };
-    let who = Arrival { ticket: id, listener: 0, source: Source::Unknown, since: now };
+    let who = Arrival { ticket: id, listener: 0, source: Source::Unknown, is_exempt: false, since: now };
     let started = commands.start(now, (&who, slot), &info, &connection, None).unwrap();
     (started, connection)
 }

@@ -3,11 +3,13 @@
 
 use super::Daemon;
 use crate::child::ConnectionInfo;
+use crate::listen::Listener;
 use crate::listen::accept::{Connection, tcp_wait};
 use crate::listen::listeners::Taken;
 use crate::observe::report::{Client, Figures};
 use crate::policy::arrival::ListenerId;
 use crate::policy::gate::{Action, Arrival, Slot, Verdict, WhenFull};
+use crate::policy::limit::rule::{Ending, Stage};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
 use crate::sys::{plain, socket};
@@ -66,18 +68,26 @@ impl Daemon {
 
     /// A client has come. `true`: a process was spent on it.
     fn arrive(&mut self, now: Instant, mut connection: Connection) -> bool {
-        let listener = connection.listener;
-        if self.gate.is_full_for_anybody(now, listener) {
+        let ticket = self.waiting.ticket();
+        let who = self.arrival(now, ticket, &connection);
+        let mut may = self.gate.may(now, &who);
+        if may.is_err() {
             // A command that ended before this client came must not count against it.
             self.look_for_ends(now);
+            may = self.gate.may(now, &who);
         }
-        let is_refused = self.settings.when_full == WhenFull::Refuse && self.gate.is_full_for_anybody(now, listener);
+        let is_refused = may == Err(Stage::Entry) || (may.is_err() && self.settings.when_full == WhenFull::Refuse);
         if !is_refused && connection.is_gone() {
             self.report.gone(1);
             return false;
         }
-        let (ticket, source, since) = (self.waiting.ticket(), connection.peer.source(), connection.since(now));
-        let is_started = self.judge(now, Arrival { ticket, listener, source, since }, connection);
+        let who = self.arrival(now, ticket, &connection);
+        let would = if self.settings.dry_run.is_empty() { None } else { self.gate.would_refuse(now, &who) };
+        if let Some((stage, refusal)) = would.filter(|_| !is_refused) {
+            self.would_reject(now, &connection, stage, refusal);
+        }
+        let verdict = self.gate.arrive(now, who, &mut self.actions);
+        let is_started = self.carry_out_verdict(now, who, connection, verdict);
         self.settle(now);
         // Apparently full now. Sweep once: an exit whose SIGCHLD was coalesced would leave a client waiting for ever.
         if self.commands.is_unswept() && self.gate.is_anybody_waiting() {
@@ -93,9 +103,21 @@ impl Daemon {
         self.settle(now);
     }
 
+    /// What the gate is told of a client.
+    pub(super) fn arrival(&self, now: Instant, ticket: Ticket, connection: &Connection) -> Arrival {
+        let (listener, source, since) = (connection.listener, connection.peer.source(), connection.since(now));
+        Arrival { ticket, listener, source, is_exempt: self.gate.is_exempt(source), since }
+    }
+
     /// Does with a client what the gate says. `true` if its command was started.
-    pub(super) fn judge(&mut self, now: Instant, who: Arrival, connection: Connection) -> bool {
-        match self.gate.arrive(now, who, &mut self.actions) {
+    pub(super) fn carry_out_verdict(
+        &mut self,
+        now: Instant,
+        who: Arrival,
+        connection: Connection,
+        verdict: Verdict,
+    ) -> bool {
+        match verdict {
             Verdict::Admit(slot) => return self.start(now, who, connection, slot),
             Verdict::Hold => self.waiting.hold(who, connection, &self.poll),
             Verdict::Refuse(refusal) => self.refuse(now, connection, refusal),
@@ -143,12 +165,12 @@ impl Daemon {
 
     fn admit(&mut self, now: Instant, ticket: Ticket, slot: Slot) {
         let Some(mut held) = self.waiting.take(ticket, &self.poll) else {
-            return self.gate.ended(now, slot, &mut self.actions);
+            return self.gate.ended(now, slot, Ending::NOT_STARTED, &mut self.actions);
         };
         let who = held.who;
         if self.waiting.is_gone(&mut held) {
             self.report.gone(1);
-            return self.gate.ended(now, slot, &mut self.actions);
+            return self.gate.ended(now, slot, Ending::NOT_STARTED, &mut self.actions);
         }
         self.start(now, who, held.into_connection(now), slot);
     }
@@ -200,7 +222,7 @@ impl Daemon {
             self.commands.pause(now);
             return self.postpone(now, who, connection, slot);
         }
-        self.gate.ended(now, slot, &mut self.actions);
+        self.gate.ended(now, slot, Ending::NOT_STARTED, &mut self.actions);
         let refusal = Refusal::count(Reason::START_FAILED, self.gate.census().active, 0);
         self.reject(now, &connection, refusal);
         self.refusals.unavailable(now, connection.fd, &self.poll);
@@ -221,11 +243,23 @@ impl Daemon {
     /// Counts a refusal, and tells it unless too many are told already.
     fn reject(&mut self, now: Instant, connection: &Connection, refusal: Refusal) {
         let from = &self.listeners[connection.listener];
-        let Connection { fd, peer, waited_usec, .. } = connection;
-        let client = Client { listener: &from.name, peer, waited_usec: *waited_usec };
-        self.report.refused(now, refusal, client, || Figures {
-            waited_usec: waited_usec.or_else(|| tcp_wait(fd).map(|(usec, _)| usec)),
-            queued: from.queued(),
-        });
+        self.report.refused(now, refusal, client(connection, from), || figures(connection, from));
     }
+
+    /// A limit that only judges would have refused this client, or held it.
+    fn would_reject(&mut self, now: Instant, connection: &Connection, stage: Stage, refusal: Refusal) {
+        let holds = stage == Stage::Start && self.settings.when_full == WhenFull::Wait;
+        let from = &self.listeners[connection.listener];
+        self.report.would_refuse(now, (refusal, holds), client(connection, from), || figures(connection, from));
+    }
+}
+
+fn client<'a>(connection: &'a Connection, from: &'a Listener) -> Client<'a> {
+    Client { listener: &from.name, peer: &connection.peer, waited_usec: connection.waited_usec }
+}
+
+fn figures(connection: &Connection, from: &Listener) -> Figures {
+    let Connection { fd, waited_usec, .. } = connection;
+    let waited_usec = waited_usec.or_else(|| tcp_wait(fd).map(|(usec, _)| usec));
+    Figures { waited_usec, queued: from.queued() }
 }

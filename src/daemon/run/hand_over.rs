@@ -13,7 +13,6 @@ use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, StoredClient};
 use crate::listen::waiting::Held;
 use crate::observe::event::Event;
-use crate::policy::gate::Arrival;
 use crate::sys::plain;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -122,8 +121,9 @@ impl Daemon {
         self.waiting.go_on_from(ticket.saturating_add(1));
         match Connection::restored(fd, listener, waited_usec) {
             Ok(connection) => {
-                let (source, since) = (connection.peer.source(), connection.since(now));
-                self.judge(now, Arrival { ticket, listener, source, since }, connection);
+                let who = self.arrival(now, ticket, &connection);
+                let verdict = self.gate.come_back(now, who, &mut self.actions);
+                self.carry_out_verdict(now, who, connection, verdict);
             }
             Err(_) => self.report.gone(1),
         }

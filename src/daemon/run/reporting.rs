@@ -9,8 +9,10 @@ use crate::observe::notify::Status;
 use crate::observe::report::{Client, Ended, Figures};
 use crate::peer::Peer;
 use crate::policy::back_off::Over;
+use crate::policy::limit::rule::{Ending, Outcome};
 use crate::policy::reason::{Reason, Refusal};
 use crate::sys::plain;
+use crate::sys::process::Exit;
 use std::time::Instant;
 
 impl Daemon {
@@ -37,7 +39,13 @@ impl Daemon {
                 self.report.log(Event::TimeLimit { id, pid, limit });
             }
             commands::News::Ended(commands::Ended { pid, id, slot, since, waited, how, exec_errno }) => {
-                self.gate.ended(now, slot, &mut self.actions);
+                let outcome = match (exec_errno, how) {
+                    (None, Some((Exit::Code(status), _))) => Outcome::Status(status as u8),
+                    (None, Some((Exit::Signal(_), _))) => Outcome::Signal,
+                    _ => Outcome::Unknown,
+                };
+                let ending = Ending { outcome, lasted: now.saturating_duration_since(since) };
+                self.gate.ended(now, slot, ending, &mut self.actions);
                 let (how, usage) = match (exec_errno, how) {
                     (Some(errno), how) => (How::NotStarted(errno), how.map(|(_, usage)| usage)),
                     (None, Some((exit, usage))) => (How::Exit(exit), Some(usage)),

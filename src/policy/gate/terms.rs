@@ -44,6 +44,7 @@ pub struct Hold {
 pub struct Slot {
     pub(super) listener: Option<ListenerId>,
     pub(super) source: Source,
+    pub(super) is_exempt: bool,
 }
 
 impl Slot {

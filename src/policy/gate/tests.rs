@@ -1,26 +1,43 @@
 //! The gate's borders, one by one.
 #![forbid(unsafe_code)]
 
+use super::limits::Rule;
 use super::*;
+use crate::policy::limit::LIMITS;
+use crate::policy::limit::rule::{Kind, Limit, Outcome};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::Reason;
 use std::collections::HashMap;
+use std::time::Duration;
 
 mod model;
+mod sources;
 
-const TOTAL: Reason = Reason::ALL[0];
-const LISTENER: Reason = Reason::ALL[1];
-/// Any that no other limit of these tests gives.
-const EVERY: Reason = Reason::ALL[2];
-
-fn limits(rules: &Rules) -> Vec<(Reason, Box<dyn Limit>)> {
-    Reason::ALL.into_iter().zip(&LIMITS).filter_map(|(reason, kind)| Some((reason, kind.build(rules)?))).collect()
+/// The reason of this name.
+fn named(slug: &str) -> Reason {
+    Reason::ALL.into_iter().find(|reason| reason.slug() == slug).unwrap()
 }
 
+fn limits(rules: &Rules) -> Vec<Rule> {
+    let build = |(reason, kind): (Reason, &Kind)| Some(rule(reason, kind.stage, kind.build(rules)?));
+    Reason::ALL.into_iter().zip(&LIMITS).filter_map(build).collect()
+}
+
+fn rule(reason: Reason, stage: Stage, limit: Box<dyn Limit>) -> Rule {
+    Rule { reason, stage, spares_exempt: false, is_dry: false, limit }
+}
+
+const END: Ending = Ending { outcome: Outcome::Status(0), lasted: Duration::ZERO };
 const SECOND: Duration = Duration::from_secs(1);
 
+fn with_limits(limits: Vec<Rule>, when_full: WhenFull, hold: Hold, listeners: usize) -> Gate {
+    let census = Census { per_listener: vec![0; listeners], ..Census::default() };
+    Gate::with_limits(Limits::of(limits), census, when_full, hold)
+}
+
 fn gate_of(max: u32, per_listener: &[u32], load: Option<f64>, when_full: WhenFull, hold: Hold) -> Gate {
-    let rules = Rules { max_connections: max, max_per_listener: per_listener.to_vec(), load_average: load };
+    let (max_connections, max_per_listener) = (max, per_listener.to_vec());
+    let rules = Rules { max_connections, max_per_listener, load_average: load, ..Rules::default() };
     Gate::new(&rules, when_full, hold, per_listener.len())
 }
 
@@ -36,8 +53,9 @@ struct Every {
 }
 
 impl Every {
-    fn limit(span: Duration) -> (Reason, Box<dyn Limit>) {
-        (EVERY, Box::new(Every { span, last: HashMap::new() }))
+    /// Under the name of a limit that these tests do not use otherwise.
+    fn limit(span: Duration) -> Rule {
+        rule(named("load"), Stage::Start, Box::new(Every { span, last: HashMap::new() }))
     }
 }
 
@@ -59,7 +77,7 @@ impl Limit for Every {
 }
 
 fn arrival(listener: ListenerId, ticket: Ticket, since: Instant) -> Arrival {
-    Arrival { ticket, listener, source: source_of(ticket), since }
+    Arrival { ticket, listener, source: source_of(ticket), is_exempt: false, since }
 }
 
 fn source_of(ticket: Ticket) -> Source {
@@ -121,9 +139,9 @@ fn borders_of_the_total_cap() {
     for max in [1, 2, 5] {
         let (mut gate, now) = (gate(max, &[0], None, WhenFull::Refuse), Instant::now());
         let mut slots: Vec<_> = (0..max.into()).map(|nth| admitted(&mut gate, now, arrival(0, nth, now))).collect();
-        let refusal = Refusal::count(TOTAL, max, max);
+        let refusal = Refusal::count(named("total-limit"), max, max);
         assert_eq!(arrive(&mut gate, now, arrival(0, 7, now)), (Verdict::Refuse(refusal), vec![]));
-        assert_eq!(step(|out| gate.ended(now, slots.pop().unwrap(), out)), []);
+        assert_eq!(step(|out| gate.ended(now, slots.pop().unwrap(), END, out)), []);
         slots.push(admitted(&mut gate, now, arrival(0, 8, now)));
     }
 }
@@ -133,8 +151,9 @@ const NANO: Duration = Duration::from_nanos(1);
 #[test]
 fn a_limit_that_knows_until_when_says_so_to_the_moment() {
     let (span, t0) = (5 * SECOND, Instant::now());
-    let mut gate = Gate::with_limits(vec![Every::limit(span)], WhenFull::Refuse, Hold::default(), 1);
-    let from = |source, ticket| Arrival { ticket, listener: 0, source: Source::Uid(source), since: t0 };
+    let mut gate = with_limits(vec![Every::limit(span)], WhenFull::Refuse, Hold::default(), 1);
+    let from =
+        |source, ticket| Arrival { ticket, listener: 0, source: Source::Uid(source), is_exempt: false, since: t0 };
     let _slot = admitted(&mut gate, t0, from(1, 0));
     let _other = admitted(&mut gate, t0, from(2, 1));
     for (now, retry) in [(t0, span), (t0 + SECOND, 4 * SECOND), (t0 + span - NANO, NANO)] {
@@ -148,8 +167,8 @@ fn a_limit_that_knows_until_when_says_so_to_the_moment() {
 #[test]
 fn who_waits_for_a_time_is_let_in_at_that_time() {
     let (span, t0, hold) = (5 * SECOND, Instant::now(), Hold { capacity: 10, ..Hold::default() });
-    let mut gate = Gate::with_limits(vec![Every::limit(span)], WhenFull::Wait, hold, 1);
-    let from = |ticket| Arrival { ticket, listener: 0, source: Source::Uid(1), since: t0 };
+    let mut gate = with_limits(vec![Every::limit(span)], WhenFull::Wait, hold, 1);
+    let from = |ticket| Arrival { ticket, listener: 0, source: Source::Uid(1), is_exempt: false, since: t0 };
     let _slot = admitted(&mut gate, t0, from(0));
     for ticket in [1, 2] {
         assert_eq!(arrive(&mut gate, t0 + SECOND, from(ticket)), (Verdict::Hold, vec![]));
@@ -168,11 +187,12 @@ fn who_waits_for_a_time_is_let_in_at_that_time() {
 #[test]
 fn who_stood_behind_a_client_that_waited_too_long_is_let_in_with_it() {
     let (t0, hold) = (Instant::now(), Hold { max_wait: Some(3 * SECOND), capacity: 10, ..Hold::default() });
-    let mut gate = Gate::with_limits(vec![Every::limit(10 * SECOND)], WhenFull::Wait, hold, 1);
+    let mut gate = with_limits(vec![Every::limit(10 * SECOND)], WhenFull::Wait, hold, 1);
     let from = |source, ticket| Arrival {
         ticket,
         listener: 0,
         source: Source::Uid(source),
+        is_exempt: false,
         since: t0 + SECOND * ticket as u32,
     };
     let slot = admitted(&mut gate, t0, from(1, 0));
@@ -189,8 +209,9 @@ fn who_stood_behind_a_client_that_waited_too_long_is_let_in_with_it() {
 #[test]
 fn of_two_that_are_late_the_one_that_may_come_in_does() {
     let (t0, hold) = (Instant::now(), Hold { max_wait: Some(3 * SECOND), capacity: 10, ..Hold::default() });
-    let mut gate = Gate::with_limits(vec![Every::limit(10 * SECOND)], WhenFull::Wait, hold, 1);
-    let from = |source, ticket| Arrival { ticket, listener: 0, source: Source::Uid(source), since: t0 };
+    let mut gate = with_limits(vec![Every::limit(10 * SECOND)], WhenFull::Wait, hold, 1);
+    let from =
+        |source, ticket| Arrival { ticket, listener: 0, source: Source::Uid(source), is_exempt: false, since: t0 };
     let slot = admitted(&mut gate, t0, from(1, 0));
     assert_eq!(step(|out| gate.postponed(t0, from(1, 0), slot, out)), []);
     assert_eq!(arrive(&mut gate, t0, from(2, 1)), (Verdict::Hold, vec![]));
@@ -209,12 +230,13 @@ fn all_limits_are_charged_or_none() {
     for is_last in [false, true] {
         let mut limits = limits(&Rules { max_connections: 1, ..Rules::default() });
         limits.insert(if is_last { 1 } else { 0 }, Every::limit(span));
-        let mut gate = Gate::with_limits(limits, WhenFull::Refuse, Hold::default(), 1);
-        let from = |source| Arrival { ticket: 0, listener: 0, source: Source::Uid(source), since: now };
+        let mut gate = with_limits(limits, WhenFull::Refuse, Hold::default(), 1);
+        let from =
+            |source| Arrival { ticket: 0, listener: 0, source: Source::Uid(source), is_exempt: false, since: now };
         let slot = admitted(&mut gate, now, from(1));
-        assert_eq!(reason(&arrive(&mut gate, now, from(2)).0), Some(TOTAL));
-        assert_eq!(step(|out| gate.ended(now, slot, out)), []);
-        assert_eq!(reason(&arrive(&mut gate, now, from(1)).0), Some(EVERY));
+        assert_eq!(reason(&arrive(&mut gate, now, from(2)).0), Some(named("total-limit")));
+        assert_eq!(step(|out| gate.ended(now, slot, END, out)), []);
+        assert_eq!(reason(&arrive(&mut gate, now, from(1)).0), Some(named("load")));
         assert_eq!(gate.census().active, 0);
         let _slot = admitted(&mut gate, now, from(2));
     }
@@ -224,14 +246,14 @@ fn all_limits_are_charged_or_none() {
 fn a_slot_knows_what_it_is_counted_for() {
     let (mut gate, now) = (gate(0, &[0, 0], None, WhenFull::Refuse), Instant::now());
     let uid = Source::Uid(7);
-    let slot = admitted(&mut gate, now, Arrival { ticket: 1, listener: 1, source: uid, since: now });
+    let slot = admitted(&mut gate, now, Arrival { ticket: 1, listener: 1, source: uid, is_exempt: false, since: now });
     assert_eq!((slot.listener(), slot.source()), (Some(1), uid));
     let unknown = gate.adopt(now, None, uid, &mut VecDeque::new());
     assert_eq!((unknown.listener(), unknown.source()), (None, uid));
     assert_eq!((&gate.census().per_listener[..], gate.census().per_source.count(uid)), (&[0, 1][..], 2));
-    assert_eq!(step(|out| gate.ended(now, slot, out)), []);
+    assert_eq!(step(|out| gate.ended(now, slot, END, out)), []);
     assert_eq!((&gate.census().per_listener[..], gate.census().per_source.count(uid)), (&[0, 0][..], 1));
-    assert_eq!(step(|out| gate.ended(now, unknown, out)), []);
+    assert_eq!(step(|out| gate.ended(now, unknown, END, out)), []);
     assert!(gate.census().active == 0 && gate.census().per_source.is_empty());
 }
 
@@ -243,8 +265,8 @@ fn only_the_edge_pauses_and_resumes() {
     let (second, paused) = arrive(&mut gate, now, arrival(1, 2, now));
     assert_eq!(paused, [Action::Pause(1)]);
     let (Verdict::Admit(first), Verdict::Admit(second)) = (first, second) else { panic!() };
-    assert_eq!(step(|out| gate.ended(now, second, out)), [Action::Resume(1)]);
-    assert_eq!(step(|out| gate.ended(now, first, out)), [Action::Resume(0)]);
+    assert_eq!(step(|out| gate.ended(now, second, END, out)), [Action::Resume(1)]);
+    assert_eq!(step(|out| gate.ended(now, first, END, out)), [Action::Resume(0)]);
     assert_eq!(step(|out| gate.drain(now, out)), [Action::Pause(0), Action::Pause(1)]);
 }
 
@@ -274,7 +296,7 @@ fn the_held_are_admitted_in_order_or_refused_in_time() {
         assert_eq!(arrive(&mut gate, since, arrival(0, ticket, since)), (Verdict::Hold, vec![]), "N-1 and N");
     }
     assert_eq!(reason(&arrive(&mut gate, t0, arrival(0, 4, t0)).0), Some(Reason::QUEUE_FULL), "N+1");
-    let (ticket, slot) = only_admitted(step(|out| gate.ended(t0, slot, out))).remove(0);
+    let (ticket, slot) = only_admitted(step(|out| gate.ended(t0, slot, END, out))).remove(0);
     assert_eq!(ticket, 1);
     assert_eq!(gate.deadline(), Some(t0 + 12 * SECOND));
     let before = t0 + 12 * SECOND - Duration::from_millis(1);
@@ -283,7 +305,7 @@ fn the_held_are_admitted_in_order_or_refused_in_time() {
     assert_eq!(refusals(&late), [(2, Reason::WAITED_TOO_LONG)]);
     let late = arrive(&mut gate, t0 + 12 * SECOND, arrival(0, 5, t0 + 2 * SECOND));
     assert_eq!(reason(&late.0), Some(Reason::WAITED_TOO_LONG), "its time was over in the kernel's queue");
-    let next = only_admitted(step(|out| gate.ended(t0 + 13 * SECOND, slot, out)));
+    let next = only_admitted(step(|out| gate.ended(t0 + 13 * SECOND, slot, END, out)));
     assert_eq!((next.len(), next[0].0), (1, 3), "a free slot comes before the clock");
     assert_eq!(gate.deadline(), None);
 }
@@ -298,7 +320,7 @@ fn beyond_its_places_the_kernel_holds() {
     assert_eq!(arrive(&mut gate, now, arrival(0, 2, now)), (Verdict::Hold, vec![Action::Pause(0)]));
     assert_eq!(step(|out| gate.left(now, &first, out)), [Action::Resume(0)]);
     assert_eq!(step(|out| gate.left(now, &first, out)), [], "it has left already");
-    assert_eq!(only_admitted(step(|out| gate.ended(now, slot, out)))[0].0, 2);
+    assert_eq!(only_admitted(step(|out| gate.ended(now, slot, END, out)))[0].0, 2);
 }
 
 #[test]
@@ -330,12 +352,12 @@ fn who_ran_before_counts_even_over_a_lowered_limit() {
         assert_eq!(none, []);
     }
     assert_eq!((gate.census().active, &gate.census().per_listener[..]), (3, &[1, 1][..]));
-    for (ended, told) in [(0, TOTAL), (1, LISTENER)] {
+    for (ended, told) in [(0, named("total-limit")), (1, named("listener-limit"))] {
         let slot = slots.remove(ended);
-        assert_eq!(step(|out| gate.ended(now, slot, out)), []);
+        assert_eq!(step(|out| gate.ended(now, slot, END, out)), []);
         assert_eq!(reason(&arrive(&mut gate, now, arrival(1, 7, now)).0), Some(told));
     }
-    assert_eq!(step(|out| gate.ended(now, slots.remove(0), out)), []);
+    assert_eq!(step(|out| gate.ended(now, slots.remove(0), END, out)), []);
     let _slot = admitted(&mut gate, now, arrival(1, 8, now));
 }
 

@@ -1,7 +1,7 @@
 //! `--max-per-listener`: at most N commands for one listening socket.
 #![forbid(unsafe_code)]
 
-use super::rule::{Census, Kind, Limit, No, Rules, Until, Who};
+use super::rule::{Census, Kind, Limit, No, Rules, Stage, Until, Who};
 use crate::policy::grounds::{Figures, Info};
 use std::time::Instant;
 
@@ -11,11 +11,13 @@ pub(super) const KIND: Kind = Kind {
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a02",
         option: Some("max-per-listener"),
         summary: "listener at capacity",
-        is_for_coming: true,
+        is_of_source: false,
         words: |grounds, f| {
             write!(f, "at capacity ({}/{}) of this listener", grounds.figures.active(), grounds.figures.max())
         },
     },
+    stage: Stage::Start,
+    spares_exempt: false,
     build,
 };
 

@@ -3,7 +3,7 @@
 //! One command may always run, so that a machine that others keep busy still serves.
 #![forbid(unsafe_code)]
 
-use super::rule::{Census, Gauge, Kind, Limit, No, Reading, Rules, Until, Who};
+use super::rule::{Census, Gauge, Kind, Limit, No, Reading, Rules, Stage, Until, Who};
 use crate::policy::grounds::{Figures, Info};
 use std::time::Instant;
 
@@ -13,12 +13,14 @@ pub(super) const KIND: Kind = Kind {
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a03",
         option: Some("load-average"),
         summary: "load too high",
-        is_for_coming: false,
+        is_of_source: false,
         words: |grounds, f| match grounds.figures {
             Figures::Level { is, below, .. } => write!(f, "load average {is:.2} is not below {below:.2}"),
-            Figures::Count { .. } => f.write_str("load too high"),
+            _ => f.write_str("load too high"),
         },
     },
+    stage: Stage::Start,
+    spares_exempt: false,
     build,
 };
 

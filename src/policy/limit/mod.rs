@@ -5,9 +5,10 @@
 mod listener;
 mod load;
 pub mod rule;
+mod source;
 mod total;
 
 use rule::Kind;
 
 /// Every kind of limit, in the order in which they are asked.
-pub static LIMITS: [Kind; 3] = [total::KIND, listener::KIND, load::KIND];
+pub static LIMITS: [Kind; 4] = [source::KIND, total::KIND, listener::KIND, load::KIND];

@@ -1,15 +1,20 @@
 //! What a limit is asked, by whom, and what it may answer.
 //!
 //! Asking changes nothing. All are asked, then all are charged, or none, so that a client whom one limit refuses costs
-//! it nothing with another. Who is running is counted once, in the [`Census`]; what else a limit has to remember is its own.
+//! it nothing with another. Who is here is counted once, in the [`Census`]; what else a limit has to remember is its own.
+//!
+//! A limit is of one of two [`Stage`]s: at the entry it judges a client once, and a "no" is told at once; before a start it is asked
+//! again and again, and a "no" makes who may wait.
 #![forbid(unsafe_code)]
 
 use crate::policy::arrival::{Arrival, ListenerId};
 use crate::policy::grounds::{Figures, Info};
-use crate::policy::source::Sources;
-use std::time::Instant;
+use crate::policy::network::{Network, Prefixes};
+use crate::policy::source::{Source, Sources};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
-/// What is running: counts, and nothing else.
+/// What is running and who is held: counts, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Census {
     /// Commands running, over all listeners.
@@ -18,6 +23,73 @@ pub struct Census {
     pub per_listener: Vec<u32>,
     /// Commands running, by source.
     pub per_source: Sources,
+    /// Commands running and clients held, by network: one count for each level of `--max-per-source`.
+    pub present: Vec<Present>,
+}
+
+impl Census {
+    /// One more command runs, for a client that is here.
+    pub fn begin(&mut self, listener: Option<ListenerId>, source: Source) {
+        self.active += 1;
+        listener.into_iter().for_each(|listener| self.per_listener[listener] += 1);
+        self.per_source.enter(source);
+    }
+
+    /// One less does.
+    pub fn end(&mut self, listener: Option<ListenerId>, source: Source) {
+        self.active -= 1;
+        listener.into_iter().for_each(|listener| self.per_listener[listener] -= 1);
+        self.per_source.leave(source);
+    }
+
+    /// One more is here, running or held.
+    pub fn enter(&mut self, source: Source) {
+        self.present.iter_mut().for_each(|level| level.enter(source));
+    }
+
+    /// One less is.
+    pub fn leave(&mut self, source: Source) {
+        self.present.iter_mut().for_each(|level| level.leave(source));
+    }
+}
+
+/// Commands running and clients held, by network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Present {
+    prefixes: Prefixes,
+    count: HashMap<Network, u32>,
+}
+
+impl Present {
+    /// Nobody, by networks of these prefixes.
+    pub fn new(prefixes: Prefixes) -> Present {
+        Present { prefixes, count: HashMap::new() }
+    }
+
+    /// The network of this source, and how many of it are here; `None` for a source that this count leaves out.
+    pub fn count(&self, source: Source) -> Option<(Network, u32)> {
+        let network = Network::of(source, self.prefixes)?;
+        Some((network, self.count.get(&network).copied().unwrap_or(0)))
+    }
+
+    /// Whether nobody is here.
+    pub fn is_empty(&self) -> bool {
+        self.count.is_empty()
+    }
+
+    fn enter(&mut self, source: Source) {
+        let Some(network) = Network::of(source, self.prefixes) else { return };
+        *self.count.entry(network).or_insert(0) += 1;
+    }
+
+    fn leave(&mut self, source: Source) {
+        let Some(network) = Network::of(source, self.prefixes) else { return };
+        let Some(count) = self.count.get_mut(&network) else { return };
+        *count -= 1;
+        if *count == 0 {
+            self.count.remove(&network);
+        }
+    }
 }
 
 /// For whom one more command would be started.
@@ -59,6 +131,16 @@ pub struct No {
     pub until: Until,
 }
 
+impl No {
+    /// How long until it may be a "yes", if that is a matter of time.
+    pub fn retry(&self, now: Instant) -> Option<Duration> {
+        match self.until {
+            Until::Then(at) => Some(at.saturating_duration_since(now)),
+            _ => None,
+        }
+    }
+}
+
 /// Something outside that limits depend on, and that has to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gauge {
@@ -82,6 +164,45 @@ impl Reading {
     }
 }
 
+/// When a limit is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Once, when a client arrives. A "no" is told at once, also where clients wait for others, so that one source cannot fill the
+    /// queue. Asked about clients alone, and not about those of `--exempt`.
+    Entry,
+    /// Until it says yes, about clients and about whoever comes next.
+    Start,
+}
+
+/// How a command ended, as far as limits care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// With this exit status.
+    Status(u8),
+    /// By a signal that is none of the next two.
+    Signal,
+    /// At `--time-limit`.
+    TimeLimit,
+    /// The kernel was out of memory.
+    Oom,
+    /// It was not started, or its status went to another process.
+    Unknown,
+}
+
+/// The end of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it had run.
+    pub lasted: Duration,
+}
+
+impl Ending {
+    /// Of a command that was not started.
+    pub const NOT_STARTED: Ending = Ending { outcome: Outcome::Unknown, lasted: Duration::ZERO };
+}
+
 /// One rule that can say no.
 pub trait Limit: std::fmt::Debug {
     /// Whether one more command for `who` may start now.
@@ -90,9 +211,15 @@ pub trait Limit: std::fmt::Debug {
     /// Why not, and until when not.
     fn ask(&self, now: Instant, census: &Census, who: Who) -> Result<(), No>;
 
-    /// All limits have said yes, and this client's command is being started: for limits that remember more than is
-    /// running. It is not taken back if the start fails.
+    /// All limits have said yes, and this client enters or, for a limit on starts, its command is being started: for limits that
+    /// remember more than is here. It is not taken back if the start fails.
     fn charge(&mut self, _now: Instant, _who: &Arrival) {}
+
+    /// This client had entered, and is refused for another reason before its command could be started.
+    fn refund(&mut self, _now: Instant, _who: &Arrival) {}
+
+    /// A command of this source, which is none of `--exempt`, has ended.
+    fn ended(&mut self, _now: Instant, _source: Source, _ending: Ending) {}
 
     /// What has to be read for it.
     fn gauge(&self) -> Option<Gauge> {
@@ -110,8 +237,18 @@ pub struct Rules {
     pub max_connections: u32,
     /// `--max-per-listener`, resolved to one number per listener.
     pub max_per_listener: Vec<u32>,
+    /// `--max-per-source`: commands running and clients held of one network; one level for each prefix.
+    pub max_per_source: Vec<(u32, Prefixes)>,
+    /// `--source-prefix`: what one source is, for all other limits on sources.
+    pub source_prefix: Prefixes,
+    /// `--exempt`: who is outside of limits on sources and rates.
+    pub exempt: Vec<Network>,
+    /// `--reserved`: slots below `max_connections` that only they may take.
+    pub reserved: u32,
     /// `--load-average`; `None` is off.
     pub load_average: Option<f64>,
+    /// `--dry-run`: limits that judge, and let in, by the names of their options.
+    pub dry_run: Vec<&'static str>,
 }
 
 /// One kind of limit.
@@ -119,6 +256,10 @@ pub struct Rules {
 pub struct Kind {
     /// What is said of it.
     pub info: Info,
+    /// When it is asked.
+    pub stage: Stage,
+    /// Whether it says yes to clients of `--exempt`; the gate does not ask it then.
+    pub spares_exempt: bool,
     /// Makes it, if these rules switch it on.
     pub(super) build: fn(&Rules) -> Option<Box<dyn Limit>>,
 }

@@ -161,7 +161,7 @@ impl Tried {
                 let who = who.unwrap();
                 slots.insert(who.ticket, gate.adopt(now, listener, who.source, &mut out));
             }
-            Step::End(_) => gate.ended(now, slot_of(slots), &mut out),
+            Step::End(_) => gate.ended(now, slot_of(slots), END, &mut out),
             Step::Fail(_) => gate.postponed(now, who.unwrap(), slot_of(slots), &mut out),
             Step::Retry => gate.try_again(now, &mut out),
             Step::Leave(_) => gate.left(now, &who.unwrap(), &mut out),
@@ -193,9 +193,9 @@ proptest! {
     ) {
         let when_full = if wait { WhenFull::Wait } else { WhenFull::Refuse };
         let hold = Hold { max_wait: max_wait.map(|most| SECOND * most), max_waiting, capacity };
-        let rules = Rules { max_connections: max, max_per_listener: each.clone(), load_average: load };
+        let rules = Rules { max_connections: max, max_per_listener: each.clone(), load_average: load, ..Rules::default() };
         let limits = || every.map(|every| Every::limit(SECOND * every)).into_iter().chain(limits(&rules)).collect();
-        let tried = || Tried { gate: Gate::with_limits(limits(), when_full, hold, 3), slots: HashMap::new(), paused: [false; 3] };
+        let tried = || Tried { gate: with_limits(limits(), when_full, hold, 3), slots: HashMap::new(), paused: [false; 3] };
         let (mut tried, mut twin) = (tried(), tried());
         let mut model = Model {
             max, each: each.clone(), load, hold, wait, every, last_start: HashMap::new(), living: vec![], held: vec![], last_load: 0.0, postponed: false, draining: false,
@@ -217,7 +217,8 @@ proptest! {
                         model.start(listener, next, clock);
                         admits.push(next);
                     } else if model.draining || !model.wait || max_wait.is_some_and(|most| waited >= most)
-                        || (max_waiting > 0 && model.held.len() as u32 >= max_waiting) {
+                        || (max_waiting > 0 && model.held.len() as u32 >= max_waiting)
+                        || (model.held.len() as u32 >= capacity && !model.is_full(listener)) {
                         refuses.push(next);
                     } else {
                         model.hold(listener, next, since);
@@ -294,7 +295,7 @@ proptest! {
         }
         let drained = tried.take(Step::Drain, t0 + SECOND * clock, None);
         prop_assert_eq!((drained.0.len(), drained.1.len()), (0, model.held.len()));
-        for (_, slot) in tried.slots { tried.gate.ended(t0, slot, &mut VecDeque::new()); }
+        for (_, slot) in tried.slots { tried.gate.ended(t0, slot, END, &mut VecDeque::new()); }
         prop_assert_eq!(tried.gate.census().active, 0, "everything is given back");
         prop_assert!(tried.gate.census().per_source.is_empty() && tried.gate.census().per_listener == [0; 3]);
     }

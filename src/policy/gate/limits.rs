@@ -1,0 +1,127 @@
+//! All limits that the rules switch on, asked and charged as one.
+#![forbid(unsafe_code)]
+
+use crate::policy::arrival::Arrival;
+use crate::policy::limit::LIMITS;
+use crate::policy::limit::rule::{Census, Ending, Gauge, Kind, Limit, No, Reading, Rules, Stage, Who};
+use crate::policy::network::Network;
+use crate::policy::reason::Reason;
+use crate::policy::source::Source;
+use std::time::{Duration, Instant};
+
+/// How long a reading stays good: the kernel itself renews its load average every 5 s, and a client that waits
+/// for it to fall should not wait much longer than that.
+pub const READING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A limit, and what the rules say of it.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) reason: Reason,
+    pub(super) stage: Stage,
+    pub(super) spares_exempt: bool,
+    /// Whether it judges, and lets in.
+    pub(super) is_dry: bool,
+    pub(super) limit: Box<dyn Limit>,
+}
+
+impl Rule {
+    fn applies(&self, stage: Stage, is_exempt: bool) -> bool {
+        self.stage == stage && !(is_exempt && self.spares_exempt)
+    }
+}
+
+/// All of them, in their order.
+#[derive(Debug)]
+pub(super) struct Limits {
+    rules: Vec<Rule>,
+    /// Whom some of them spare.
+    exempt: Vec<Network>,
+    /// What they depend on, and when it was read last.
+    gauges: Vec<(Gauge, Option<Instant>)>,
+}
+
+impl Limits {
+    /// Those that these rules switch on.
+    pub(super) fn new(rules: &Rules) -> Limits {
+        let rule = |(reason, kind): (Reason, &Kind)| {
+            let is_dry = kind.info.option.is_some_and(|option| rules.dry_run.contains(&option));
+            let Kind { stage, spares_exempt, .. } = *kind;
+            Some(Rule { reason, stage, spares_exempt, is_dry, limit: kind.build(rules)? })
+        };
+        let all = Reason::ALL.into_iter().zip(&LIMITS).filter_map(rule).collect();
+        Limits { exempt: rules.exempt.clone(), ..Limits::of(all) }
+    }
+
+    /// These, which spare nobody.
+    pub(super) fn of(rules: Vec<Rule>) -> Limits {
+        let mut gauges = Vec::new();
+        for gauge in rules.iter().filter_map(|rule| rule.limit.gauge()) {
+            if !gauges.contains(&(gauge, None)) {
+                gauges.push((gauge, None));
+            }
+        }
+        Limits { rules, exempt: Vec::new(), gauges }
+    }
+
+    /// Whether some spare clients of this source.
+    pub(super) fn is_exempt(&self, source: Source) -> bool {
+        self.exempt.iter().any(|network| network.contains(source))
+    }
+
+    /// Those of one stage that hold, or those that only judge, in order; the first "no" and its reason.
+    pub(super) fn ask(
+        &self,
+        now: Instant,
+        census: &Census,
+        stage: Stage,
+        who: Who,
+        is_dry: bool,
+    ) -> Result<(), (Reason, No)> {
+        let may_be_exempt = match who {
+            Who::Client(who) => who.is_exempt,
+            Who::Anybody(_) => !self.exempt.is_empty(),
+        };
+        let asked = |rule: &&Rule| rule.is_dry == is_dry && rule.applies(stage, may_be_exempt);
+        self.rules
+            .iter()
+            .filter(asked)
+            .try_for_each(|rule| rule.limit.ask(now, census, who).map_err(|no| (rule.reason, no)))
+    }
+
+    /// Charges those of one stage. One that only judges is not charged for whom it would have refused.
+    pub(super) fn charge(&mut self, now: Instant, census: &Census, stage: Stage, who: &Arrival) {
+        for rule in self.rules.iter_mut().filter(|rule| rule.applies(stage, who.is_exempt)) {
+            if !rule.is_dry || rule.limit.ask(now, census, Who::Client(who)).is_ok() {
+                rule.limit.charge(now, who);
+            }
+        }
+    }
+
+    /// Gives back what was charged at this stage.
+    pub(super) fn refund(&mut self, now: Instant, stage: Stage, who: &Arrival) {
+        let charged = self.rules.iter_mut().filter(|rule| rule.applies(stage, who.is_exempt));
+        charged.for_each(|rule| rule.limit.refund(now, who));
+    }
+
+    /// A command of a source that is none of the exempt has ended.
+    pub(super) fn ended(&mut self, now: Instant, source: Source, ending: Ending) {
+        self.rules.iter_mut().for_each(|rule| rule.limit.ended(now, source, ending));
+    }
+
+    /// A gauge was read.
+    pub(super) fn read(&mut self, now: Instant, reading: Reading) {
+        self.rules.iter_mut().for_each(|rule| rule.limit.read(now, reading));
+        self.gauges.iter_mut().filter(|(gauge, _)| *gauge == reading.gauge()).for_each(|(_, at)| *at = Some(now));
+    }
+
+    /// What is to be read, since its last reading is old.
+    pub(super) fn due_gauge(&self, now: Instant) -> Option<Gauge> {
+        let is_due = |at: Option<Instant>| at.is_none_or(|at| at + READING_INTERVAL <= now);
+        self.gauges.iter().find(|(_, at)| is_due(*at)).map(|(gauge, _)| *gauge)
+    }
+
+    /// When a reading is old.
+    pub(super) fn next_reading(&self) -> Option<Instant> {
+        self.gauges.iter().filter_map(|(_, at)| *at).min().map(|at| at + READING_INTERVAL)
+    }
+}
