@@ -2,6 +2,7 @@
 //! reason. What they have in common is in [`rule`].
 #![forbid(unsafe_code)]
 
+pub mod debts;
 mod listener;
 mod load;
 pub mod rule;
