@@ -9,6 +9,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Resolves a command's first word: with a slash it is a path, else it is looked for in PATH (execvp(3)).
@@ -31,24 +32,39 @@ pub fn find(word: &OsStr) -> Result<CString, String> {
     };
     if word.as_bytes().contains(&b'/') {
         let path = text(Path::new(word))?;
-        executable(&path).map_err(|error| format!("cannot run '{shown}': {}", plain(&error)))?;
+        executable(&path).map_err(|error| format!("cannot run '{shown}': {}", refusal(&path, &error)))?;
         return fit(path);
     }
     let path = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    let mut refused: Option<io::Error> = None;
+    let mut refused = None;
     for folder in env::split_paths(&path) {
         let path = text(&folder.join(word))?;
         match executable(&path) {
             Ok(()) => return fit(path),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => refused = Some(error),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                refused = Some(refusal(&path, &error));
+            }
             Err(_) => {}
         }
     }
     let path = path.to_string_lossy();
     Err(match refused {
-        Some(error) => format!("cannot run '{shown}': {} (found in PATH={path})", plain(&error)),
+        Some(why) => format!("cannot run '{shown}': {why} (found in PATH={path})"),
         None => format!("cannot run '{shown}': not found in PATH={path}"),
     })
+}
+
+/// Why [`executable`] refuses a file. `EACCES` has many reasons; those that the file itself shows are named.
+fn refusal(path: &CStr, error: &io::Error) -> String {
+    let file = Path::new(OsStr::from_bytes(path.to_bytes()));
+    match std::fs::metadata(file) {
+        Ok(about) if about.is_dir() => "is a directory".into(),
+        Ok(about) if !about.is_file() => "is not a regular file".into(),
+        Ok(about) if about.permissions().mode() & 0o111 == 0 => {
+            format!("is not executable: chmod +x {}", file.display())
+        }
+        _ => plain(error),
+    }
 }
 
 /// What the `#!` line of a script names.
@@ -116,6 +132,13 @@ mod tests {
         for bad in ["", "/", "/nowhere/x", "no-such-program-here", "/etc/passwd"] {
             let error = find(bad.as_ref()).unwrap_err();
             assert!(error.contains(&format!("'{bad}'")), "{error}");
+        }
+        for (unfit, error) in [
+            ("/etc", "cannot run '/etc': is a directory"),
+            ("/dev/null", "cannot run '/dev/null': is not a regular file"),
+            ("/etc/passwd", "cannot run '/etc/passwd': is not executable: chmod +x /etc/passwd"),
+        ] {
+            assert_eq!(find(unfit.as_ref()), Err(error.to_owned()));
         }
     }
 

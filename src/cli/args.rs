@@ -81,7 +81,7 @@ pub struct Args {
           help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) reserved: u32,
 
-    /// Start a second and further command only while the 1-minute load average is below LOAD
+    /// Start further commands, after the first, only while the 1-minute load average is below LOAD
     #[arg(long, value_name = "LOAD", env = "SOCKCAP_LOAD_AVERAGE", visible_alias = "max-load", value_parser = load,
           help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) load_average: Option<f64>,
@@ -137,7 +137,7 @@ pub struct Args {
           value_parser = ["own", "shared"], help_heading = "The command", hide_short_help = true)]
     pub(super) session: String,
 
-    /// Name that the command gets as its own, for tcpd and programs that act by their name; default COMMAND
+    /// Name that the command gets as its own (argv[0]), for tcpd and programs that behave according to their name; default COMMAND
     #[arg(long, value_name = "NAME", env = "SOCKCAP_ARGV0", value_parser = NonEmptyStringValueParser::new(),
           help_heading = "The command", hide_short_help = true)]
     pub(super) argv0: Option<String>,

@@ -10,6 +10,7 @@ mod variables;
 pub use args::Args;
 
 use crate::daemon::settings::Settings;
+use crate::listen::place::{Family, Place};
 use crate::policy::network::Prefixes;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -84,7 +85,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     };
     let (mut places, mut limits) = (Vec::new(), Vec::new());
     for text in all("listen", &args.listen) {
-        let place = text.parse().map_err(|why: String| invalid("listen", &text, why))?;
+        let place: Place = text.parse().map_err(|why: String| invalid("listen", &text, why))?;
         places.push((text, place));
     }
     for text in all("max_per_listener", &args.max_per_listener) {
@@ -123,6 +124,15 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
             return Err(format!("{} and {} exclude each other: leave one out", name(one), name(other)));
         }
     }
+    let family = if args.ipv4 { Some(Family::V4) } else { args.ipv6.then_some(Family::V6) };
+    for (text, place) in &places {
+        if let (Some(family), Some(version)) = (family, place.ip_version())
+            && family != version
+        {
+            let (option, listen) = (name(if args.ipv4 { "ipv4" } else { "ipv6" }), name("listen"));
+            return Err(format!("{option} excludes '{text}' of {listen}, an address of {version}: leave one out"));
+        }
+    }
     if let Err(why) = args.busy_reply.check(&args.busy_message) {
         return Err(invalid("busy_message", &args.busy_message.to_string(), why));
     }
@@ -131,7 +141,8 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         return Err(format!("{idle_exit} needs sockets from systemd: with {listen} nothing would start sockcap again"));
     }
     let check = args.check;
-    let settings = Box::new(args.settings(places, limits, name("max_per_listener"), per_sources, exempt));
+    let origin = name("max_per_listener") + if from_variable("max_per_listener") { "=" } else { " " };
+    let settings = Box::new(args.settings(places, limits, origin, per_sources, exempt));
     Ok(if check { Task::Check(settings) } else { Task::Run(settings) })
 }
 

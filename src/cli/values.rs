@@ -25,7 +25,9 @@ pub(super) fn busy_reply(text: &str) -> Result<Choice, String> {
 
 pub(super) fn per_listener(text: &str) -> Result<(Option<String>, u32), String> {
     let (name, number) = match text.rsplit_once('=') {
+        Some(("", _)) => return Err("a name is missing before the '='; expected N or NAME=N".into()),
         Some((name, number)) => (Some(name.to_owned()), number),
+        None if text.contains(|letter: char| letter.is_alphabetic()) => return Err("expected N or NAME=N".into()),
         None => (None, text),
     };
     Ok((name, self::number(number)?))
@@ -167,7 +169,7 @@ mod tests {
     fn numbers_and_names() {
         assert_eq!(per_listener("3"), Ok((None, 3)));
         assert_eq!(per_listener("a=b=3"), Ok((Some("a=b".into()), 3)));
-        for bad in ["", "x", "a=", "a=-1", "4294967296"] {
+        for bad in ["", "x", "a=", "a=-1", "=5", "a:5", "4294967296"] {
             assert!(per_listener(bad).is_err(), "{bad}");
         }
         for bad in ["0", "-1", "nan", "inf", "x"] {

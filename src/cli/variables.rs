@@ -25,7 +25,7 @@ pub(super) fn check(command: &Command, mut names: impl Iterator<Item = OsString>
     let name = name.to_string_lossy();
     let alias = name[PREFIX.len()..].to_lowercase().replace('_', "-");
     let of_alias = options(command).find(|option| has_alias(option, &alias));
-    Err(match (of_alias, nearest(&name, options(command).map(variable))) {
+    Err(match (of_alias, nearest(&name, PREFIX, options(command).map(variable))) {
         (Some(option), _) => format!("unknown variable {name}: --{alias} is read from {}", variable(option)),
         (None, Some(meant)) => format!("unknown variable {name}; did you mean {meant}?"),
         (None, None) => format!("unknown variable {name}; --help lists the options, each is also a variable"),
@@ -77,10 +77,20 @@ pub(super) fn mistake(name: &str, value: &str, why: &str) -> String {
     }
 }
 
-/// The name that was meant, if one is near enough.
-pub(super) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
-    let (distance, meant) = known.map(|known| (distance(name.as_bytes(), known.as_bytes()), known)).min()?;
-    (distance <= SLIP && 3 * distance < name.len()).then_some(meant)
+/// The name that was meant: one that is near enough, or else the only one that begins so. All begin with `prefix`, which is
+/// not to make them look alike.
+pub(super) fn nearest(name: &str, prefix: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    let known: Vec<String> = known.collect();
+    let own = name.len().saturating_sub(prefix.len());
+    let near = known.iter().map(|known| (distance(name.as_bytes(), known.as_bytes()), known)).min();
+    if let Some((distance, meant)) = near
+        && distance <= SLIP
+        && 3 * distance <= own
+    {
+        return Some(meant.clone());
+    }
+    let mut longer = known.iter().filter(|known| own >= SLIP && known.starts_with(name));
+    longer.next().filter(|_| longer.next().is_none()).cloned()
 }
 
 /// Levenshtein's: letters that are added, missing or changed.
@@ -122,7 +132,10 @@ mod tests {
         );
         assert!(meant("SOCKCAP_WHENFULL").ends_with("did you mean SOCKCAP_WHEN_FULL?"));
         assert!(meant("SOCKCAP_max_connections").contains("--help"));
-        assert!(meant("SOCKCAP_PIGEONS").contains("--help"), "nothing is near");
+        assert!(meant("SOCKCAP_MAX_CONN").ends_with("did you mean SOCKCAP_MAX_CONNECTIONS?"));
+        for far in ["SOCKCAP_PIGEONS", "SOCKCAP_HELP", "SOCKCAP_MAX", "SOCKCAP_PAX"] {
+            assert!(meant(far).contains("--help"), "nothing is near {far}");
+        }
         assert!(meant("SOCKCAP_").contains("unknown variable SOCKCAP_;"));
         assert_eq!(
             meant("SOCKCAP_MAXCLIENTS"),

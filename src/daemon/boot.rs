@@ -10,6 +10,8 @@ use crate::child::{environment, program};
 use crate::listen::linger;
 use crate::listen::listeners::Listeners;
 use crate::listen::open::{self, Opened};
+use crate::listen::place::{Family, Place};
+use crate::listen::waiting::HalfClose;
 use crate::listen::{DisplayAddr, Listener, adopt};
 use crate::observe::event::Event;
 use crate::observe::words::limit;
@@ -194,7 +196,7 @@ fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
         if !found {
             let names: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
             return Err(Failure::Usage(format!(
-                "{origin} {name}={max}: no listener has this name (FileDescriptorName=, or the text of --listen); there are {}",
+                "{origin}{name}={max}: no listener has this name (FileDescriptorName=, or the text of --listen); known names: {}",
                 names.join(", ")
             )));
         }
@@ -242,7 +244,9 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     if passed.is_empty() && settings.listen.is_empty() {
         line("listen", &"the sockets that systemd passes (none now)");
     }
-    line("family", &settings.family);
+    let is_restricted = settings.listen.iter().any(|(_, place)| matches!(place, Place::Port(_) | Place::Host(..)));
+    let family = if is_restricted || settings.family == Family::Any { "" } else { " (not used: needs --listen)" };
+    line("family", &format_args!("{}{family}", settings.family));
     line("backlog", &settings.backlog);
     line("max-connections", &limit(settings.max_connections));
     for (name, max) in &settings.max_per_listener {
@@ -279,7 +283,8 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         "max-waiting",
         &format_args!("{}{}", limit(settings.max_waiting), if settings.max_waiting > 0 { used } else { "" }),
     );
-    line("half-close", &settings.half_close);
+    let is_default = settings.half_close == HalfClose::Serve;
+    line("half-close", &format_args!("{}{}", settings.half_close, if is_default { "" } else { used }));
     line("busy-reply", &settings.busy_reply);
     line("busy-message", &settings.busy_message);
     line("pass", &settings.pass);

@@ -26,7 +26,7 @@ pub struct Settings {
     pub max_connections: u32,
     /// `--max-per-listener`: the names have to be listeners' names; without a name it is for all others.
     pub max_per_listener: Vec<(Option<String>, u32)>,
-    /// By which name it was given: the option's, or the variable's.
+    /// What stands before its values where they were given: `--max-per-listener `, or the variable's name and `=`.
     pub max_per_listener_origin: String,
     /// `--max-per-source`, each with what one source is.
     pub max_per_source: Vec<(u32, Prefixes)>,

@@ -74,13 +74,16 @@ pub fn why_none() -> String {
     let count = env::var("LISTEN_FDS").unwrap_or_default();
     if !count.is_empty() && count != "0" {
         let own = std::process::id();
+        let remedy = "unset LISTEN_FDS, or start sockcap by its socket unit";
         return match env::var("LISTEN_PID").ok().filter(|pid| !pid.is_empty()) {
-            Some(pid) if is_for_us() => format!("LISTEN_FDS={count} is for an earlier process {pid} (LISTEN_PIDFDID)"),
+            Some(pid) if is_for_us() => {
+                format!("LISTEN_FDS={count} is for an earlier process {pid} (LISTEN_PIDFDID): {remedy}")
+            }
             Some(pid) => format!(
                 "LISTEN_FDS={count} is for process {pid}, this is {own}: start sockcap by `exec`, not as a child of the process that systemd started"
             ),
             None => {
-                format!("LISTEN_FDS={count} is for no process: LISTEN_PID is not set, and would have to be {own}")
+                format!("LISTEN_FDS={count} is for no process, since LISTEN_PID is not set: {remedy}")
             }
         };
     }
@@ -98,7 +101,7 @@ pub fn why_none() -> String {
     if matches!(socket::domain(input.as_fd()), Ok(libc::AF_INET | libc::AF_INET6 | libc::AF_VSOCK)) {
         return "stdin is a connection, not a listening socket: the socket unit needs Accept=no".into();
     }
-    "no listening sockets were passed and no --listen was given".into()
+    "no listening sockets were passed and no --listen was given: start the .socket unit, or give --listen".into()
 }
 
 /// The sockets passed to this process; empty if none were. Call it once, before threads exist.

@@ -3,7 +3,7 @@
 //! `PORT`, `HOST:PORT`, `[::1]:PORT`, `/path`, `@abstract`, `vsock:CID:PORT`. What else people type is answered with what to type.
 #![forbid(unsafe_code)]
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -83,22 +83,39 @@ fn hint(text: &str) -> Option<String> {
             _ => {}
         }
     }
+    let missing_port = || Some(format!("a port is missing: write '{text}:PORT'"));
     if text.parse::<Ipv4Addr>().is_ok() || (text.starts_with('[') && text.ends_with(']')) {
-        return Some(format!("a port is missing: write '{text}:PORT'"));
+        return missing_port();
     }
-    if text.parse::<Ipv6Addr>().is_ok() {
+    if text.contains([',', ' ']) {
+        return Some("give --listen once for each address; in SOCKCAP_LISTEN put blanks between them".into());
+    }
+    // "::1:7000" is an address, too, but hardly the one that was meant.
+    let with_port = |(host, port): (&str, &str)| host.parse::<Ipv6Addr>().is_ok() && port.parse::<u16>().is_ok();
+    if text.parse::<Ipv6Addr>().is_ok() && !text.rsplit_once(':').is_some_and(with_port) {
         return Some(format!("an IPv6 address needs brackets, and a port: write '[{text}]:PORT'"));
     }
     match text.rsplit_once(':') {
         Some(("", _)) => Some("a host is missing before the ':'".into()),
+        Some((_, "")) => Some("a port is missing after the ':'".into()),
         Some((host, port)) if host.contains(':') && !host.starts_with('[') => {
             Some(format!("an IPv6 address needs brackets: write '[{host}]:{port}'"))
         }
         None if text.contains('/') => Some("a UNIX socket's path begins with '/'".into()),
-        None if text.parse::<f64>().is_err() => {
-            Some("expected PORT, HOST:PORT, [IPV6]:PORT, /path, @abstract or vsock:CID:PORT".into())
-        }
+        None if text.parse::<f64>().is_err() => missing_port(),
         _ => None,
+    }
+}
+
+impl Place {
+    /// The IP version of an address; `None` if it is none, but a name, a port or no address of IP.
+    pub fn ip_version(&self) -> Option<Family> {
+        let Place::Host(host, _) = self else { return None };
+        let address = host.split('%').next().unwrap_or(host); // without its zone
+        match address.parse().ok()? {
+            IpAddr::V4(_) => Some(Family::V4),
+            IpAddr::V6(_) => Some(Family::V6),
+        }
     }
 }
 
@@ -155,7 +172,12 @@ mod tests {
             ("unix:/run/x", "write '/run/x'"),
             ("2001:db8::1:x", "an IPv6 address needs brackets: write '[2001:db8::1]:x'"),
             ("run/x", "a UNIX socket's path begins with '/'"),
-            ("localhost", "expected PORT, HOST:PORT, [IPV6]:PORT, /path, @abstract or vsock:CID:PORT"),
+            ("localhost", "a port is missing: write 'localhost:PORT'"),
+            ("localhost:", "a port is missing after the ':'"),
+            ("::1:7000", "an IPv6 address needs brackets: write '[::1]:7000'"),
+            ("fe80::1", "an IPv6 address needs brackets, and a port: write '[fe80::1]:PORT'"),
+            ("a:1,b:2", "give --listen once for each address; in SOCKCAP_LISTEN put blanks between them"),
+            ("1 2", "give --listen once for each address; in SOCKCAP_LISTEN put blanks between them"),
             ("65536", "'65536' is not a port from 0 to 65535"),
             ("localhost:http", "'http' is not a port from 0 to 65535"),
         ] {

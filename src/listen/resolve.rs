@@ -10,6 +10,16 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread::Builder;
 
+/// What getaddrinfo(3) says, without what the standard library says before it; an error of the system stays as it is.
+fn in_our_words(error: io::Error) -> io::Error {
+    if error.raw_os_error().is_some() {
+        return error;
+    }
+    let text = error.to_string();
+    let why = text.split_once(": ").map_or(&*text, |(_, why)| why);
+    io::Error::new(error.kind(), format!("the name cannot be resolved ({why})"))
+}
+
 /// The addresses of `host` (getaddrinfo(3)). A name server that is silent takes 10 s and more (resolv.conf(5)); `None`: SIGTERM
 /// or SIGINT, which have to be blocked, came first. It is still there to be read.
 ///
@@ -22,7 +32,7 @@ pub fn resolve(host: &str, port: u16) -> io::Result<Option<Vec<SocketAddr>>> {
     let host = host.to_owned();
     let asker = Builder::new().name("resolve".into()).spawn(move || {
         let _until_the_end = asking;
-        (host.as_str(), port).to_socket_addrs().map(Vec::from_iter)
+        (host.as_str(), port).to_socket_addrs().map(Vec::from_iter).map_err(in_our_words)
     })?;
     loop {
         let [signals, over] = [signals.as_fd(), over.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));

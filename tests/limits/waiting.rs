@@ -472,7 +472,18 @@ fn zero_is_for_ever() {
 /// With `refuse` nobody waits, whatever the two say; `--check` tells.
 #[test]
 fn refuse_knows_no_waiting() {
-    let options = ["--listen", "127.0.0.1:0", "--max-connections", "1", "--max-wait", "1h", "--max-waiting", "5"];
+    let options = [
+        "--listen",
+        "127.0.0.1:0",
+        "--max-connections",
+        "1",
+        "--max-wait",
+        "1h",
+        "--max-waiting",
+        "5",
+        "--half-close",
+        "gone",
+    ];
     let mut daemon = sockcap(&options).start();
     let mut living = daemon.connect();
     echoes(&mut living);
@@ -488,10 +499,10 @@ fn refuse_knows_no_waiting() {
             let line = lines.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {lines}"));
             line.contains("not used")
         };
-        [unused("max-wait "), unused("max-waiting ")]
+        ["max-wait ", "max-waiting ", "half-close "].map(unused)
     };
-    assert_eq!(unused("refuse"), [true, true]);
-    assert_eq!(unused("wait"), [false, false]);
+    assert_eq!(unused("refuse"), [true; 3]);
+    assert_eq!(unused("wait"), [false; 3]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -145,6 +145,9 @@ fn an_address_in_another_form_is_answered_with_ours() {
         (":8080", "write '8080' for all addresses"),
         ("*:8080", "write '8080' for all addresses"),
         ("[::1]", "a port is missing: write '[::1]:PORT'"),
+        ("::1:7000", "write '[::1]:7000'"),
+        ("localhost", "a port is missing: write 'localhost:PORT'"),
+        ("127.0.0.1:7000,[::1]:7001", "give --listen once for each address"),
         ("udp:53", "UDP has no connections"),
     ] {
         let line = sockcap(&["--listen", typed]).output().mistake();

@@ -243,7 +243,8 @@ fn a_senseless_listen_fds_is_a_mistake() {
 
 #[test]
 fn no_sockets_is_a_mistake() {
-    let expected = "sockcap: no listening sockets were passed and no --listen was given";
+    let expected =
+        "sockcap: no listening sockets were passed and no --listen was given: start the .socket unit, or give --listen";
     assert_eq!(sockcap::<&str>(&[]).output().mistake(), expected);
     assert_eq!(sockcap::<&str>(&[]).listen_fds("0").output().mistake(), expected);
 }
@@ -254,7 +255,10 @@ fn a_wrong_listen_pid_is_not_ours() {
     for (pid, says) in [
         ("1", "LISTEN_FDS=1 is for process 1, this is "),
         ("$PPID", "LISTEN_FDS=1 is for process "),
-        ("''", "LISTEN_FDS=1 is for no process: "),
+        (
+            "''",
+            "LISTEN_FDS=1 is for no process, since LISTEN_PID is not set: unset LISTEN_FDS, or start sockcap by its socket unit",
+        ),
         ("me", "LISTEN_FDS=1 is for process me, this is "),
     ] {
         let line = sockcap::<&str>(&[])

@@ -27,8 +27,8 @@ fn unknown_options() {
     mistake(&["--max-connection", "3"], "--max-connection");
     mistake(&["-x"], "-x");
     // not built yet: unknown, never ignored
-    mistake(&["--max-per-source", "3"], "--max-per-source");
-    mistake(&["--proxy-protocol"], "--proxy-protocol");
+    mistake(&["--isolate"], "--isolate");
+    mistake(&["--uid-pool", "1-2"], "--uid-pool");
 }
 
 #[test]
@@ -111,16 +111,21 @@ fn no_command() {
     let line = with(&["--"]).no_command().output().mistake();
     assert!(line.starts_with("sockcap: no command was given"), "{line}");
     with(&[]).run(&[""]).output().mistake();
+    says(with(&[]).run(&["/etc"]), "cannot run '/etc': is a directory");
+    says(with(&[]).run(&["/etc/passwd"]), "cannot run '/etc/passwd': is not executable: chmod +x /etc/passwd");
     let line = with(&["/bin/cat"]).no_command().output().mistake();
     assert_eq!(line, "sockcap: unexpected argument '/bin/cat' found; the command comes after --");
     let line = with(&["--no-such-option"]).no_command().output().mistake();
-    assert_eq!(line, "sockcap: unexpected argument '--no-such-option' found");
+    assert_eq!(line, "sockcap: unexpected argument '--no-such-option' found; --help lists the options");
 }
 
 #[test]
 fn no_sockets() {
     let line = sockcap::<&str>(&[]).output().mistake();
-    assert_eq!(line, "sockcap: no listening sockets were passed and no --listen was given");
+    assert_eq!(
+        line,
+        "sockcap: no listening sockets were passed and no --listen was given: start the .socket unit, or give --listen"
+    );
 }
 
 #[test]
@@ -150,6 +155,10 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--backlog", "7"], "SOCKCAP_BACKLOG", "7", Some("8")),
     (&["--max-connections", "7"], "SOCKCAP_MAX_CONNECTIONS", "7", Some("8")),
     (&["--max-per-listener", "7"], "SOCKCAP_MAX_PER_LISTENER", "7", Some("8")),
+    (&["--max-per-source", "7"], "SOCKCAP_MAX_PER_SOURCE", "7", Some("8")),
+    (&["--source-prefix", "24,48"], "SOCKCAP_SOURCE_PREFIX", "24,48", Some("24,56")),
+    (&["--exempt", "192.0.2.0/24"], "SOCKCAP_EXEMPT", "192.0.2.0/24", Some("uid=7")),
+    (&["--dry-run"], "SOCKCAP_DRY_RUN", "yes", None),
     (&["--load-average", "7.5"], "SOCKCAP_LOAD_AVERAGE", "7.5", Some("8.5")),
     (&["--when-full", "wait"], "SOCKCAP_WHEN_FULL", "wait", Some("refuse")),
     (&["--max-wait", "7s"], "SOCKCAP_MAX_WAIT", "7s", Some("8s")),
@@ -171,7 +180,7 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--quiet"], "SOCKCAP_QUIET", "true", None),
 ];
 /// Options with tests of their own.
-const APART: [&str; 3] = ["listen", "idle-exit", "check"];
+const APART: [&str; 4] = ["listen", "reserved", "idle-exit", "check"];
 
 /// What `--check` prints.
 #[track_caller]
@@ -189,13 +198,13 @@ fn the_environment_says_the_same_as_the_option() {
         let is_tried = APART.contains(&option) || OPTIONS.iter().any(|(words, ..)| words[0][2..] == *option);
         assert!(is_tried, "--{option} is not tried");
     }
-    let plain = checked(with(&["--check"]));
+    // A bare port, which either IP version has.
+    let with = |args: &[&str]| sockcap(&[&["--listen", "0", "--check"], args].concat());
+    let plain = checked(with(&[]));
     for (option, name, value, _) in OPTIONS {
-        let mut args = vec!["--check"];
-        args.extend(*option);
-        let by_option = checked(with(&args));
+        let by_option = checked(with(option));
         assert_ne!(by_option, plain, "{option:?} changes nothing in --check");
-        let by_name = checked(with(&["--check"]).env(name, *value));
+        let by_name = checked(with(&[]).env(name, *value));
         assert_eq!(by_name, by_option, "{name}={value} is not {option:?}");
     }
     let by_option = checked(sockcap(&["--check", "--listen", "127.0.0.1:0"]));
@@ -253,25 +262,36 @@ fn check_finds_mistakes() {
     with(&["--check"]).run(&["/bin/echo", "{nonsense}"]).output().mistake();
     with(&["--check"]).no_command().output().mistake();
     let line = with(&["--check", "--max-per-listener", "nobody=3"]).output().mistake();
-    assert!(line.contains("nobody=3") && line.contains("there are '127.0.0.1:0'"), "{line}");
+    assert!(line.contains("nobody=3") && line.contains("known names: '127.0.0.1:0'"), "{line}");
     let line = sockcap(&["--check", "--max-per-listener", "nobody=3"])
         .pass(tcp_listener("127.0.0.1:0", 16))
         .names("web")
         .output()
         .mistake();
-    assert!(line.contains("nobody=3") && line.contains("there are 'web'"), "{line}");
+    assert!(line.contains("nobody=3") && line.contains("known names: 'web'"), "{line}");
+    for (option, listen, version) in [("--ipv4", "[::1]:7000", "IPv6"), ("--ipv6", "127.0.0.1:7000", "IPv4")] {
+        let line = format!("{option} excludes '{listen}' of --listen, an address of {version}: leave one out");
+        says(sockcap(&[option, "--listen", listen]), &line);
+        says(sockcap(&[option, "--listen", listen, "--check"]), &line);
+    }
     // A label of more than 63 letters: no name server is asked.
     let nowhere = format!("{}:80", "x".repeat(64));
     let args = ["--listen", &nowhere, "--check"];
     let line = sockcap(&args).output().one_line(&[1]);
-    assert!(line.starts_with(&format!("sockcap: cannot listen on '{nowhere}': ")), "{line}");
+    let unresolved = format!("sockcap: cannot listen on '{nowhere}': the name cannot be resolved (");
+    assert!(line.starts_with(&unresolved) && !line.contains("lookup"), "{line}");
     assert_eq!(line, sockcap(&args[..2]).output().one_line(&[1]), "the start says another thing");
     let line = with(&[]).env("SOCKCAP_MAX_PER_LISTENER", "nobody=3").output().mistake();
-    assert!(line.starts_with("sockcap: SOCKCAP_MAX_PER_LISTENER nobody=3: no listener has this name"), "{line}");
+    assert!(line.starts_with("sockcap: SOCKCAP_MAX_PER_LISTENER=nobody=3: no listener has this name"), "{line}");
     // What cannot be known without the sockets is not refused, and what has no effect is said to have none.
     checked(sockcap(&["--check", "--max-per-listener", "nobody=3"]));
     let text = checked(with(&["--check", "--max-wait", "3s"]));
     assert!(text.contains("3s (not used: needs --when-full wait)"), "{text}");
+    let text = checked(with(&["--check", "--half-close", "gone"]));
+    assert!(text.contains("gone (not used: needs --when-full wait)"), "{text}");
+    let family = |args: &[&str]| checked(sockcap(args)).lines().find(|l| l.starts_with("family")).map(str::to_owned);
+    assert_eq!(family(&["--check", "--ipv4"]).as_deref(), Some("family            IPv4 (not used: needs --listen)"));
+    assert_eq!(family(&["--check", "--ipv4", "--listen", "0"]).as_deref(), Some("family            IPv4"));
 }
 
 /// `--help` has every option, `-h` those that most people need, and says where the others are.
@@ -345,6 +365,7 @@ fn a_variable_that_no_option_has() {
         let line = format!("unknown variable SOCKCAP_{alias}: --{option} is read from SOCKCAP_MAX_CONNECTIONS");
         variable(&format!("SOCKCAP_{alias}"), &line);
     }
+    variable("SOCKCAP_HELP", "unknown variable SOCKCAP_HELP; --help lists the options, each is also a variable");
     variable("SOCKCAP_MAX_LOAD", "unknown variable SOCKCAP_MAX_LOAD: --max-load is read from SOCKCAP_LOAD_AVERAGE");
     // Help is for those who do not know the names.
     assert_eq!(sockcap(&["--help"]).env("SOCKCAP_HELP", "1").no_command().output().status.code(), Some(0));
@@ -405,6 +426,44 @@ fn mistakes_say_what_to_type() {
         with(&["--max-conections", "5"]),
         "unexpected argument '--max-conections' found; did you mean --max-connections?",
     );
+    for (typed, meant) in [
+        (&["--max-conn", "5"][..], "'--max-conn' found; did you mean --max-connections?"),
+        (&["--max-conn=5"], "'--max-conn' found; did you mean --max-connections?"),
+        (&["-max-connections", "5"], "'-m' found; did you mean --max-connections?"),
+        (&["-verbose"], "'-e' found; did you mean --verbose?"),
+        (&["\u{2014}max-connections", "5"], "'\u{2014}max-connections' found; did you mean --max-connections?"),
+        (&["\u{2013}max-connections=5"], "'\u{2013}max-connections=5' found; did you mean --max-connections?"),
+        (&["--halp"], "'--halp' found; did you mean --help?"),
+        (&["--max", "5"], "'--max' found; --help lists the options"),
+        (&["-c", "5"], "'-c' found; --help lists the options"),
+        (&["-?"], "'-?' found; --help lists the options"),
+    ] {
+        says(with(typed), &format!("unexpected argument {meant}"));
+    }
+    says(
+        with(&["--max-wait", "-5s"]),
+        &format!("invalid value '-5s' for '--max-wait <DURATION>': {duration}, where 0 is no limit"),
+    );
+    says(with(&["--argv0", "-sh"]), "a value that begins with '-' follows a '=': write --argv0=-sh");
+    for name in ["--max-connections", "--maxclients", "--listen", "--argv0"] {
+        says(with(&[name]), &format!("{name} needs a value"));
+    }
+    says(with(&["--maxclients", "--quiet"]), "--maxclients needs a value");
+    says(with(&["--log-target"]), "--log-target needs a value: expected auto, journal or stderr");
+    says(
+        with(&["--log-target", "syslog"]),
+        "invalid value 'syslog' for '--log-target <auto|journal|stderr>': expected auto, journal or stderr",
+    );
+    for (typed, why) in [
+        ("hello:5", "expected N or NAME=N"),
+        ("=5", "a name is missing before the '='; expected N or NAME=N"),
+        ("-1", number),
+    ] {
+        says(
+            with(&["--max-per-listener", typed]),
+            &format!("invalid value '{typed}' for '--max-per-listener <N|NAME=N>': {why}"),
+        );
+    }
     let line = with(&[]).run(&["/usr/bin/env", "{print}"]).output().mistake();
     assert!(line.contains("unknown placeholder '{print}' in '{print}'; write {{print}} for literal braces"), "{line}");
 }

@@ -49,7 +49,8 @@ fn orphans_are_reaped() {
     assert_eq!(daemon.stop().served, 1);
 }
 
-const NO_SOCKETS: &str = "no listening sockets were passed and no --listen was given";
+const NO_SOCKETS: &str =
+    "no listening sockets were passed and no --listen was given: start the .socket unit, or give --listen";
 
 /// `systemctl status` shows it, also while the service waits for its next start.
 #[test]
@@ -105,9 +106,12 @@ fn an_error_at_the_start_is_in_the_journal() {
     assert_eq!(journal.start(&[]).output().mistake(), format!("sockcap: {NO_SOCKETS}"));
 
     let line = journal.start(&["--no-such-option"]).env("INVOCATION_ID", "1").output().mistake();
-    assert_eq!(line, "sockcap: unexpected argument '--no-such-option' found");
+    assert_eq!(line, "sockcap: unexpected argument '--no-such-option' found; --help lists the options");
     // The first entry is this one: without a service there was none.
-    assert_eq!(journal.entry(), format!("MESSAGE=unexpected argument '--no-such-option' found\n{id}"));
+    assert_eq!(
+        journal.entry(),
+        format!("MESSAGE=unexpected argument '--no-such-option' found; --help lists the options\n{id}")
+    );
 
     // stderr is the journal, too: one entry is enough
     let (ours, stderr) = UnixStream::pair().expect("pair");

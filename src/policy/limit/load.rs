@@ -1,4 +1,4 @@
-//! `--load-average`: a second and further command only while the 1-minute load is below the limit.
+//! `--load-average`: further commands, after the first, only while the 1-minute load is below the limit.
 //!
 //! One command may always run, so that a machine that others keep busy still serves.
 #![forbid(unsafe_code)]
