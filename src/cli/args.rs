@@ -13,6 +13,7 @@ use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
 use crate::policy::network::{Network, Prefixes};
+use crate::policy::queue::QueueOrder;
 use crate::reply::{Choice, Message};
 use crate::sys::launch::{Pass, Session};
 use clap::builder::NonEmptyStringValueParser;
@@ -110,6 +111,11 @@ pub struct Args {
     #[arg(long, value_name = "serve|gone", env = "SOCKCAP_HALF_CLOSE", default_value = "serve",
           value_parser = ["serve", "gone"], help_heading = "Waiting and refusing", hide_short_help = true)]
     pub(super) half_close: String,
+
+    /// With wait: serve first who came first, or the waiting source with the fewest running
+    #[arg(long, value_name = "fifo|fair", env = "SOCKCAP_QUEUE_ORDER", default_value = "fifo",
+          value_parser = ["fifo", "fair"], help_heading = "Waiting and refusing", hide_short_help = true)]
+    pub(super) queue_order: String,
 
     /// Protocol of a refusal: a PRESET that --help lists, or file:PATH for the bytes of a file
     #[arg(long, value_name = "PRESET", env = "SOCKCAP_BUSY_REPLY", default_value = "text", value_parser = busy_reply,
@@ -225,6 +231,10 @@ impl Args {
             max_waiting: self.max_waiting,
             dry_run: self.dry_run.map(|DryRun(limits)| limits).unwrap_or_default(),
             half_close: if self.half_close == "gone" { HalfClose::Gone } else { HalfClose::Serve },
+            queue_order: match self.queue_order.as_str() {
+                "fair" => QueueOrder::Fair(self.source_prefix),
+                _ => QueueOrder::Fifo,
+            },
             busy_reply: self.busy_reply,
             busy_message: self.busy_message,
             pass: if self.pass == "listen-fds" { Pass::ListenFds } else { Pass::Stdio },

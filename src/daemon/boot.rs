@@ -17,6 +17,7 @@ use crate::observe::event::Event;
 use crate::observe::words::limit;
 use crate::policy::gate::{Gate, Hold, WhenFull};
 use crate::policy::limit::rule::Rules;
+use crate::policy::queue::QueueOrder;
 use crate::poll::Poll;
 use crate::sys::launch::CommandSpec;
 use crate::sys::plain;
@@ -146,9 +147,9 @@ const SPARE: u64 = 64;
 
 /// Who is held. A place is a descriptor, so RLIMIT_NOFILE bounds them; `nofile` is what [`raise_descriptor_limit`] found.
 fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Hold {
-    let Settings { max_wait, max_waiting, when_full, .. } = *settings;
-    // Who is asked about alone cannot be left in the kernel's queue.
-    let has_places = max_wait.is_some() || max_waiting > 0 || settings.looks_at_clients();
+    let Settings { max_wait, max_waiting, when_full, queue_order: order, .. } = *settings;
+    // Who is asked about alone cannot be left in the kernel's queue, and that queue knows one order.
+    let has_places = max_wait.is_some() || max_waiting > 0 || order != QueueOrder::Fifo || settings.looks_at_clients();
     if when_full == WhenFull::Refuse || !has_places {
         return Hold::default();
     }
@@ -164,7 +165,7 @@ fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Ho
     let stored = store.map_or(u64::MAX, |max| max.saturating_sub(1));
     let room = room.min(passed).min(stored).max(1);
     let wanted = if max_waiting > 0 { max_waiting } else { HELD_BY_DEFAULT };
-    Hold { max_wait, max_waiting, capacity: room.min(wanted.into()) as u32 }
+    Hold { max_wait, max_waiting, capacity: room.min(wanted.into()) as u32, order }
 }
 
 fn command(settings: &Settings) -> Result<(std::ffi::CString, Template), Failure> {
@@ -285,6 +286,8 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     );
     let is_default = settings.half_close == HalfClose::Serve;
     line("half-close", &format_args!("{}{}", settings.half_close, if is_default { "" } else { used }));
+    let is_fifo = settings.queue_order == QueueOrder::Fifo;
+    line("queue-order", &format_args!("{}{}", settings.queue_order, if is_fifo { "" } else { used }));
     line("busy-reply", &settings.busy_reply);
     line("busy-message", &settings.busy_message);
     line("pass", &settings.pass);

@@ -8,6 +8,7 @@ use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
 use crate::policy::network::{Network, Prefixes};
+use crate::policy::queue::QueueOrder;
 use crate::reply::{Choice, Message};
 use crate::sys::launch::{Pass, Session};
 use std::ffi::OsString;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub dry_run: Vec<&'static str>,
     /// `--half-close`.
     pub half_close: HalfClose,
+    /// `--queue-order`. Means nothing with [`WhenFull::Refuse`].
+    pub queue_order: QueueOrder,
     /// `--busy-reply`.
     pub busy_reply: Choice,
     /// `--busy-message`.

@@ -4,7 +4,7 @@
 //! * with `refuse`, each arrival gets exactly one of [`Verdict::Admit`] and [`Verdict::Refuse`];
 //! * with `wait`, a listener whose next arrival could neither be admitted nor held is paused, so that the
 //!   kernel's queue is the queue; only the edge from full to not full resumes it;
-//! * the held are admitted first come first served, never a free slot with somebody waiting, and each ends as
+//! * the held are admitted in the order of their [`Queue`], never a free slot with somebody waiting, and each ends as
 //!   admitted, refused or gone.
 #![forbid(unsafe_code)]
 
@@ -61,7 +61,7 @@ impl Gate {
             when_full,
             hold,
             census,
-            queue: Queue::new(listeners),
+            queue: Queue::new(listeners, hold.order),
             next_yes: None,
             paused: vec![false; listeners],
             postponed: false,
@@ -137,7 +137,7 @@ impl Gate {
 
     /// A client that was held has left.
     pub fn left(&mut self, now: Instant, who: &Arrival, out: &mut VecDeque<Action>) {
-        if self.queue.leave(who.listener, who.ticket) {
+        if self.queue.leave(who) {
             self.census.leave(who.source);
         }
         self.settle(now, out);
@@ -176,11 +176,10 @@ impl Gate {
     /// The daemon is stopping: nothing more is admitted, and nobody waits any longer.
     pub fn drain(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         self.draining = true;
-        for listener in 0..self.paused.len() {
-            while let Some(who) = self.queue.head(listener).copied() {
-                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::STOPPING, &who)));
-                self.dismiss(now, &who);
-            }
+        while !self.queue.is_empty() {
+            let Some(who) = self.queue.oldest().next().copied() else { break };
+            out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::STOPPING, &who)));
+            self.dismiss(now, &who);
         }
         self.settle(now, out);
     }
@@ -229,7 +228,7 @@ impl Gate {
         entry: Option<(Reason, No)>,
         start: Option<(Reason, No)>,
     ) -> Option<Reason> {
-        let Hold { max_wait, max_waiting, capacity } = self.hold;
+        let Hold { max_wait, max_waiting, capacity, .. } = self.hold;
         let waiting = self.queue.len();
         if self.draining {
             Some(Reason::STOPPING)
@@ -256,7 +255,7 @@ impl Gate {
 
     /// A client that was held is refused, by no fault of its own.
     fn dismiss(&mut self, now: Instant, who: &Arrival) -> bool {
-        let was_here = self.queue.leave(who.listener, who.ticket);
+        let was_here = self.queue.leave(who);
         if was_here {
             self.limits.refund(now, Stage::Entry, who);
             self.census.leave(who.source);
@@ -271,11 +270,13 @@ impl Gate {
 
     fn count(&mut self, listener: Option<ListenerId>, source: Source, is_exempt: bool) -> Slot {
         self.census.begin(listener, source);
+        self.queue.started(source);
         Slot { listener, source, is_exempt }
     }
 
     fn release(&mut self, Slot { listener, source, .. }: Slot) {
         self.census.end(listener, source);
+        self.queue.ended(source);
     }
 
     /// A refusal with the figures of the limit that holds, if one does, whose own reason it may be or not.
@@ -290,15 +291,12 @@ impl Gate {
         self.refusal(now, reason, who, self.may_start(now, Who::Client(who)).err())
     }
 
-    /// The longest waiting of those who may, one after the other.
+    /// Who is next of those who may, one after the other.
     fn admit_waiting(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         while !self.queue.is_empty() && !self.is_closed() {
-            let next = (0..self.paused.len())
-                .filter_map(|listener| self.queue.head(listener))
-                .filter(|who| self.may_start(now, Who::Client(who)).is_ok())
-                .min_by_key(|who| who.ticket);
-            let Some(who) = next.copied() else { return };
-            self.queue.leave(who.listener, who.ticket);
+            let may = self.queue.heads().filter(|who| self.may_start(now, Who::Client(who)).is_ok());
+            let Some(who) = may.min_by_key(|who| self.queue.rank(who)).copied() else { return };
+            self.queue.admit(&who);
             let slot = self.charge(now, &who);
             out.push_back(Action::Admit(who.ticket, slot));
         }
@@ -309,8 +307,8 @@ impl Gate {
     fn expire(&mut self, now: Instant, out: &mut VecDeque<Action>) -> bool {
         let Some(max_wait) = self.hold.max_wait else { return false };
         let is_late = |who: &&Arrival| who.since + max_wait <= now;
-        let heads = (0..self.paused.len()).filter_map(|listener| self.queue.head(listener));
-        let Some(who) = heads.filter(is_late).min_by_key(|who| who.ticket).copied() else { return false };
+        let late = self.queue.oldest().filter(is_late);
+        let Some(who) = late.min_by_key(|who| who.ticket).copied() else { return false };
         out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::WAITED_TOO_LONG, &who)));
         self.dismiss(now, &who)
     }
@@ -335,7 +333,7 @@ impl Gate {
         if self.is_closed() || !self.is_anybody_waiting() {
             return None;
         }
-        let held = (0..self.paused.len()).filter_map(|listener| self.queue.head(listener)).map(Who::Client);
+        let held = self.queue.heads().map(Who::Client);
         let queued = (0..self.paused.len()).filter(|listener| self.paused[*listener]).map(Who::Anybody);
         let time = |who| match self.may_start(now, who) {
             Err((_, No { until: Until::Then(at), .. })) => Some(at),

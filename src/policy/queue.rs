@@ -1,46 +1,128 @@
-//! The waiting: clients that were accepted and are held, one line per listener, first come first served.
+//! The waiting: clients that were accepted and are held. Limits on starts depend on a client's listener and class alone, so there is
+//! a line for each, and who is next in it stands for all of it.
+//!
+//! * [`QueueOrder::Fifo`]: first come, first served, by tickets;
+//! * [`QueueOrder::Fair`]: the turn of the waiting source with the fewest running, see [`fair`].
 //!
 //! Numbers only; the connections themselves are the daemon's.
 #![forbid(unsafe_code)]
 
+mod fair;
+
 pub use super::arrival::Ticket;
 
-use super::arrival::{Arrival, ListenerId};
+use super::arrival::Arrival;
+use super::network::Prefixes;
+use super::source::Source;
+use fair::Fair;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Instant;
+
+/// Who is next of those who wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// Who came first.
+    #[default]
+    Fifo,
+    /// The first of the source with the fewest running; now and then who came first, so that nobody waits for ever.
+    /// `--source-prefix` is what one source is.
+    Fair(Prefixes),
+}
+
+impl fmt::Display for QueueOrder {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            QueueOrder::Fifo => "fifo",
+            QueueOrder::Fair(_) => "fair",
+        })
+    }
+}
 
 /// The lines.
 #[derive(Debug)]
 pub struct Queue {
+    /// For each listener one of ordinary clients, then one of those of `--exempt`.
     lines: Vec<BTreeMap<Ticket, Arrival>>,
     len: u32,
+    fair: Option<Fair>,
+}
+
+/// Which line is a client's.
+fn line_of(who: &Arrival) -> usize {
+    who.listener * 2 + usize::from(who.is_exempt)
 }
 
 impl Queue {
-    /// One empty line for each listener.
-    pub fn new(listeners: usize) -> Self {
-        Queue { lines: vec![BTreeMap::new(); listeners], len: 0 }
+    /// Empty lines for so many listeners.
+    pub fn new(listeners: usize, order: QueueOrder) -> Self {
+        let lines = listeners * 2;
+        let fair = match order {
+            QueueOrder::Fifo => None,
+            QueueOrder::Fair(prefixes) => Some(Fair::new(lines, prefixes)),
+        };
+        Queue { lines: vec![BTreeMap::new(); lines], len: 0, fair }
     }
 
     /// A client takes its place, which its ticket gives: one that could not be started comes to the front again.
     pub fn enter(&mut self, who: Arrival) {
-        let new = self.lines[who.listener].insert(who.ticket, who).is_none();
-        self.len += u32::from(new);
+        let line = line_of(&who);
+        if self.lines[line].insert(who.ticket, who).is_none() {
+            self.len += 1;
+            self.fair.iter_mut().for_each(|fair| fair.enter(line, who.source, who.ticket));
+        }
     }
 
     /// A client leaves, for whatever reason; `false` if it does not wait here.
-    pub fn leave(&mut self, listener: ListenerId, ticket: Ticket) -> bool {
-        let was_here = self.lines[listener].remove(&ticket).is_some();
-        self.len -= u32::from(was_here);
-        was_here
+    pub fn leave(&mut self, who: &Arrival) -> bool {
+        let line = line_of(who);
+        let Some(who) = self.lines[line].remove(&who.ticket) else { return false };
+        self.len -= 1;
+        self.fair.iter_mut().for_each(|fair| fair.leave(line, who.source, who.ticket));
+        true
     }
 
-    /// Who is next at this listener.
-    pub fn head(&self, listener: ListenerId) -> Option<&Arrival> {
-        self.lines[listener].first_key_value().map(|(_, who)| who)
+    /// A client leaves to be started: it was one of [`Queue::heads`].
+    pub fn admit(&mut self, who: &Arrival) {
+        if self.len > 1 {
+            self.fair.iter_mut().for_each(Fair::next_turn);
+        }
+        self.leave(who);
     }
 
-    /// How many wait, over all listeners.
+    /// A command of this source runs from now on, whether it has waited here or not.
+    pub fn started(&mut self, source: Source) {
+        self.fair.iter_mut().for_each(|fair| fair.started(source));
+    }
+
+    /// A command of this source does not run any more.
+    pub fn ended(&mut self, source: Source) {
+        self.fair.iter_mut().for_each(|fair| fair.ended(source));
+    }
+
+    /// Who is next, of each line in which somebody waits. The first of those who may be started is the one of least
+    /// [`Queue::rank`].
+    pub fn heads(&self) -> impl Iterator<Item = &Arrival> {
+        self.lines.iter().enumerate().filter_map(|(nth, line)| match &self.fair {
+            Some(fair) if !fair.is_turn_of_oldest() => line.get(&fair.head(nth)?),
+            _ => line.values().next(),
+        })
+    }
+
+    /// The order among heads.
+    pub fn rank(&self, who: &Arrival) -> (u32, Ticket) {
+        match &self.fair {
+            Some(fair) if !fair.is_turn_of_oldest() => (fair.running(who.source), who.ticket),
+            _ => (0, who.ticket),
+        }
+    }
+
+    /// Who came first, of each line in which somebody waits.
+    pub fn oldest(&self) -> impl Iterator<Item = &Arrival> {
+        self.lines.iter().filter_map(|line| line.values().next())
+    }
+
+    /// How many wait, over all lines.
     pub fn len(&self) -> u32 {
         self.len
     }
@@ -53,40 +135,9 @@ impl Queue {
     /// Since when the longest waiting has waited. Within a line the first has, but for the kernel's
     /// milliseconds.
     pub fn longest(&self) -> Option<Instant> {
-        (0..self.lines.len()).filter_map(|listener| self.head(listener)).map(|who| who.since).min()
+        self.oldest().map(|who| who.since).min()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::source::Source;
-    use std::time::Duration;
-
-    fn head(queue: &Queue, listener: ListenerId) -> Option<(Ticket, Instant)> {
-        queue.head(listener).map(|who| (who.ticket, who.since))
-    }
-
-    #[test]
-    fn a_line_per_listener_in_order_of_tickets() {
-        let (mut queue, now) = (Queue::new(2), Instant::now());
-        let arrival = |ticket, since| Arrival {
-            ticket,
-            listener: ticket as usize % 2,
-            source: Source::Unknown,
-            is_exempt: false,
-            since,
-        };
-        for ticket in [3, 5, 4] {
-            queue.enter(arrival(ticket, now + Duration::from_secs(ticket)));
-        }
-        assert_eq!(head(&queue, 0).map(|(ticket, _)| ticket), Some(4));
-        assert_eq!(head(&queue, 1).map(|(ticket, _)| ticket), Some(3));
-        assert_eq!(queue.longest(), Some(now + Duration::from_secs(3)));
-        assert!(!queue.leave(0, 3), "it waits at the other listener");
-        assert!(queue.leave(1, 3));
-        assert_eq!((queue.len(), head(&queue, 1).map(|(ticket, _)| ticket)), (2, Some(5)));
-        queue.enter(arrival(3, now));
-        assert_eq!(head(&queue, 1), Some((3, now)), "back to the front");
-    }
-}
+mod tests;

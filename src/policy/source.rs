@@ -13,7 +13,7 @@ use std::str::FromStr;
 const NAT64: u128 = 0x0064_ff9b << 64;
 
 /// The source of a connection. Keys are chosen by peers, so tables over them use the standard library's flood-proof hash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// A full IPv4 or IPv6 address.
     Ip(IpAddr),

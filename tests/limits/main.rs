@@ -4,6 +4,7 @@
 mod common;
 
 mod ends;
+mod fair;
 mod signals;
 mod stop;
 mod time;

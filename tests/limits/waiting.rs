@@ -469,7 +469,7 @@ fn zero_is_for_ever() {
     assert_eq!(daemon.stop(), Totals { accepted: 3, served: 2, refused: 1, ..Totals::default() });
 }
 
-/// With `refuse` nobody waits, whatever the two say; `--check` tells.
+/// With `refuse` nobody waits, whatever the four say; `--check` tells.
 #[test]
 fn refuse_knows_no_waiting() {
     let options = [
@@ -484,6 +484,7 @@ fn refuse_knows_no_waiting() {
         "--half-close",
         "gone",
     ];
+    let options = [&options[..], &["--queue-order", "fair"]].concat();
     let mut daemon = sockcap(&options).start();
     let mut living = daemon.connect();
     echoes(&mut living);
@@ -499,10 +500,10 @@ fn refuse_knows_no_waiting() {
             let line = lines.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {lines}"));
             line.contains("not used")
         };
-        ["max-wait ", "max-waiting ", "half-close "].map(unused)
+        ["max-wait ", "max-waiting ", "half-close ", "queue-order "].map(unused)
     };
-    assert_eq!(unused("refuse"), [true; 3]);
-    assert_eq!(unused("wait"), [false; 3]);
+    assert_eq!(unused("refuse"), [true; 4]);
+    assert_eq!(unused("wait"), [false; 4]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

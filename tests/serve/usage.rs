@@ -164,6 +164,7 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--max-wait", "7s"], "SOCKCAP_MAX_WAIT", "7s", Some("8s")),
     (&["--max-waiting", "7"], "SOCKCAP_MAX_WAITING", "7", Some("8")),
     (&["--half-close", "gone"], "SOCKCAP_HALF_CLOSE", "gone", Some("serve")),
+    (&["--queue-order", "fair"], "SOCKCAP_QUEUE_ORDER", "fair", Some("fifo")),
     (&["--busy-reply", "rsync"], "SOCKCAP_BUSY_REPLY", "rsync", Some("none")),
     (&["--busy-message", "go away"], "SOCKCAP_BUSY_MESSAGE", "go away", Some("come back")),
     (&["--pass", "listen-fds"], "SOCKCAP_PASS", "listen-fds", Some("stdio")),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::policy::arrival::{ListenerId, Ticket};
+use crate::policy::queue::QueueOrder;
 use crate::policy::reason::Refusal;
 use crate::policy::source::Source;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct Hold {
     pub max_waiting: u32,
     /// How many may be held; the rest is left in the kernel's queue.
     pub capacity: u32,
+    /// `--queue-order`: who of them is next.
+    pub order: QueueOrder,
 }
 
 /// One command's place under every limit. It is charged whole and given back whole and once, so it is neither `Copy`

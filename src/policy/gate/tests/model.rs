@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::policy::network::Prefixes;
+use crate::policy::queue::QueueOrder;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -59,6 +61,8 @@ struct Model {
     living: Vec<Living>,
     /// In order of tickets: listener, ticket, seconds of the start of its wait.
     held: Vec<(usize, Ticket, u32)>,
+    /// Turns that clients which were held have had, each beside others.
+    turns: u32,
     last_load: f64,
     postponed: bool,
     draining: bool,
@@ -96,30 +100,41 @@ impl Model {
         self.held.sort_by_key(|(_, ticket, _)| *ticket);
     }
 
-    /// Where the first of each line is, in order of tickets.
-    fn heads(&self) -> Vec<usize> {
-        let is_head = |at: &usize| !self.held[..*at].iter().any(|(listener, _, _)| *listener == self.held[*at].0);
-        (0..self.held.len()).filter(is_head).collect()
+    /// Where the first of each line is, by age or else in the order of the queue.
+    fn heads(&self, by_age: bool) -> Vec<usize> {
+        let is_fair = self.hold.order != QueueOrder::Fifo && self.turns % 8 != 7 && !by_age;
+        let running = |source| self.living.iter().filter(|living| living.source == source).count();
+        let rank = |at: usize| {
+            let ticket = self.held[at].1;
+            (if is_fair { running(source_of(ticket)) } else { 0 }, ticket)
+        };
+        let line = |at: usize| (self.held[at].0, is_exempt(self.held[at].1));
+        let all = 0..self.held.len();
+        let is_head = |at: &usize| !all.clone().any(|other| line(other) == line(*at) && rank(other) < rank(*at));
+        let mut heads: Vec<_> = all.clone().filter(is_head).collect();
+        heads.sort_by_key(|at| rank(*at));
+        heads
     }
 
     /// Who is admitted and who is refused now, in order.
     fn settle(&mut self, clock: u32, is_tick: bool) -> (Vec<Ticket>, Vec<Ticket>) {
         let (mut admitted, mut late) = (Vec::new(), Vec::new());
         if self.draining {
-            self.held.sort_by_key(|(listener, ticket, _)| (*listener, *ticket));
+            self.held.sort_by_key(|(listener, ticket, _)| (*listener, is_exempt(*ticket), *ticket));
             return (admitted, self.held.drain(..).map(|(_, ticket, _)| ticket).collect());
         }
         let most = self.hold.max_wait.map(|most| most.as_secs() as u32);
         loop {
-            while let Some(at) = self.heads().into_iter().find(|at| self.may(self.held[*at].0, self.held[*at].1, clock))
-            {
+            let may = |model: &Model, at: &usize| model.may(model.held[*at].0, model.held[*at].1, clock);
+            while let Some(at) = self.heads(false).into_iter().find(|at| may(self, at)) {
+                self.turns += u32::from(self.held.len() > 1);
                 let (listener, ticket, _) = self.held.remove(at);
                 self.start(listener, ticket, clock);
                 admitted.push(ticket);
             }
             // The first of a line decides: who came after it is not told before it.
             let is_late = |at: &usize| is_tick && most.is_some_and(|most| self.held[*at].2 + most <= clock);
-            match self.heads().into_iter().find(is_late) {
+            match self.heads(true).into_iter().find(is_late) {
                 Some(at) => late.push(self.held.remove(at).1),
                 None => break,
             }
@@ -127,6 +142,8 @@ impl Model {
         (admitted, late)
     }
 }
+
+const FAIR: QueueOrder = QueueOrder::Fair(Prefixes { v4: Some(32), v6: Some(64) });
 
 /// A gate under test, with the slots that it gave, by ticket.
 struct Tried {
@@ -189,16 +206,17 @@ proptest! {
     fn like_a_naive_model(
         max in 0..6u32, each in vec(0..4u32, 3), load in prop::option::of((1..6u32).prop_map(|half| f64::from(half) / 2.0)),
         wait in any::<bool>(), max_wait in prop::option::of(1..6u32), max_waiting in 0..5u32, capacity in 0..5u32,
-        every in prop::option::of(1..4u32), steps in steps(),
+        every in prop::option::of(1..4u32), is_fair in any::<bool>(), steps in steps(),
     ) {
         let when_full = if wait { WhenFull::Wait } else { WhenFull::Refuse };
-        let hold = Hold { max_wait: max_wait.map(|most| SECOND * most), max_waiting, capacity };
+        let order = if is_fair { FAIR } else { QueueOrder::Fifo };
+        let hold = Hold { max_wait: max_wait.map(|most| SECOND * most), max_waiting, capacity, order };
         let rules = Rules { max_connections: max, max_per_listener: each.clone(), load_average: load, ..Rules::default() };
         let limits = || every.map(|every| Every::limit(SECOND * every)).into_iter().chain(limits(&rules)).collect();
         let tried = || Tried { gate: with_limits(limits(), when_full, hold, 3), slots: HashMap::new(), paused: [false; 3] };
         let (mut tried, mut twin) = (tried(), tried());
         let mut model = Model {
-            max, each: each.clone(), load, hold, wait, every, last_start: HashMap::new(), living: vec![], held: vec![], last_load: 0.0, postponed: false, draining: false,
+            max, each: each.clone(), load, hold, wait, every, last_start: HashMap::new(), living: vec![], held: vec![], turns: 0, last_load: 0.0, postponed: false, draining: false,
         };
         let (t0, mut clock, mut next) = (any_time(), 100, 0);
         let (mut arrived, mut adopted, mut ended, mut refused, mut gone) = (0, 0, 0, 0, 0);
@@ -282,7 +300,7 @@ proptest! {
                 prop_assert_eq!(gate.is_paused(listener), tried.paused[listener]);
                 prop_assert_eq!(tried.paused[listener], model.draining || (wait && model.is_full(listener) && !has_place));
             }
-            for (listener, ticket, _) in model.heads().into_iter().map(|at| model.held[at]) {
+            for (listener, ticket, _) in model.heads(false).into_iter().map(|at| model.held[at]) {
                 prop_assert!(!model.may(listener, ticket, clock), "never a free slot with somebody waiting");
                 let then = at(model.due(source_of(ticket)));
                 let is_time = !model.is_full(listener);
@@ -298,5 +316,27 @@ proptest! {
         for (_, slot) in tried.slots { tried.gate.ended(t0, slot, END, &mut VecDeque::new()); }
         prop_assert_eq!(tried.gate.census().active, 0, "everything is given back");
         prop_assert!(tried.gate.census().per_source.is_empty() && tried.gate.census().per_listener == [0; 3]);
+    }
+}
+
+/// One client beside one with fifty connections waits for one session at most, in whichever turn it comes.
+#[test]
+fn one_beside_fifty_has_one_of_the_next_two_slots() {
+    for before in 0..8 {
+        let hold = Hold { capacity: 100, order: FAIR, ..Hold::default() };
+        let (mut gate, now) = (gate_of(10, &[0], None, WhenFull::Wait, hold), any_time());
+        let from =
+            |uid, ticket| Arrival { ticket, listener: 0, source: Source::Uid(uid), is_exempt: false, since: now };
+        let mut slots: VecDeque<_> = (0..10).map(|ticket| admitted(&mut gate, now, from(1, ticket))).collect();
+        (10..50).for_each(|ticket| assert_eq!(arrive(&mut gate, now, from(1, ticket)), (Verdict::Hold, vec![])));
+        let mut end = |gate: &mut Gate| {
+            let slot = slots.pop_front().unwrap();
+            let (ticket, slot) = only_admitted(step(|out| gate.ended(now, slot, END, out))).remove(0);
+            slots.push_back(slot);
+            ticket
+        };
+        (0..before).for_each(|nth| assert_eq!(end(&mut gate), 10 + nth, "one source alone"));
+        assert_eq!(arrive(&mut gate, now, from(2, 50)), (Verdict::Hold, vec![]));
+        assert!([(); 2].map(|()| end(&mut gate)).contains(&50), "after {before} turns");
     }
 }

@@ -64,7 +64,7 @@ fn over_the_cap_on_a_source_nobody_waits() {
         max_per_source: per_source(&[(2, 32, 64)]),
         ..Rules::default()
     };
-    let hold = Hold { max_wait: Some(10 * SECOND), max_waiting: 0, capacity: 10 };
+    let hold = Hold { max_wait: Some(10 * SECOND), max_waiting: 0, capacity: 10, ..Hold::default() };
     let (mut gate, t0) = (Gate::new(&rules, WhenFull::Wait, hold, 1), any_time());
     let at = |ticket, source: &str| Arrival { since: t0, ..from(ticket, source, false) };
     let slot = admitted(&mut gate, t0, at(0, "192.0.2.1"));
