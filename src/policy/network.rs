@@ -15,6 +15,15 @@ pub struct Prefixes {
     pub v6: Option<u8>,
 }
 
+impl Prefixes {
+    /// What these and others have in common, if they do.
+    pub fn common(self, other: Prefixes) -> Option<Prefixes> {
+        let same = |one: Option<u8>, other| one.filter(|_| one == other);
+        let common = Prefixes { v4: same(self.v4, other.v4), v6: same(self.v6, other.v6) };
+        (common.v4.is_some() || common.v6.is_some()).then_some(common)
+    }
+}
+
 /// One IPv4 address, and one IPv6 network as a site or a household has it (RFC 6177).
 impl Default for Prefixes {
     fn default() -> Self {
@@ -120,14 +129,18 @@ impl FromStr for Network {
         match (address.parse::<IpAddr>(), bits) {
             (Ok(ip), bits) => {
                 let of_v4 = |bits: u8| Some(bits).filter(|bits| *bits <= 32);
-                // An IPv4-mapped network is one of IPv4 addresses.
-                let bits = match (ip, ip.to_canonical(), bits) {
+                // An IPv4-mapped network, or one behind NAT64, is one of IPv4 addresses, as their sources are.
+                let as_source = match Source::ip(ip) {
+                    Source::Ip(ip) => ip,
+                    _ => ip,
+                };
+                let bits = match (ip, as_source, bits) {
                     (IpAddr::V4(_), _, bits) => of_v4(bits.unwrap_or(32)),
                     (_, IpAddr::V4(_), bits) => bits.unwrap_or(128).checked_sub(96).and_then(of_v4),
                     (.., bits) => Some(bits.unwrap_or(128)).filter(|bits| *bits <= 128),
                 };
-                let (bits, ip) = (bits.ok_or_else(expected)?, ip.to_canonical());
-                Ok(Network { base: Source::Ip(mask(ip, bits)), bits })
+                let bits = bits.ok_or_else(expected)?;
+                Ok(Network { base: Source::Ip(mask(as_source, bits)), bits })
             }
             (Err(_), None) => match text.parse() {
                 Ok(base @ (Source::Uid(_) | Source::Cid(_))) => Ok(Network { base, bits: 0 }),
@@ -161,6 +174,9 @@ mod tests {
             ("2001:db8::1", "2001:db8::2", "2001:db8::1/128"),
             ("::ffff:192.0.2.9", "192.0.3.9", "::ffff:192.0.2.0/120"),
             ("64:ff9b::192.0.2.9", "192.0.3.9", "192.0.2.0/24"),
+            ("192.0.2.9", "192.0.3.9", "64:ff9b::192.0.2.0/120"),
+            ("64:ff9b::192.0.2.9", "192.0.2.8", "64:ff9b::192.0.2.9"),
+            ("64:ff9b::192.0.2.9", "64:ff9b:1::192.0.2.9", "64:ff9b::/96"),
             ("2001:db8::1", "192.0.2.1", "::/0"),
             ("fe80::1%3", "fec0::1%3", "fe80::/10"),
             ("uid=7", "uid=8", "uid=7"),
@@ -180,6 +196,7 @@ mod tests {
             "192.0.2.1/33",
             "::/129",
             "::ffff:192.0.2.0/95",
+            "64:ff9b::/95",
             "host",
             "uid=",
             "uid=1/8",
@@ -208,6 +225,19 @@ mod tests {
         assert_eq!(of("uid=7", None, None), is("uid=7"));
         assert_eq!(of("cid=7", None, None), is("cid=7"));
         assert_eq!(of("?", Some(32), Some(64)), None, "never limited");
+    }
+
+    #[test]
+    fn prefixes_in_common() {
+        let common = |one: [Option<u8>; 2], other: [Option<u8>; 2]| {
+            let [one, other] = [one, other].map(|[v4, v6]| Prefixes { v4, v6 });
+            one.common(other).map(|common| common.to_string())
+        };
+        assert_eq!(common([Some(32), Some(64)], [Some(32), Some(64)]).as_deref(), Some("32,64"));
+        assert_eq!(common([Some(32), Some(64)], [Some(32), None]).as_deref(), Some("32"));
+        assert_eq!(common([Some(24), Some(64)], [None, Some(64)]).as_deref(), Some("64"));
+        assert_eq!(common([Some(32), Some(64)], [None, Some(48)]), None);
+        assert_eq!(common([None, Some(64)], [Some(24), None]), None);
     }
 
     #[test]
