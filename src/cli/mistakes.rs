@@ -27,8 +27,8 @@ pub(super) fn explain(error: &Error, command: &Command, words: &[OsString]) -> S
         }
         _ => {}
     }
-    // "--max-connections <N>"
-    let option = variables::option(command, invalid.split(' ').next().unwrap_or_default());
+    // "--max-connections <N>", "--dry-run[=<LIMIT,...>]"
+    let option = variables::option(command, invalid.split([' ', '[']).next().unwrap_or_default());
     let Some(option) = option else { return one_line(error) };
     let expected = error.source().map(ToString::to_string).or_else(|| {
         let values: Vec<_> = option.get_possible_values().iter().map(|v| v.get_name().to_owned()).collect();

@@ -95,8 +95,8 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     for text in all("max_per_source", &args.max_per_source) {
         let (max, prefixes) = per_source(&text).map_err(|why| invalid("max_per_source", &text, why))?;
         let prefixes = prefixes.unwrap_or(args.source_prefix);
-        if per_sources.iter().any(|(_, other)| *other == prefixes) {
-            let why = format!("there is another limit for the prefix {prefixes}: leave one out");
+        if let Some(twice) = per_sources.iter().find_map(|(_, other)| prefixes.common(*other)) {
+            let why = format!("there is another limit for the prefix {twice}: leave one out");
             return Err(invalid("max_per_source", &text, why));
         }
         per_sources.push((max, prefixes));

@@ -10,3 +10,4 @@ mod listen;
 mod refusal;
 mod sockets;
 mod usage;
+mod usage_sources;

@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use sockcap::cli::Args;
 
 /// Complete but for what a test adds.
-fn with(args: &[&str]) -> Start {
+pub fn with(args: &[&str]) -> Start {
     let mut all = vec!["--listen", "127.0.0.1:0"];
     all.extend(args);
     sockcap(&all)
@@ -16,7 +16,7 @@ fn with(args: &[&str]) -> Start {
 
 /// A mistake whose line names the word that is wrong.
 #[track_caller]
-fn mistake(args: &[&str], named: &str) {
+pub fn mistake(args: &[&str], named: &str) {
     let line = with(args).output().mistake();
     assert!(line.contains(named), "{args:?}: the line does not name {named:?}: {line}");
 }
@@ -37,6 +37,8 @@ fn bad_numbers() {
         mistake(&[&format!("--max-connections={bad}")], "--max-connections");
         mistake(&[&format!("--max-per-listener={bad}")], "--max-per-listener");
         mistake(&[&format!("--max-waiting={bad}")], "--max-waiting");
+        mistake(&[&format!("--max-per-source={bad}")], "--max-per-source");
+        mistake(&["--exempt=::1", &format!("--reserved={bad}")], "--reserved");
         mistake(&[&format!("--backlog={bad}")], "--backlog");
     }
     for bad in ["x", "-1", "", "NaN", "inf"] {
@@ -185,7 +187,7 @@ const APART: [&str; 4] = ["listen", "reserved", "idle-exit", "check"];
 
 /// What `--check` prints.
 #[track_caller]
-fn checked(start: Start) -> String {
+pub fn checked(start: Start) -> String {
     let ended = start.output();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     assert_eq!(ended.stderr, "", "{ended:?}");
@@ -346,7 +348,7 @@ fn quiet_and_verbose() {
 
 /// Exit 2 and this very line.
 #[track_caller]
-fn says(start: Start, line: &str) {
+pub fn says(start: Start, line: &str) {
     assert_eq!(start.output().mistake(), format!("sockcap: {line}"));
 }
 
