@@ -4,6 +4,7 @@
 use super::accept::Connection;
 use crate::policy::gate::Arrival;
 use crate::policy::queue::Ticket;
+use crate::policy::source::Source;
 use crate::poll::{Poll, Watch};
 use nix::sys::epoll::EpollFlags;
 use std::collections::HashMap;
@@ -104,6 +105,11 @@ impl Waiting {
         let is_gone = self.is_gone(&mut held);
         self.held.insert(ticket, held);
         if is_gone { self.take(ticket, poll) } else { None }
+    }
+
+    /// Those of one source.
+    pub fn of_source(&self, source: Source) -> Vec<Ticket> {
+        self.held.values().map(|held| &held.who).filter(|who| who.source == source).map(|who| who.ticket).collect()
     }
 
     /// How many wait.

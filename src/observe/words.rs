@@ -219,7 +219,11 @@ fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
         f,
         "{accepted} accepted, {served} served, {refused} refused, {gone} gone, {failed} failed to start; longest wait {}",
         seconds(&longest)
-    )
+    )?;
+    match all.would_refuse.iter().sum::<u64>() {
+        0 => Ok(()),
+        dry => write!(f, "; dry run: {} over a limit", many(dry, "client")),
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::policy::gate::{Action, Arrival, Slot, Verdict, WhenFull};
 use crate::policy::limit::rule::{Ending, Stage};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
+use crate::policy::source::Source;
 use crate::sys::{plain, socket};
 use std::os::fd::AsFd;
 use std::time::Instant;
@@ -71,9 +72,13 @@ impl Daemon {
         let ticket = self.waiting.ticket();
         let who = self.arrival(now, ticket, &connection);
         let mut may = self.gate.may(now, &who);
-        if may.is_err() {
-            // A command that ended before this client came must not count against it.
+        let dry = self.would_refuse(now, &who).map(|(stage, _)| stage);
+        if may.is_err() || dry.is_some() {
+            // A command that ended before this client came must not count against it, nor one of its source that was held and has left.
             self.look_for_ends(now);
+            if [may.err(), dry].contains(&Some(Stage::Entry)) {
+                self.look_for_leavers(now, who.source);
+            }
             may = self.gate.may(now, &who);
         }
         let is_refused = may == Err(Stage::Entry) || (may.is_err() && self.settings.when_full == WhenFull::Refuse);
@@ -82,8 +87,7 @@ impl Daemon {
             return false;
         }
         let who = self.arrival(now, ticket, &connection);
-        let would = if self.settings.dry_run.is_empty() { None } else { self.gate.would_refuse(now, &who) };
-        if let Some((stage, refusal)) = would.filter(|_| !is_refused) {
+        if let Some((stage, refusal)) = self.would_refuse(now, &who).filter(|_| !is_refused) {
             self.would_reject(now, &connection, stage, refusal);
         }
         let verdict = self.gate.arrive(now, who, &mut self.actions);
@@ -101,6 +105,22 @@ impl Daemon {
     pub(super) fn look_for_ends(&mut self, now: Instant) {
         self.commands.look_for_ends(now, &self.poll);
         self.settle(now);
+    }
+
+    /// Forgets those of one source who were held and have left, though no event has told of it yet.
+    fn look_for_leavers(&mut self, now: Instant, source: Source) {
+        // Where they do not count they may be many.
+        if !self.settings.max_per_source.is_empty() {
+            for ticket in self.waiting.of_source(source) {
+                self.held_changed(now, ticket);
+            }
+            self.settle(now);
+        }
+    }
+
+    /// What a limit of `--dry-run` says to this client.
+    fn would_refuse(&self, now: Instant, who: &Arrival) -> Option<(Stage, Refusal)> {
+        if self.settings.dry_run.is_empty() { None } else { self.gate.would_refuse(now, who) }
     }
 
     /// What the gate is told of a client.
