@@ -115,6 +115,7 @@ fn every_variable_in_pages_and_units_is_an_option() {
         "SOURCE",
         "SOURCE_ACTIVE",
         "SOURCE_MAX",
+        "RETRY_USEC",
     ];
     let mut texts = units();
     texts.extend(pages());

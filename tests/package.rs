@@ -306,6 +306,19 @@ fn said() -> Said {
         refused(daemon.connect());
         refused(connect(daemon.addr(1)));
     });
+    life(&["--max-rate-per-source", "1/1h"], &mut |daemon| {
+        let _held = held(daemon);
+        refused(daemon.connect());
+    });
+    life(&["--max-rate", "1/1h"], &mut |daemon| {
+        let _held = held(daemon);
+        refused(daemon.connect());
+    });
+    life(&["--penalty", "0=1h", "--penalty-max", "1h"], &mut |daemon| {
+        drop(held(daemon));
+        daemon.wait_text(" ended: pid ");
+        refused(daemon.connect());
+    });
     life(&["--max-connections", "1", "--when-full", "wait", "--max-waiting", "1"], &mut |daemon| {
         let _held = held(daemon);
         // Of one listener, so that they are taken in this order.
@@ -352,7 +365,7 @@ fn fail2ban_finds_who_was_refused_at_once() {
         .filter_map(|line| line.split(" port ").next()?.rsplit(": ").next().filter(|_| line.contains(" port ")))
         .map(str::to_owned)
         .collect();
-    assert_eq!(expected, ["127.0.0.1", "::1"], "{refusals:#?}");
+    assert_eq!(expected, ["127.0.0.1", "::1", "127.0.0.1", "127.0.0.1"], "{refusals:#?}");
     assert_eq!(found(&refusals), expected, "{refusals:#?}");
     assert!(found(&routine).is_empty(), "{routine:#?}");
     // Each reason there is, whether the program can be brought to say it here or not.

@@ -10,6 +10,7 @@ use super::adopted::Adoptions;
 use super::cgroup::Cgroup;
 use super::environment::FixedVars;
 use super::ledger::{Entry, Ledger, listener_key};
+use super::oom::OomKills;
 use super::proc::uptime;
 use super::running::{Child, Children};
 use super::signals::Left;
@@ -18,6 +19,7 @@ use super::template::Template;
 use super::times::Times;
 use crate::policy::back_off::{BackOff, Over, Trouble};
 use crate::policy::gate::{Arrival, Slot};
+use crate::policy::limit::rule::Outcome;
 use crate::poll::{Poll, Watch};
 use crate::sys::client_fd::ClientFd;
 use crate::sys::launch::{CommandSpec, Launch, Session, Spawner};
@@ -52,6 +54,8 @@ pub struct Commands {
     ledger: Ledger,
     /// Our own cgroup, if the manager made it for us, or why it cannot be seen.
     cgroup: io::Result<Option<Cgroup>>,
+    /// Which of them the kernel kills, if that matters.
+    oom_kills: Option<OomKills>,
     /// Other processes in it, while stopping.
     strays: Strays,
     /// Set when a SIGCHLD has come after the last sweep over all children: signals coalesce, so another exit may be unreported.
@@ -75,6 +79,8 @@ pub struct Terms {
     pub time_limit: Option<Duration>,
     /// `--kill-grace`.
     pub kill_grace: Duration,
+    /// Whether it matters which commands the kernel kills since memory is short.
+    pub asks_for_oom: bool,
 }
 
 /// A command that was started.
@@ -135,6 +141,8 @@ pub struct Ended {
     pub how: Option<(Exit, Usage)>,
     /// errno, if its exec failed.
     pub exec_errno: Option<i32>,
+    /// The same as limits care for it.
+    pub outcome: Outcome,
 }
 
 impl Commands {
@@ -166,6 +174,7 @@ impl Commands {
             left: Left::default(),
             ledger: Ledger::none(),
             cgroup: Cgroup::own(),
+            oom_kills: terms.asks_for_oom.then(OomKills::new).transpose()?,
             strays: Strays::default(),
             unswept_since: None,
             signals_since_sweep: 0,
@@ -245,7 +254,17 @@ impl Commands {
         self.starting.succeeded();
         self.times.begin(pid, now);
         let waited_ms = waited_usec.map(|usec| (usec / 1000).min(u32::MAX.into()) as u32);
-        self.ours.insert(Child { pid, id, slot, since: now, waited_ms, launch, place, exec_errno: None });
+        self.ours.insert(Child {
+            pid,
+            id,
+            slot,
+            since: now,
+            waited_ms,
+            launch,
+            place,
+            exec_errno: None,
+            is_overdue: false,
+        });
         Ok(Started { id, pid, launch })
     }
 

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod commands;
 pub mod environment;
 pub mod ledger;
+mod oom;
 pub mod proc;
 pub mod program;
 pub mod running;

@@ -33,6 +33,8 @@ pub struct Child {
     pub place: Option<Place>,
     /// errno, if its exec failed.
     pub exec_errno: Option<i32>,
+    /// Whether it was told to end, since its time was over.
+    pub is_overdue: bool,
 }
 
 /// The commands that run, in no order.
@@ -171,6 +173,7 @@ mod tests {
             launch: Launch::default(),
             place: None,
             exec_errno: None,
+            is_overdue: false,
         }
     }
 

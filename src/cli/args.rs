@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::help;
-use super::values::{DryRun, backlog, busy_reply, count, dry_run, duration, limit, load, number, prefixes, switch};
+use super::values::*;
 use crate::daemon::settings::Settings;
 use crate::listen::place::{Family, Place};
 use crate::listen::waiting::HalfClose;
@@ -12,6 +12,7 @@ use crate::observe::event::Severity;
 use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
+use crate::policy::limit::rule::Penalties;
 use crate::policy::network::{Network, Prefixes};
 use crate::policy::queue::QueueOrder;
 use crate::reply::{Choice, Message};
@@ -72,6 +73,36 @@ pub struct Args {
     #[arg(long, value_name = "V4,V6", env = "SOCKCAP_SOURCE_PREFIX", default_value = "32,64", value_parser = prefixes,
           help_heading = "Limits", hide_short_help = true)]
     pub(super) source_prefix: Prefixes,
+
+    /// Commands started in DURATION over all listeners, and BURST at once, by default N; 0 is no limit
+    #[arg(long, value_name = "N/DURATION[:BURST]", env = "SOCKCAP_MAX_RATE", value_parser = rate,
+          help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) max_rate: Option<RateLimit>,
+
+    /// Connections of one source in DURATION, and BURST at once, by default N; 0 is no limit
+    #[arg(long, value_name = "N/DURATION[:BURST]", env = "SOCKCAP_MAX_RATE_PER_SOURCE", value_parser = rate,
+          help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) max_rate_per_source: Option<RateLimit>,
+
+    /// Refuse a source for how its commands ended: a status, signal, time-limit, oom, or the preset sshd
+    #[arg(long, value_name = "STATUS=DURATION[:always],...", env = "SOCKCAP_PENALTY", value_parser = penalties,
+          help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) penalty: Option<Penalized>,
+
+    /// Refuse a source once its penalties add up to this
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_PENALTY_MIN", default_value = "15s", value_parser = duration,
+          help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) penalty_min: Duration,
+
+    /// The most that the penalties of a source add up to; 0 is no limit
+    #[arg(long, value_name = "DURATION", env = "SOCKCAP_PENALTY_MAX", default_value = "10min", value_parser = limit,
+          help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) penalty_max: Duration,
+
+    /// Sources that a rate per source or penalties remember; who is being limited is not forgotten for others
+    #[arg(long, value_name = "N", env = "SOCKCAP_MAX_SOURCES", default_value_t = 65536, value_parser = sources,
+          help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) max_sources: u32,
 
     /// Clients that limits on sources and rates spare: ADDRESS, NETWORK/BITS, uid=N, cid=N (repeatable)
     #[arg(long, value_name = "NETWORK", env = "SOCKCAP_EXEMPT", help_heading = "Limits", hide_short_help = true)]
@@ -223,6 +254,14 @@ impl Args {
             max_per_listener_origin,
             max_per_source,
             source_prefix: self.source_prefix,
+            max_rate: self.max_rate.and_then(|RateLimit(rate)| rate),
+            max_rate_per_source: self.max_rate_per_source.and_then(|RateLimit(rate)| rate),
+            penalties: Penalties {
+                of: self.penalty.map(|Penalized(of)| of).unwrap_or_default(),
+                min: self.penalty_min,
+                max: if self.penalty_max.is_zero() { Duration::MAX } else { self.penalty_max },
+            },
+            max_sources: self.max_sources,
             exempt,
             reserved: self.reserved,
             load_average: self.load_average,

@@ -116,6 +116,14 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         };
         return Err(invalid("reserved", &reserved.to_string(), why));
     }
+    if !args.penalty_max.is_zero() && args.penalty_max < args.penalty_min {
+        let (max, min) = (humantime::format_duration(args.penalty_max), humantime::format_duration(args.penalty_min));
+        let why = format!(
+            "expected at least {min}, which is {}: less is never enough to refuse anybody",
+            name("penalty_min")
+        );
+        return Err(invalid("penalty_max", &max.to_string(), why));
+    }
     // Not clap's conflicts_with, to which SOCKCAP_QUIET=false is a --quiet, too.
     for (one, other, both) in
         [("verbose", "quiet", args.verbose && args.quiet), ("ipv4", "ipv6", args.ipv4 && args.ipv6)]

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::policy::limit::LIMITS;
+use crate::policy::limit::gcra::Rate;
+use crate::policy::limit::rule::{Outcome, Penalty};
 use crate::policy::network::Prefixes;
 use crate::reply::{Choice, MAX_FILE};
 use crate::sys::plain;
@@ -76,6 +78,76 @@ pub(super) fn dry_run(text: &str) -> Result<DryRun, String> {
     text.split(',').map(one).collect::<Result<_, _>>().map(DryRun)
 }
 
+/// A rate, or none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct RateLimit(pub(super) Option<Rate>);
+
+/// `N/DURATION[:BURST]`, as in `10/1min` and `10/min:3`.
+pub(super) fn rate(text: &str) -> Result<RateLimit, String> {
+    if text == "0" {
+        return Ok(RateLimit(None));
+    }
+    let parts = || {
+        let (count, rest) = text.split_once('/')?;
+        let (per, burst) = match rest.rsplit_once(':') {
+            Some((per, burst)) => (per, Some(burst.parse().ok()?)),
+            None => (rest, None),
+        };
+        let one = if per.starts_with(|c: char| c.is_ascii_alphabetic()) { "1" } else { "" };
+        Some((count.parse().ok()?, duration(&format!("{one}{per}")).ok()?, burst))
+    };
+    let (count, per, burst) = parts().ok_or("expected N/DURATION[:BURST], as in 10/1min, or 0 for no limit")?;
+    Rate::new(count, per, burst).map(|rate| RateLimit(Some(rate))).map_err(str::to_owned)
+}
+
+/// What `--penalty` is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Penalized(pub(super) Vec<Penalty>);
+
+/// What a plain sshd(8) asks for its own sessions' exit statuses (PerSourcePenalties, sshd_config(5)), and 255 for a client that goes
+/// before it has logged in.
+const SSHD: &str = "3=10s,4=90s,5=5s,6=10s,7=5s,255=1s";
+
+/// `STATUS=DURATION[:always],...`, or a preset's name; of two for one end the later one.
+pub(super) fn penalties(text: &str) -> Result<Penalized, String> {
+    let mut of: Vec<Penalty> = Vec::new();
+    if text == "0" {
+        return Ok(Penalized(of));
+    }
+    let words = text.split(',').flat_map(|word| if word == "sshd" { SSHD } else { word }.split(','));
+    for penalty in words.map(penalty) {
+        let penalty = penalty?;
+        of.retain(|other| other.outcome != penalty.outcome);
+        of.push(penalty);
+    }
+    of.retain(|penalty| !penalty.span.is_zero());
+    Ok(Penalized(of))
+}
+
+fn penalty(word: &str) -> Result<Penalty, String> {
+    let parts = || {
+        let (outcome, price) = word.split_once('=')?;
+        let (span, always) = price.strip_suffix(":always").map_or((price, false), |span| (span, true));
+        let outcome = match outcome {
+            "signal" => Outcome::Signal,
+            "time-limit" => Outcome::TimeLimit,
+            "oom" => Outcome::Oom,
+            status => Outcome::Status(status.parse().ok()?),
+        };
+        Some(Penalty { outcome, span: duration(span).ok()?, always })
+    };
+    parts().ok_or_else(|| {
+        format!("'{word}' is not STATUS=DURATION[:always] with a STATUS of 0 to 255, signal, time-limit or oom, nor the preset sshd")
+    })
+}
+
+/// A number of entries.
+pub(super) fn sources(text: &str) -> Result<u32, String> {
+    const MOST: u32 = 1 << 24;
+    let expected = || format!("expected a number from 1 to {MOST}; each takes some 35 bytes");
+    text.parse().ok().filter(|max| (1..=MOST).contains(max)).ok_or_else(expected)
+}
+
 /// On or off, in systemd's words (systemd.syntax(7)).
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
@@ -124,6 +196,7 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::limit::rule::Penalties;
 
     #[test]
     fn durations_as_in_unit_files() {
@@ -136,6 +209,53 @@ mod tests {
     }
 
     #[test]
+    fn rates() {
+        let of =
+            |count, seconds, burst| Ok(RateLimit(Some(Rate::new(count, Duration::from_secs(seconds), burst).unwrap())));
+        assert_eq!(rate("0"), Ok(RateLimit(None)));
+        assert_eq!(rate("10/1min"), of(10, 60, None));
+        assert_eq!(rate("10/min"), of(10, 60, None));
+        assert_eq!(rate("10/60:3"), of(10, 60, Some(3)));
+        assert_eq!(rate("1/1h 30min:2"), of(1, 5400, Some(2)));
+        for bad in [
+            "",
+            "10",
+            "/",
+            "10/",
+            "/1min",
+            "10/1min:",
+            "10/1min:x",
+            "-1/1s",
+            "0/1s",
+            "1/0",
+            "1/2days",
+            "1/1s:0",
+            "2/1ns",
+            "x/1s",
+        ] {
+            assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn penalties_and_their_preset() {
+        let said =
+            |text: &str| penalties(text).map(|Penalized(of)| Penalties { of, ..Penalties::default() }.to_string());
+        let is = |text: &str| Ok(text.to_owned());
+        assert_eq!(said("0"), is(""));
+        assert_eq!(said("sshd"), is(&SSHD.replace("90s", "1m30s")));
+        assert_eq!(said("0=1min"), is("0=1m"));
+        assert_eq!(said("signal=90s:always,time-limit=1min,oom=5"), is("signal=1m30s:always,time-limit=1m,oom=5s"));
+        assert_eq!(said("sshd,5=7s,signal=1s,3=0"), is("4=1m30s,6=10s,7=5s,255=1s,5=7s,signal=1s"));
+        assert_eq!(said("5=7s,sshd"), is(&SSHD.replace("90s", "1m30s")));
+        for bad in
+            ["", "sshd,", "256=1s", "-1=1s", "1", "1=", "1=x", "1=1s:never", "=1s", "SSHD", "kill=1s", "1=1s 2=1s"]
+        {
+            assert!(penalties(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn sources_and_their_prefixes() {
         let of = |v4, v6| Some(Prefixes { v4, v6 });
         assert_eq!(per_source("3"), Ok((3, None)));
@@ -144,6 +264,10 @@ mod tests {
         assert_eq!(per_source("40@33"), Ok((40, of(None, Some(33)))));
         assert_eq!(per_source("40@24,48"), Ok((40, of(Some(24), Some(48)))));
         assert_eq!(per_source("0@128"), Ok((0, of(None, Some(128)))));
+        assert_eq!((sources("1"), sources("16777216")), (Ok(1), Ok(1 << 24)));
+        for bad in ["", "0", "16777217", "-1", "x"] {
+            assert!(sources(bad).is_err(), "{bad}");
+        }
         for bad in ["", "x", "-1", "3@", "3@129", "3@33,64", "3@24,129", "3@24,48,1", "@48", "4294967296"] {
             assert!(per_source(bad).is_err(), "{bad}");
         }

@@ -16,7 +16,7 @@ use crate::listen::{DisplayAddr, Listener, adopt};
 use crate::observe::event::Event;
 use crate::observe::words::limit;
 use crate::policy::gate::{Gate, Hold, WhenFull};
-use crate::policy::limit::rule::Rules;
+use crate::policy::limit::rule::{Outcome, Rules};
 use crate::policy::queue::QueueOrder;
 use crate::poll::Poll;
 use crate::sys::launch::CommandSpec;
@@ -105,7 +105,9 @@ fn daemon(
     fixed_vars: environment::FixedVars,
 ) -> io::Result<Daemon> {
     let Settings { time_limit, kill_grace, max_connections, .. } = settings;
-    let terms = commands::Terms { room: max_connections.min(MAX_ROOM) as usize, time_limit, kill_grace };
+    let room = max_connections.min(MAX_ROOM) as usize;
+    let asks_for_oom = settings.penalties.of.iter().any(|penalty| penalty.outcome == Outcome::Oom);
+    let terms = commands::Terms { room, time_limit, kill_grace, asks_for_oom };
     let poll = Poll::new()?;
     let commands = Commands::new(spec, template, fixed_vars, terms, &poll)?;
     let listeners = Listeners::new(listeners, &poll)?;
@@ -203,12 +205,17 @@ fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
         }
     }
     let Settings { max_connections, source_prefix, reserved, load_average, .. } = *settings;
-    let Settings { max_per_source, exempt, dry_run, .. } = settings.clone();
+    let Settings { max_rate, max_rate_per_source, max_sources, .. } = *settings;
+    let Settings { max_per_source, penalties, exempt, dry_run, .. } = settings.clone();
     Ok(Rules {
         max_connections,
         max_per_listener,
         max_per_source,
         source_prefix,
+        max_rate,
+        max_rate_per_source,
+        penalties,
+        max_sources,
         exempt,
         reserved,
         load_average,
@@ -234,7 +241,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     }
     let mut out = String::new();
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
-        let _ = writeln!(out, "{name:<17} {value}"); // writing to a String cannot fail
+        let _ = writeln!(out, "{name:<19} {value}"); // writing to a String cannot fail
     };
     for listener in &passed {
         line("passed socket", &format_args!("{} as '{}'", DisplayAddr(&listener.local), listener.name));
@@ -261,6 +268,26 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         line("max-per-source", &"unlimited");
     }
     line("source-prefix", &settings.source_prefix);
+    for (name, rate) in [("max-rate", settings.max_rate), ("max-rate-per-source", settings.max_rate_per_source)] {
+        match rate {
+            Some(rate) => line(name, &rate),
+            None => line(name, &"unlimited"),
+        }
+    }
+    match settings.penalties.of.is_empty() {
+        true => line("penalty", &"off"),
+        false => {
+            line("penalty", &settings.penalties);
+            line("penalty-min", &humantime::format_duration(settings.penalties.min));
+            match settings.penalties.max {
+                std::time::Duration::MAX => line("penalty-max", &"unlimited"),
+                max => line("penalty-max", &humantime::format_duration(max)),
+            }
+        }
+    }
+    if settings.max_rate_per_source.is_some() || !settings.penalties.of.is_empty() {
+        line("max-sources", &settings.max_sources);
+    }
     for network in &settings.exempt {
         line("exempt", network);
     }

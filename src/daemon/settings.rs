@@ -7,6 +7,8 @@ use crate::observe::event::Severity;
 use crate::observe::log::Target;
 use crate::observe::peer::LogPeer;
 use crate::policy::gate::WhenFull;
+use crate::policy::limit::gcra::Rate;
+use crate::policy::limit::rule::Penalties;
 use crate::policy::network::{Network, Prefixes};
 use crate::policy::queue::QueueOrder;
 use crate::reply::{Choice, Message};
@@ -33,6 +35,14 @@ pub struct Settings {
     pub max_per_source: Vec<(u32, Prefixes)>,
     /// `--source-prefix`.
     pub source_prefix: Prefixes,
+    /// `--max-rate`; `None` is no limit.
+    pub max_rate: Option<Rate>,
+    /// `--max-rate-per-source`; `None` is no limit.
+    pub max_rate_per_source: Option<Rate>,
+    /// `--penalty`, `--penalty-min` and `--penalty-max`.
+    pub penalties: Penalties,
+    /// `--max-sources`.
+    pub max_sources: u32,
     /// `--exempt`.
     pub exempt: Vec<Network>,
     /// `--reserved`; below `max_connections`.
@@ -82,6 +92,8 @@ pub struct Settings {
 impl Settings {
     /// Whether a limit says yes to one client and no to another of the same listener, so that none can be left in the kernel's queue.
     pub fn looks_at_clients(&self) -> bool {
-        !self.max_per_source.is_empty() || self.reserved > 0
+        let has_rate_for_some = self.max_rate.is_some() && !self.exempt.is_empty();
+        let is_of_source = self.max_rate_per_source.is_some() || !self.penalties.of.is_empty();
+        !self.max_per_source.is_empty() || self.reserved > 0 || has_rate_for_some || is_of_source
     }
 }

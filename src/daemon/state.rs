@@ -19,7 +19,7 @@ pub(super) struct HandedOver {
 /// No count comes this far, and sums of such counts fit.
 const MAX_COUNT: u64 = 1 << 53;
 /// In the order in which [`note`] writes them; the refusals come after them, by reason.
-const NAMES: [&str; 6] = ["next-id", "next-ticket", "accepted", "served", "gone", "longest-wait-usec"];
+const NAMES: [&str; 7] = ["next-id", "next-ticket", "accepted", "served", "gone", "longest-wait-usec", "untracked"];
 
 /// What a daemon goes on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub(super) fn name(ledger: &Ledger) {
 
 /// Writes all numbers: some two dozen words of memory.
 pub(super) fn note(ledger: &Ledger, next_id: u64, next_ticket: u64, counters: &Counters) {
-    let Counters { accepted, served, gone, longest_wait_usec, refused, would_refuse } = *counters;
-    let numbers = [next_id, next_ticket, accepted, served, gone, longest_wait_usec];
+    let Counters { accepted, served, gone, longest_wait_usec, refused, would_refuse, untracked } = *counters;
+    let numbers = [next_id, next_ticket, accepted, served, gone, longest_wait_usec, untracked];
     numbers
         .into_iter()
         .chain(refused)
@@ -58,17 +58,18 @@ pub(super) fn note(ledger: &Ledger, next_id: u64, next_ticket: u64, counters: &C
 /// What an earlier daemon noted; from the beginning, if that cannot be true.
 pub(super) fn read(past: &SavedState) -> Numbers {
     let number = |of, name| past.number(key(of, name)).unwrap_or(0);
-    let [next_id, next_ticket, accepted, served, gone, longest_wait_usec] = NAMES.map(|name| number("number", name));
+    let [next_id, next_ticket, accepted, served, gone, longest_wait_usec, untracked] =
+        NAMES.map(|name| number("number", name));
     let refused = Reason::ALL.map(|reason| number("refused", reason.slug()));
     let would_refuse = Reason::ALL.map(|reason| number("would-refuse", reason.slug()));
-    let all = [next_id, next_ticket, accepted, served, gone, longest_wait_usec];
+    let all = [next_id, next_ticket, accepted, served, gone, longest_wait_usec, untracked];
     if all.into_iter().chain(refused).chain(would_refuse).any(|number| number > MAX_COUNT) || next_id == 0 {
         return Numbers::default();
     }
     Numbers {
         next_id,
         next_ticket,
-        counters: Counters { accepted, served, gone, longest_wait_usec, refused, would_refuse },
+        counters: Counters { accepted, served, gone, longest_wait_usec, refused, would_refuse, untracked },
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Counters {
     pub would_refuse: [u64; Reason::ALL.len()],
     /// Found gone.
     pub gone: u64,
+    /// Not remembered by a limit whose table of sources was full.
+    pub untracked: u64,
     /// Microseconds that the longest waiting of those served or refused had waited, as far as it was read.
     pub longest_wait_usec: u64,
 }
@@ -114,6 +116,8 @@ pub enum Event {
     NotOpened { address: String, listener: Arc<str>, error: String },
     /// A listener is of no more use.
     ListenerBroken { listener: Arc<str>, error: String },
+    /// A limit's table of sources has no room for another one: the first of an episode.
+    SourceTableFull { option: &'static str, max: u32 },
     /// Fewer clients can be held than `--max-waiting` says.
     FewerHeld { wanted: u32, capacity: u32 },
     /// The command cannot be started: the first of an episode.
@@ -163,6 +167,7 @@ impl Event {
             | Event::AcceptPaused { .. }
             | Event::NotOpened { .. }
             | Event::FewerHeld { .. }
+            | Event::SourceTableFull { .. }
             | Event::NotFound { .. }
             | Event::NotStored { .. }
             | Event::StartFailed { .. }
@@ -204,6 +209,7 @@ impl Event {
             Event::Idle { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b17",
             Event::Failed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b18",
             Event::NotOpened { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b20",
+            Event::SourceTableFull { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b23",
         }
     }
 }

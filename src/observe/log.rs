@@ -213,6 +213,7 @@ fn emit(event: &Event) {
                 SOCKCAP_WAITING = refusal.grounds.waiting,
                 SOCKCAP_QUEUE_DEPTH = rejected.queued,
                 SOCKCAP_WAIT_USEC = rejected.waited_usec,
+                SOCKCAP_RETRY_USEC = refusal.retry.map(|retry| retry.as_micros() as u64),
                 SOCKCAP_REFUSED_TOTAL = rejected.refused_total,
                 "{event}"
             );

@@ -5,7 +5,7 @@ use super::event::{Counters, Event, How, Rejected, Severity};
 use super::log::Log;
 use super::peer::{LogPeer, ShownPeer, shown_source};
 use crate::peer::Peer;
-use crate::policy::reason::Refusal;
+use crate::policy::reason::{Reason, Refusal};
 use crate::policy::throttle::{INTERVAL, Throttle};
 use crate::sys::process::Usage;
 use std::sync::Arc;
@@ -20,7 +20,12 @@ pub struct Report {
     dry_throttle: Option<Box<Throttle>>,
     counters: Counters,
     ignored: Option<Instant>,
+    /// By reason.
+    last_untracked: [Option<Instant>; Reason::ALL.len()],
 }
+
+/// A full table of sources is told of again when it has had room for so long.
+const EPISODE: Duration = Duration::from_secs(60);
 
 /// A client, where it came in.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +74,7 @@ impl Report {
             dry_throttle: None,
             counters: Counters::default(),
             ignored: None,
+            last_untracked: [None; Reason::ALL.len()],
         }
     }
 
@@ -87,6 +93,17 @@ impl Report {
         if self.ignored.is_none_or(|last| last + INTERVAL <= now) {
             self.ignored = Some(now);
             self.log.send(Event::SignalIgnored { signal });
+        }
+    }
+
+    /// So many clients were not remembered by a limit: its table of sources, of `max`, is full. Told once in an episode, which is over
+    /// when that has not happened for a while.
+    pub fn untracked(&mut self, now: Instant, reason: Reason, clients: u32, max: u32) {
+        self.counters.untracked += u64::from(clients);
+        let last = self.last_untracked[reason.index()].replace(now);
+        if last.is_none_or(|last| last + EPISODE <= now) {
+            let option = reason.info().option.unwrap_or_default();
+            self.log.send(Event::SourceTableFull { option, max });
         }
     }
 

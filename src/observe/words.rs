@@ -85,6 +85,11 @@ impl fmt::Display for Event {
                     many(*count, "refused connection")
                 )
             }
+            Event::SourceTableFull { option, max } => write!(
+                f,
+                "the source table of --{option} is full: it limits all of its {}, and no other until one is free again; --max-sources makes it larger",
+                many(*max, "source")
+            ),
             Event::FewerHeld { wanted, capacity } => write!(
                 f,
                 "LimitNOFILE= or FileDescriptorStoreMax= allows only {capacity} of --max-waiting {wanted} clients to be held; the rest wait in the kernel's queue"

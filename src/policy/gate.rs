@@ -189,6 +189,7 @@ impl Gate {
         self.admit_waiting(now, out);
         self.edges(now, out);
         self.next_yes = self.next_yes(now);
+        out.extend(self.limits.take_untracked().map(|(reason, clients)| Action::Untracked(reason, clients)));
     }
 
     fn judge(

@@ -1,6 +1,7 @@
 //! What a refusal rests on, and what is said of each kind of it.
 #![forbid(unsafe_code)]
 
+use super::limit::gcra::Rate;
 use super::network::Network;
 use std::fmt;
 use std::time::Duration;
@@ -24,6 +25,24 @@ pub enum Figures {
         /// The limit.
         max: u32,
     },
+    /// A rate.
+    Rate {
+        /// The limit.
+        rate: Rate,
+        /// The network that it is for; `None` if it is for all.
+        network: Option<Network>,
+        /// Commands running.
+        active: u32,
+    },
+    /// What a source has earned by how its commands ended.
+    Penalty {
+        /// The source.
+        network: Network,
+        /// How long until it has expired.
+        left: Duration,
+        /// Commands running.
+        active: u32,
+    },
     /// A level that was read.
     Level {
         /// As it was read last.
@@ -39,14 +58,19 @@ impl Figures {
     /// Commands running, under the limit that said no or at all.
     pub fn active(self) -> u32 {
         match self {
-            Figures::Count { active, .. } | Figures::OfSource { active, .. } | Figures::Level { active, .. } => active,
+            Figures::Count { active, .. }
+            | Figures::OfSource { active, .. }
+            | Figures::Rate { active, .. }
+            | Figures::Penalty { active, .. }
+            | Figures::Level { active, .. } => active,
         }
     }
 
     /// The network that the limit is for, if it is for one.
     pub fn network(self) -> Option<Network> {
         match self {
-            Figures::OfSource { network, .. } => Some(network),
+            Figures::OfSource { network, .. } | Figures::Penalty { network, .. } => Some(network),
+            Figures::Rate { network, .. } => network,
             _ => None,
         }
     }
@@ -55,7 +79,7 @@ impl Figures {
     pub fn max(self) -> u32 {
         match self {
             Figures::Count { max, .. } | Figures::OfSource { max, .. } => max,
-            Figures::Level { .. } => 0,
+            Figures::Rate { .. } | Figures::Penalty { .. } | Figures::Level { .. } => 0,
         }
     }
 }

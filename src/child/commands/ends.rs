@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::{Commands, Ended, ExecFailed, News};
+use crate::child::oom::OomKills;
 use crate::child::running::Child;
 use crate::child::{program, victim};
+use crate::policy::limit::rule::Outcome;
 use crate::poll::Poll;
 use crate::sys::client_fd::ClientFd;
 use crate::sys::exec;
@@ -87,7 +89,10 @@ impl Commands {
         }
         // A child that is not in the table is an orphan (we are PID 1 of a container, or a subreaper), or was left to us by
         // whoever was this process before its exec.
-        let Some(Child { id, slot, since, waited_ms, place, exec_errno, .. }) = self.ours.remove(pid) else { return };
+        let Some(Child { id, slot, since, waited_ms, place, exec_errno, is_overdue, .. }) = self.ours.remove(pid)
+        else {
+            return;
+        };
         self.ledger.end(place);
         self.times.end(pid, since);
         if exec_errno.is_none() {
@@ -95,7 +100,18 @@ impl Commands {
         }
         let waited = waited_ms.map(|ms| Duration::from_millis(ms.into()));
         let how = Some((exit, usage));
-        self.news.push_back(News::Ended(Ended { pid, id, slot, since, waited, how, exec_errno }));
+        let outcome = self.outcome(exit, exec_errno.is_none(), is_overdue);
+        self.news.push_back(News::Ended(Ended { pid, id, slot, since, waited, how, exec_errno, outcome }));
+    }
+
+    fn outcome(&mut self, exit: Exit, has_run: bool, is_overdue: bool) -> Outcome {
+        match exit {
+            _ if !has_run => Outcome::Unknown,
+            _ if is_overdue => Outcome::TimeLimit,
+            Exit::Code(status) => Outcome::Status(status as u8),
+            Exit::Signal(libc::SIGKILL) if self.oom_kills.as_mut().is_some_and(OomKills::is_one) => Outcome::Oom,
+            Exit::Signal(_) => Outcome::Signal,
+        }
     }
 
     /// Execs that failed. Their slots come back with the child's exit.

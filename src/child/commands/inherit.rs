@@ -7,6 +7,7 @@ use crate::child::ledger::{Entry, Ledger, Place, SavedState};
 use crate::child::proc::uptime;
 use crate::child::survivors::{self, Survivor};
 use crate::policy::gate::Slot;
+use crate::policy::limit::rule::Outcome;
 use crate::poll::Poll;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -88,7 +89,8 @@ impl Commands {
         self.ledger.end(place);
         self.times.end(pid, since);
         let id = id.unwrap_or(0);
-        self.news.push_back(News::Ended(Ended { pid, id, slot, since, waited: None, how: None, exec_errno: None }));
+        let (how, outcome) = (None, Outcome::Unknown);
+        self.news.push_back(News::Ended(Ended { pid, id, slot, since, waited: None, how, exec_errno: None, outcome }));
     }
 
     /// When to look at adopted processes whose end is no event.

@@ -17,7 +17,10 @@ impl Commands {
     pub fn end_overdue(&mut self, now: Instant) {
         while let Some(pid) = self.times.next_overdue(now) {
             let adopted = self.adopted.get(pid);
-            let known = self.ours.get(pid).map(|child| child.id);
+            let known = self.ours.get_mut(pid).map(|child| {
+                child.is_overdue = true;
+                child.id
+            });
             let id = known.or(adopted.and_then(|adopted| adopted.id)).unwrap_or(0);
             self.news.push_back(News::Overdue { id, pid });
             let process = adopted.map(|adopted| &adopted.process);

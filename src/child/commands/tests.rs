@@ -26,7 +26,7 @@ fn commands() -> Commands {
         session: Session::Own,
         nofile: None,
     };
-    let terms = Terms { room: 0, time_limit: None, kill_grace: SECOND };
+    let terms = Terms { room: 0, time_limit: None, kill_grace: SECOND, asks_for_oom: false };
     Commands::new(spec, template, fixed_vars, terms, &Poll::new().unwrap()).unwrap()
 }
 

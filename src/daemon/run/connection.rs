@@ -172,6 +172,9 @@ impl Daemon {
             }
             Action::Pause(id) => self.listeners.set_full(now, id, true, &self.poll),
             Action::Resume(id) => self.listeners.set_full(now, id, false, &self.poll),
+            Action::Untracked(reason, clients) => {
+                self.report.untracked(now, reason, clients, self.settings.max_sources);
+            }
         }
     }
 

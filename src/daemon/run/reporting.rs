@@ -9,10 +9,9 @@ use crate::observe::notify::Status;
 use crate::observe::report::{Client, Ended, Figures};
 use crate::peer::Peer;
 use crate::policy::back_off::Over;
-use crate::policy::limit::rule::{Ending, Outcome};
+use crate::policy::limit::rule::Ending;
 use crate::policy::reason::{Reason, Refusal};
 use crate::sys::plain;
-use crate::sys::process::Exit;
 use std::time::Instant;
 
 impl Daemon {
@@ -38,12 +37,7 @@ impl Daemon {
                 let limit = self.settings.time_limit.unwrap_or_default();
                 self.report.log(Event::TimeLimit { id, pid, limit });
             }
-            commands::News::Ended(commands::Ended { pid, id, slot, since, waited, how, exec_errno }) => {
-                let outcome = match (exec_errno, how) {
-                    (None, Some((Exit::Code(status), _))) => Outcome::Status(status as u8),
-                    (None, Some((Exit::Signal(_), _))) => Outcome::Signal,
-                    _ => Outcome::Unknown,
-                };
+            commands::News::Ended(commands::Ended { pid, id, slot, since, waited, how, exec_errno, outcome }) => {
                 let ending = Ending { outcome, lasted: now.saturating_duration_since(since) };
                 self.gate.ended(now, slot, ending, &mut self.actions);
                 let (how, usage) = match (exec_errno, how) {

@@ -108,6 +108,12 @@ impl Limits {
         self.rules.iter_mut().for_each(|rule| rule.limit.ended(now, source, ending));
     }
 
+    /// Who could not be remembered since this was asked last: how many, by limit.
+    pub(super) fn take_untracked(&mut self) -> impl Iterator<Item = (Reason, u32)> {
+        let untracked = self.rules.iter_mut().map(|rule| (rule.reason, rule.limit.take_untracked()));
+        untracked.filter(|(_, clients)| *clients > 0)
+    }
+
     /// A gauge was read.
     pub(super) fn read(&mut self, now: Instant, reading: Reading) {
         self.rules.iter_mut().for_each(|rule| rule.limit.read(now, reading));

@@ -3,7 +3,7 @@
 
 use crate::policy::arrival::{ListenerId, Ticket};
 use crate::policy::queue::QueueOrder;
-use crate::policy::reason::Refusal;
+use crate::policy::reason::{Reason, Refusal};
 use crate::policy::source::Source;
 use std::time::Duration;
 
@@ -86,4 +86,6 @@ pub enum Action {
     Pause(ListenerId),
     /// Put this listener back.
     Resume(ListenerId),
+    /// So many clients were not remembered by the limit of this reason: its table of sources is full of those that it limits.
+    Untracked(Reason, u32),
 }

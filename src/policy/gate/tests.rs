@@ -4,13 +4,17 @@
 use super::limits::Rule;
 use super::*;
 use crate::policy::limit::LIMITS;
-use crate::policy::limit::rule::{Kind, Limit, Outcome};
+use crate::policy::limit::gcra::Rate;
+use crate::policy::limit::rule::{Kind, Limit, Outcome, Penalties, Penalty};
 use crate::policy::queue::Ticket;
 use crate::policy::reason::Reason;
 use std::collections::HashMap;
 use std::time::Duration;
 
+mod memory;
 mod model;
+mod penalties;
+mod rates;
 mod sources;
 
 /// The reason of this name.
@@ -87,6 +91,11 @@ fn is_exempt(ticket: Ticket) -> bool {
 
 fn source_of(ticket: Ticket) -> Source {
     Source::Uid(ticket as u32 % 3)
+}
+
+/// A client of a limit on sources.
+fn from(ticket: Ticket, source: &str, is_exempt: bool) -> Arrival {
+    Arrival { ticket, listener: 0, source: source.parse().unwrap(), is_exempt, since: any_time() }
 }
 
 fn any_time() -> Instant {

@@ -3,13 +3,18 @@
 #![forbid(unsafe_code)]
 
 pub mod debts;
+pub mod gcra;
 mod listener;
 mod load;
+pub mod penalty;
+mod rate;
 pub mod rule;
 mod source;
+mod source_rate;
 mod total;
 
 use rule::Kind;
 
 /// Every kind of limit, in the order in which they are asked.
-pub static LIMITS: [Kind; 4] = [source::KIND, total::KIND, listener::KIND, load::KIND];
+pub static LIMITS: [Kind; 7] =
+    [penalty::KIND, source_rate::KIND, source::KIND, total::KIND, listener::KIND, load::KIND, rate::KIND];

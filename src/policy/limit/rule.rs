@@ -7,11 +7,13 @@
 //! again and again, and a "no" makes who may wait.
 #![forbid(unsafe_code)]
 
+use super::gcra::Rate;
 use crate::policy::arrival::{Arrival, ListenerId};
 use crate::policy::grounds::{Figures, Info};
 use crate::policy::network::{Network, Prefixes};
 use crate::policy::source::{Source, Sources};
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 /// What is running and who is held: counts, and nothing else.
@@ -183,10 +185,23 @@ pub enum Outcome {
     Signal,
     /// At `--time-limit`.
     TimeLimit,
-    /// The kernel was out of memory.
+    /// The kernel killed it, since its cgroup was out of memory. Told only where that is asked for.
     Oom,
     /// It was not started, or its status went to another process.
     Unknown,
+}
+
+/// As `--penalty` has it.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Status(status) => return status.fmt(f),
+            Outcome::Signal => "signal",
+            Outcome::TimeLimit => "time-limit",
+            Outcome::Oom => "oom",
+            Outcome::Unknown => "unknown",
+        })
+    }
 }
 
 /// The end of a command.
@@ -221,6 +236,11 @@ pub trait Limit: std::fmt::Debug {
     /// A command of this source, which is none of `--exempt`, has ended.
     fn ended(&mut self, _now: Instant, _source: Source, _ending: Ending) {}
 
+    /// How many clients, since this was asked last, it could not remember: its table of sources is full of those that it limits.
+    fn take_untracked(&mut self) -> u32 {
+        0
+    }
+
     /// What has to be read for it.
     fn gauge(&self) -> Option<Gauge> {
         None
@@ -228,6 +248,43 @@ pub trait Limit: std::fmt::Debug {
 
     /// A gauge was read, this limit's or another's.
     fn read(&mut self, _now: Instant, _reading: Reading) {}
+}
+
+/// What one kind of end costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Penalty {
+    /// The end.
+    pub outcome: Outcome,
+    /// The price; 0 is none.
+    pub span: Duration,
+    /// Whether that of a command which has run for more than two minutes counts, too.
+    pub always: bool,
+}
+
+/// `--penalty`, `--penalty-min` and `--penalty-max`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Penalties {
+    /// At most one for each kind of end. Without any, there are no penalties.
+    pub of: Vec<Penalty>,
+    /// What it has to add up to.
+    pub min: Duration,
+    /// What it never exceeds; not less than `min`.
+    pub max: Duration,
+}
+
+impl fmt::Display for Penalty {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let span = humantime::format_duration(self.span).to_string().replace(' ', "");
+        write!(f, "{}={span}{}", self.outcome, if self.always { ":always" } else { "" })
+    }
+}
+
+/// As they are given.
+impl fmt::Display for Penalties {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let all: Vec<_> = self.of.iter().map(Penalty::to_string).collect();
+        f.write_str(&all.join(","))
+    }
 }
 
 /// What the administrator set. 0 means unlimited.
@@ -239,6 +296,14 @@ pub struct Rules {
     pub max_per_listener: Vec<u32>,
     /// `--max-per-source`: commands running and clients held of one network; one level for each prefix.
     pub max_per_source: Vec<(u32, Prefixes)>,
+    /// `--max-rate`; `None` is off.
+    pub max_rate: Option<Rate>,
+    /// `--max-rate-per-source`; `None` is off.
+    pub max_rate_per_source: Option<Rate>,
+    /// `--penalty` and its bounds.
+    pub penalties: Penalties,
+    /// `--max-sources`: entries of each table of sources that a limit keeps.
+    pub max_sources: u32,
     /// `--source-prefix`: what one source is, for all other limits on sources.
     pub source_prefix: Prefixes,
     /// `--exempt`: who is outside of limits on sources and rates.

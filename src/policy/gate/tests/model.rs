@@ -1,6 +1,7 @@
 //! The gate against its rules written out over plain lists: every step of a long random history has to agree.
 #![forbid(unsafe_code)]
 
+use super::memory::{Memory, memories};
 use super::*;
 use crate::policy::network::Prefixes;
 use crate::policy::queue::QueueOrder;
@@ -46,6 +47,7 @@ struct Living {
     listener: Option<usize>,
     ticket: Ticket,
     source: Source,
+    is_exempt: bool,
 }
 
 /// The rules written out, over plain lists.
@@ -55,6 +57,7 @@ struct Model {
     load: Option<f64>,
     hold: Hold,
     wait: bool,
+    memory: Memory,
     /// Seconds from one start of a source to its next: a limit on clients, with a memory.
     every: Option<u32>,
     last_start: HashMap<Source, u32>,
@@ -73,7 +76,11 @@ impl Model {
         self.living.iter().filter(|living| living.listener == Some(listener)).count() as u32
     }
 
-    fn is_full(&self, listener: usize) -> bool {
+    fn is_full(&self, listener: usize, clock: u32) -> bool {
+        self.is_full_at_any_time(listener) || self.memory.start_due() > clock
+    }
+
+    fn is_full_at_any_time(&self, listener: usize) -> bool {
         self.postponed
             || self.draining
             || (self.max > 0 && self.living.len() as u32 >= self.max)
@@ -87,12 +94,14 @@ impl Model {
     }
 
     fn may(&self, listener: usize, ticket: Ticket, clock: u32) -> bool {
-        !self.is_full(listener) && self.due(source_of(ticket)) <= clock
+        !self.is_full(listener, clock) && self.due(source_of(ticket)) <= clock
     }
 
     fn start(&mut self, listener: usize, ticket: Ticket, clock: u32) {
         self.last_start.insert(source_of(ticket), clock);
-        self.living.push(Living { listener: Some(listener), ticket, source: source_of(ticket) });
+        self.memory.start(clock);
+        let (source, is_exempt) = (source_of(ticket), is_exempt(ticket));
+        self.living.push(Living { listener: Some(listener), ticket, source, is_exempt });
     }
 
     fn hold(&mut self, listener: usize, ticket: Ticket, since: u32) {
@@ -135,7 +144,11 @@ impl Model {
             // The first of a line decides: who came after it is not told before it.
             let is_late = |at: &usize| is_tick && most.is_some_and(|most| self.held[*at].2 + most <= clock);
             match self.heads(true).into_iter().find(is_late) {
-                Some(at) => late.push(self.held.remove(at).1),
+                Some(at) => {
+                    let (_, ticket, _) = self.held.remove(at);
+                    self.memory.give_back(source_of(ticket));
+                    late.push(ticket);
+                }
                 None => break,
             }
         }
@@ -194,6 +207,7 @@ impl Tried {
                 }
                 Action::Refuse(ticket, _) => refuses.push(ticket),
                 Action::Pause(listener) => assert!(!std::mem::replace(&mut paused[listener], true), "only the edge"),
+                Action::Untracked(..) => panic!("there is room for all"),
                 Action::Resume(listener) => assert!(std::mem::replace(&mut paused[listener], false), "only the edge"),
             }
         }
@@ -206,17 +220,17 @@ proptest! {
     fn like_a_naive_model(
         max in 0..6u32, each in vec(0..4u32, 3), load in prop::option::of((1..6u32).prop_map(|half| f64::from(half) / 2.0)),
         wait in any::<bool>(), max_wait in prop::option::of(1..6u32), max_waiting in 0..5u32, capacity in 0..5u32,
-        every in prop::option::of(1..4u32), is_fair in any::<bool>(), steps in steps(),
+        every in prop::option::of(1..4u32), is_fair in any::<bool>(), memory in memories(), steps in steps(),
     ) {
         let when_full = if wait { WhenFull::Wait } else { WhenFull::Refuse };
         let order = if is_fair { FAIR } else { QueueOrder::Fifo };
         let hold = Hold { max_wait: max_wait.map(|most| SECOND * most), max_waiting, capacity, order };
-        let rules = Rules { max_connections: max, max_per_listener: each.clone(), load_average: load, ..Rules::default() };
+        let rules = Rules { max_connections: max, max_per_listener: each.clone(), load_average: load, ..memory.rules() };
         let limits = || every.map(|every| Every::limit(SECOND * every)).into_iter().chain(limits(&rules)).collect();
         let tried = || Tried { gate: with_limits(limits(), when_full, hold, 3), slots: HashMap::new(), paused: [false; 3] };
         let (mut tried, mut twin) = (tried(), tried());
         let mut model = Model {
-            max, each: each.clone(), load, hold, wait, every, last_start: HashMap::new(), living: vec![], held: vec![], turns: 0, last_load: 0.0, postponed: false, draining: false,
+            max, each: each.clone(), load, hold, wait, memory, every, last_start: HashMap::new(), living: vec![], held: vec![], turns: 0, last_load: 0.0, postponed: false, draining: false,
         };
         let (t0, mut clock, mut next) = (any_time(), 100, 0);
         let (mut arrived, mut adopted, mut ended, mut refused, mut gone) = (0, 0, 0, 0, 0);
@@ -231,14 +245,17 @@ proptest! {
                     (arrived, next) = (arrived + 1, next + 1);
                     let since = clock - waited;
                     who = Some(arrival(listener, next, at(since)));
-                    if model.may(listener, next, clock) {
+                    let may_enter = model.memory.may_enter(source_of(next), clock);
+                    if may_enter && model.may(listener, next, clock) {
+                        model.memory.enter(source_of(next), clock);
                         model.start(listener, next, clock);
                         admits.push(next);
-                    } else if model.draining || !model.wait || max_wait.is_some_and(|most| waited >= most)
+                    } else if !may_enter || model.draining || !model.wait || max_wait.is_some_and(|most| waited >= most)
                         || (max_waiting > 0 && model.held.len() as u32 >= max_waiting)
-                        || (model.held.len() as u32 >= capacity && !model.is_full(listener)) {
+                        || (model.held.len() as u32 >= capacity && !model.is_full(listener, clock)) {
                         refuses.push(next);
                     } else {
+                        model.memory.enter(source_of(next), clock);
                         model.hold(listener, next, since);
                         holds.push(next);
                     }
@@ -246,12 +263,12 @@ proptest! {
                 Step::Adopt(listener) => {
                     (adopted, next) = (adopted + 1, next + 1);
                     who = Some(arrival(listener.unwrap_or(0), next, at(clock)));
-                    model.living.push(Living { listener, ticket: next, source: source_of(next) });
+                    model.living.push(Living { listener, ticket: next, source: source_of(next), is_exempt: false });
                 }
                 Step::End(_) | Step::Fail(_) if model.living.is_empty() => continue,
                 Step::End(i) | Step::Fail(i) => {
                     let at_index = i % model.living.len();
-                    let Living { listener, ticket, .. } = model.living[at_index];
+                    let Living { listener, ticket, source, is_exempt } = model.living[at_index];
                     who = Some(arrival(listener.unwrap_or(0), ticket, at(clock)));
                     match (step, listener) {
                         (Step::Fail(_), None) => continue, // nobody adopted is started
@@ -260,7 +277,12 @@ proptest! {
                             model.postponed = true;
                             model.hold(listener, ticket, clock);
                         }
-                        _ => ended += 1,
+                        _ => {
+                            ended += 1;
+                            if !is_exempt {
+                                model.memory.ended(source, clock);
+                            }
+                        }
                     }
                     model.living.swap_remove(at_index);
                 }
@@ -298,12 +320,12 @@ proptest! {
                 prop_assert!(*max_here == 0 || here <= max_here + adopted as u32);
                 prop_assert_eq!(gate.census().per_listener[listener], here);
                 prop_assert_eq!(gate.is_paused(listener), tried.paused[listener]);
-                prop_assert_eq!(tried.paused[listener], model.draining || (wait && model.is_full(listener) && !has_place));
+                prop_assert_eq!(tried.paused[listener], model.draining || (wait && model.is_full(listener, clock) && !has_place));
             }
             for (listener, ticket, _) in model.heads(false).into_iter().map(|at| model.held[at]) {
                 prop_assert!(!model.may(listener, ticket, clock), "never a free slot with somebody waiting");
-                let then = at(model.due(source_of(ticket)));
-                let is_time = !model.is_full(listener);
+                let then = at(model.due(source_of(ticket)).max(model.memory.start_due()));
+                let is_time = !model.is_full_at_any_time(listener);
                 prop_assert!(!is_time || gate.deadline().is_some_and(|at| at <= then), "nobody is forgotten");
             }
             prop_assert!(gate.next_yes.is_none_or(|at| at > now), "no turn for nothing");

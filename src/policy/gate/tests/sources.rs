@@ -4,10 +4,6 @@
 use super::*;
 use crate::policy::network::Prefixes;
 
-fn from(ticket: Ticket, source: &str, is_exempt: bool) -> Arrival {
-    Arrival { ticket, listener: 0, source: source.parse().unwrap(), is_exempt, since: any_time() }
-}
-
 fn per_source(levels: &[(u32, u8, u8)]) -> Vec<(u32, Prefixes)> {
     levels.iter().map(|(max, v4, v6)| (*max, Prefixes { v4: Some(*v4), v6: Some(*v6) })).collect()
 }
