@@ -3,15 +3,29 @@
 use super::*;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::poll::PollFlags;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 use nix::unistd::Pid;
 
 /// Connects, with the fuse on every read and write.
 #[track_caller]
 pub fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&to, FUSE).unwrap_or_else(|e| panic!("connect to {to}: {e}"));
+    stream.set_read_timeout(Some(FUSE)).expect("timeout");
+    stream.set_write_timeout(Some(FUSE)).expect("timeout");
+    stream
+}
+
+/// The same from an address of the client's own, such as `127.0.0.2:0`.
+#[track_caller]
+pub fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
+    let fd = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("socket");
+    let from: SocketAddr = from.parse().expect("an address");
+    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).expect("bind");
+    socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).expect("connect");
+    let stream = TcpStream::from(fd);
     stream.set_read_timeout(Some(FUSE)).expect("timeout");
     stream.set_write_timeout(Some(FUSE)).expect("timeout");
     stream

@@ -1,24 +1,11 @@
 //! Who is next with `--queue-order fair`: the source with the fewest running, by its address.
 
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::TcpStream;
 
 use crate::common::*;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 
 /// Says on stderr, one pipe for all, whom it serves: the order there is the order of service.
 const ORDER: &[&str] = &["/bin/sh", "-c", "echo serves $REMOTE_ADDR $REMOTE_PORT >&2; exec /bin/cat"];
-
-/// A connection from this address.
-fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
-    let fd = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("socket");
-    let from: SocketAddr = from.parse().expect("an address");
-    socket::bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).expect("bind");
-    socket::connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).expect("connect");
-    let stream = TcpStream::from(fd);
-    stream.set_read_timeout(Some(FUSE)).expect("timeout");
-    stream
-}
 
 /// One client beside one with twelve connections, two of which run: it has the next slot with `fair`, and its turn with `fifo`.
 #[test]

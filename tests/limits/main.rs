@@ -5,6 +5,8 @@ mod common;
 
 mod ends;
 mod fair;
+mod penalty;
+mod rates;
 mod signals;
 mod stop;
 mod time;
