@@ -1,4 +1,4 @@
-//! Who waits, for how long and in which order; what ends by the clock.
+//! Who waits, for how long and in which order; what one source may have; what ends by the clock.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -8,6 +8,7 @@ mod fair;
 mod penalty;
 mod rates;
 mod signals;
+mod sources;
 mod stop;
 mod time;
 mod waiting;
