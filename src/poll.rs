@@ -26,6 +26,8 @@ pub enum Watch {
     Lingering(u32),
     /// A client that is held, by ticket.
     Held(u64),
+    /// A client whose PROXY header is awaited, by ticket.
+    Preamble(u64),
     /// Processes that are not our children: a set of their own, so that it can be asked who of them has ended.
     AllAdopted,
     /// One of them, by pid, in that set.
@@ -45,6 +47,7 @@ impl Watch {
             Watch::Held(ticket) => (4, ticket),
             Watch::Adopted(pid) => (5, pid as u64),
             Watch::AllAdopted => (6, 0),
+            Watch::Preamble(ticket) => (7, ticket),
         };
         debug_assert!(number >> Self::SHIFT == 0, "{self:?}");
         kind << Self::SHIFT | number
@@ -59,7 +62,8 @@ impl Watch {
             3 => Watch::Lingering(number as u32),
             4 => Watch::Held(number),
             5 => Watch::Adopted(number as i32),
-            _ => Watch::AllAdopted,
+            6 => Watch::AllAdopted,
+            _ => Watch::Preamble(number),
         }
     }
 }
@@ -212,6 +216,9 @@ mod tests {
             Watch::Lingering(u32::MAX),
             Watch::Held(0),
             Watch::Held(max),
+            Watch::Preamble(0),
+            Watch::Preamble(max),
+            Watch::AllAdopted,
             Watch::Adopted(1),
             Watch::Adopted(i32::MAX),
         ] {

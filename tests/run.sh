@@ -20,6 +20,7 @@ need mmdebstrap mmdebstrap
 # The clients of tests/serve/clients.rs. None of these packages starts a daemon, and their names are those of Debian 12 and 13.
 need curl curl
 need git git
+need haproxy haproxy # its service, where there is systemd, listens nowhere
 need ii ii
 need ldapsearch ldap-utils
 need mariadb mariadb-client-core

@@ -44,6 +44,21 @@ pub struct Args {
           help_heading = "Listening", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) backlog: i32,
 
+    /// Read each client's address from a PROXY protocol header (version 1 or 2), which has to be there
+    #[arg(long, env = "SOCKCAP_PROXY_PROTOCOL", value_parser = switch,
+          help_heading = "Listening", hide_short_help = true)]
+    pub(super) proxy_protocol: bool,
+
+    /// Who may send a PROXY header: ADDRESS, NETWORK/BITS, uid=N, cid=N (repeatable); default loopback and UNIX
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        env = "SOCKCAP_PROXY_FROM",
+        help_heading = "Listening",
+        hide_short_help = true
+    )]
+    pub(super) proxy_from: Vec<String>,
+
     /// Commands running at once over all listeners; 0 is no limit
     #[arg(long, value_name = "N", env = "SOCKCAP_MAX_CONNECTIONS", default_value_t = 100, value_parser = number,
           visible_aliases = ["max-clients", "maxclients", "processes"], help_heading = "Limits", allow_negative_numbers = true)]
@@ -240,6 +255,7 @@ impl Args {
         max_per_listener_origin: String,
         max_per_source: Vec<(u32, Prefixes)>,
         exempt: Vec<Network>,
+        proxy_from: Vec<Network>,
     ) -> Settings {
         Settings {
             listen,
@@ -249,6 +265,8 @@ impl Args {
                 _ => Family::Any,
             },
             backlog: self.backlog,
+            proxy_protocol: self.proxy_protocol,
+            proxy_from,
             max_connections: self.max_connections,
             max_per_listener,
             max_per_listener_origin,

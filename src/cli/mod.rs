@@ -105,6 +105,14 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     for text in all("exempt", &args.exempt) {
         exempt.push(text.parse().map_err(|why: String| invalid("exempt", &text, why))?);
     }
+    let mut proxy_from = Vec::new();
+    for text in all("proxy_from", &args.proxy_from) {
+        proxy_from.push(text.parse().map_err(|why: String| invalid("proxy_from", &text, why))?);
+    }
+    if !proxy_from.is_empty() && !args.proxy_protocol {
+        let [proxy_from, proxy_protocol] = ["proxy_from", "proxy_protocol"].map(name);
+        return Err(format!("{proxy_from} needs {proxy_protocol}: without it no header is read"));
+    }
     if args.reserved > 0 && exempt.is_empty() {
         return Err(format!("{} needs {}: nobody else may take these slots", name("reserved"), name("exempt")));
     }
@@ -150,7 +158,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     }
     let check = args.check;
     let origin = name("max_per_listener") + if from_variable("max_per_listener") { "=" } else { " " };
-    let settings = Box::new(args.settings(places, limits, origin, per_sources, exempt));
+    let settings = Box::new(args.settings(places, limits, origin, per_sources, exempt, proxy_from));
     Ok(if check { Task::Check(settings) } else { Task::Run(settings) })
 }
 

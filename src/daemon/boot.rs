@@ -12,7 +12,7 @@ use crate::listen::listeners::Listeners;
 use crate::listen::open::{self, Opened};
 use crate::listen::place::{Family, Place};
 use crate::listen::waiting::HalfClose;
-use crate::listen::{DisplayAddr, Listener, adopt};
+use crate::listen::{DisplayAddr, Listener, adopt, preamble};
 use crate::observe::event::Event;
 use crate::observe::words::limit;
 use crate::policy::gate::{Gate, Hold, WhenFull};
@@ -75,7 +75,9 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     }
     let names: Vec<&str> = listeners.iter().map(|listener| &*listener.name).collect();
     let rules = rules(&settings, &names)?;
-    let locals = listeners.iter().map(|listener| (&listener.local, listener.is_wildcard));
+    // The address that a client connected to is the listener's, or one that its connection or its PROXY header tells.
+    let is_told = |listener: &Listener| listener.is_wildcard || settings.proxy_protocol;
+    let locals = listeners.iter().map(|listener| (&listener.local, is_told(listener)));
     let fixed_vars = environment::FixedVars::new(locals, settings.pass);
     let spec = CommandSpec {
         program,
@@ -156,10 +158,11 @@ fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Ho
         return Hold::default();
     }
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    let room = descriptors.saturating_sub(linger::MAX_LINGERING as u64 + SPARE + listeners as u64);
+    let awaited = if settings.proxy_protocol { preamble::MAX_AWAITED as u64 } else { 0 };
+    let room = descriptors.saturating_sub(linger::MAX_LINGERING as u64 + awaited + SPARE + listeners as u64);
     // At a hand-over systemd has to pass them all within the soft limit, or it starts no daemon any more.
     let passed = match (settings.listen.is_empty(), nofile) {
-        (true, Some((soft, _))) => soft.saturating_sub(SPARE + listeners as u64),
+        (true, Some((soft, _))) => soft.saturating_sub(SPARE + awaited + listeners as u64),
         _ => u64::MAX,
     };
     // `FileDescriptorStoreMax=`, told since systemd 254; one is for the state.
@@ -256,6 +259,13 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     let family = if is_restricted || settings.family == Family::Any { "" } else { " (not used: needs --listen)" };
     line("family", &format_args!("{}{family}", settings.family));
     line("backlog", &settings.backlog);
+    line("proxy-protocol", &if settings.proxy_protocol { "on" } else { "off" });
+    for network in &settings.proxy_from {
+        line("proxy-from", network);
+    }
+    if settings.proxy_protocol && settings.proxy_from.is_empty() {
+        line("proxy-from", &"loopback and UNIX sockets");
+    }
     line("max-connections", &limit(settings.max_connections));
     for (name, max) in &settings.max_per_listener {
         let of = name.as_ref().map_or(String::new(), |name| format!("'{name}': "));

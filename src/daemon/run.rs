@@ -7,6 +7,7 @@
 mod connection;
 mod hand_over;
 mod leaving;
+mod preamble;
 mod reporting;
 
 use super::settings::Settings;
@@ -14,6 +15,7 @@ use super::state::HandedOver;
 use crate::child::commands::Commands;
 use crate::listen::DisplayAddr;
 use crate::listen::listeners::Listeners;
+use crate::listen::preamble::Preambles;
 use crate::listen::refusals::Refusals;
 use crate::listen::waiting::Waiting;
 use crate::observe::event::Event;
@@ -38,6 +40,7 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug)]
 enum Timer {
     Refusals,
+    Preambles,
     Sweep,
     Adopted,
     Gate,
@@ -105,7 +108,10 @@ impl Daemon {
             gate,
             actions: VecDeque::new(),
             listeners,
-            waiting: Waiting::new(settings.half_close),
+            waiting: Waiting::new(
+                settings.half_close,
+                Preambles::new(settings.proxy_protocol, settings.proxy_from.clone()),
+            ),
             commands,
             refusals: Refusals::new(Replies::new(
                 settings.busy_reply.clone(),
@@ -177,6 +183,7 @@ impl Daemon {
             Watch::AllAdopted => self.commands.look_for_adopted_ends(now, &self.poll),
             Watch::Adopted(_) => {} // in that set, never in this
             Watch::Held(ticket) => self.held_changed(now, ticket),
+            Watch::Preamble(ticket) => self.preamble_ready(now, ticket),
             Watch::Lingering(at) => self.refusals.ready(now, at, &self.poll),
             Watch::Listener(_) => {} // after the timers
         }
@@ -184,9 +191,10 @@ impl Daemon {
     }
 
     /// The one list of what is due when.
-    fn deadlines(&self) -> [(Timer, Option<Instant>); 15] {
+    fn deadlines(&self) -> [(Timer, Option<Instant>); 16] {
         [
             (Timer::Refusals, self.refusals.deadline()),
+            (Timer::Preambles, self.waiting.preambles.deadline()),
             (Timer::Sweep, self.commands.sweep_deadline()),
             (Timer::Adopted, self.commands.adopted_deadline()),
             (Timer::Gate, self.gate.deadline()),
@@ -217,6 +225,7 @@ impl Daemon {
     fn on_timer(&mut self, now: Instant, timer: Timer) {
         match timer {
             Timer::Refusals => self.refusals.on_time(now, &self.poll),
+            Timer::Preambles => self.preambles_are_due(now),
             Timer::Sweep => self.commands.sweep(),
             Timer::Adopted => self.commands.look_at_adopted(now, &self.poll),
             Timer::Gate => {

@@ -25,6 +25,10 @@ pub struct Settings {
     pub family: Family,
     /// `--backlog`.
     pub backlog: i32,
+    /// `--proxy-protocol`.
+    pub proxy_protocol: bool,
+    /// `--proxy-from`; nothing: loopback and UNIX peers.
+    pub proxy_from: Vec<Network>,
     /// `--max-connections`; 0 is no limit.
     pub max_connections: u32,
     /// `--max-per-listener`: the names have to be listeners' names; without a name it is for all others.
@@ -90,10 +94,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether a limit says yes to one client and no to another of the same listener, so that none can be left in the kernel's queue.
+    /// Whether a limit says yes to one client and no to another of the same listener, so that none can be left in the kernel's queue; or
+    /// clients are accepted before it is known whether there is room for them.
     pub fn looks_at_clients(&self) -> bool {
         let has_rate_for_some = self.max_rate.is_some() && !self.exempt.is_empty();
         let is_of_source = self.max_rate_per_source.is_some() || !self.penalties.of.is_empty();
-        !self.max_per_source.is_empty() || self.reserved > 0 || has_rate_for_some || is_of_source
+        let is_of_source = is_of_source || !self.max_per_source.is_empty();
+        is_of_source || self.reserved > 0 || has_rate_for_some || self.proxy_protocol
     }
 }

@@ -2,11 +2,15 @@
 #![forbid(unsafe_code)]
 
 use super::Listener;
+use super::proxy::{Header, MAX_V2};
 use crate::peer::Peer;
 use crate::policy::arrival::ListenerId;
+use crate::policy::grounds::HeaderFault;
 use crate::sys::client_fd::ClientFd;
+use crate::sys::receive::{self, Received};
 use crate::sys::socket::{self, Address, TCP_CLOSE};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, recv};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -25,12 +29,16 @@ pub struct Connection {
     /// Microseconds between the end of the handshake and accept (1 ms steps), plus the time it was held; `None`
     /// where only TCP tells and it was not held.
     pub waited_usec: Option<u64>,
+    /// The address that the client connected to, as its PROXY header says; else ours is it.
+    pub local: Option<Address>,
+    /// Bytes of a PROXY header that are still in front of the client's own.
+    header: usize,
 }
 
 impl Connection {
     fn new(fd: ClientFd, listener: ListenerId, is_tcp: bool, address: Address) -> Connection {
         let peer = peer_at(&fd, address);
-        Connection { fd, listener, is_tcp, peer, waited_usec: None }
+        Connection { fd, listener, is_tcp, peer, waited_usec: None, local: None, header: 0 }
     }
 
     /// Since when it has waited: the end of the handshake, where TCP tells; elsewhere accept, which is `now`.
@@ -43,7 +51,7 @@ impl Connection {
     /// says how long it has waited, unless that is known.
     pub fn is_gone(&mut self) -> bool {
         if !self.is_tcp {
-            return has_left(&self.fd);
+            return has_left(&self.fd, self.header);
         }
         tcp_wait(&self.fd).is_some_and(|(usec, state)| {
             self.waited_usec.get_or_insert(usec);
@@ -53,9 +61,57 @@ impl Connection {
 
     /// Whether the client has shut down its side and sent nothing that is still to be read.
     pub fn has_nothing_to_say(&self) -> bool {
-        use nix::sys::socket::{MsgFlags, recv};
-        recv(self.fd.as_fd().as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Ok(0)
+        match self.header {
+            0 => recv(self.fd.as_raw_fd(), &mut [0], PEEK) == Ok(0),
+            header => receive::is_half_closed(self.fd.as_fd()) && says_nothing(&self.fd, header),
+        }
     }
+
+    /// It has waited so long since accept, where TCP does not tell for how long.
+    pub fn has_waited(&mut self, span: Duration) {
+        if !self.is_tcp {
+            self.waited_usec.get_or_insert(span.as_micros() as u64);
+        }
+    }
+
+    /// This header is in front of what the client says. Whom it names takes the proxy's place, without the proxy's credentials.
+    pub fn comes_with(&mut self, header: Header) {
+        self.header = header.length;
+        if let Some((from, to)) = header.ends {
+            self.peer = Peer::new(from, None);
+            self.local = Some(to);
+        }
+    }
+
+    /// Whether its PROXY header, or some of it, is still to be read.
+    pub fn is_headed(&self) -> bool {
+        self.header > 0
+    }
+
+    /// Takes the PROXY header away, if there is one: what follows is the client's own.
+    ///
+    /// # Errors
+    /// What is wrong with it; `None`: the client has gone.
+    pub fn take_header(&mut self) -> Result<(), Option<HeaderFault>> {
+        if self.header == 0 {
+            return Ok(());
+        }
+        match receive::take(&self.fd, self.header) {
+            Ok(Received::Bytes(_)) => self.header = 0,
+            Ok(Received::Loaded) => return Err(Some(HeaderFault::Broken("descriptors passed with it"))),
+            Err(_) => return Err(None),
+        }
+        Ok(())
+    }
+}
+
+const PEEK: MsgFlags = MsgFlags::MSG_PEEK.union(MsgFlags::MSG_DONTWAIT);
+
+/// Whether nothing is there to be read, or no more than a header of this length.
+fn says_nothing(fd: impl AsFd, header: usize) -> bool {
+    let mut buffer = [0; MAX_V2 + 1];
+    let room = (header + 1).min(buffer.len());
+    recv(fd.as_fd().as_raw_fd(), &mut buffer[..room], PEEK).map_or(true, |seen| seen <= header)
 }
 
 impl Connection {
@@ -121,8 +177,8 @@ pub fn accept(listener: &Listener, id: ListenerId) -> Accepted {
 }
 
 /// A peer that closed both directions and left nothing to read. A mere half-close is a client that
-/// waits for its answer.
-fn has_left(fd: impl AsFd) -> bool {
+/// waits for its answer. A PROXY header of this length is nothing that it says.
+fn has_left(fd: impl AsFd, header: usize) -> bool {
     let mut asked = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     if poll(&mut asked, PollTimeout::ZERO).is_err() {
         return false;
@@ -131,9 +187,7 @@ fn has_left(fd: impl AsFd) -> bool {
     if got.contains(PollFlags::POLLERR) {
         return true;
     }
-    use nix::sys::socket::{MsgFlags, recv};
-    got.contains(PollFlags::POLLHUP)
-        && matches!(recv(fd.as_fd().as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT), Ok(0) | Err(_))
+    got.contains(PollFlags::POLLHUP) && says_nothing(fd, header)
 }
 
 /// accept(2) "Error handling": what the network did to one connection comes back from accept and means
@@ -186,13 +240,13 @@ mod tests {
         use std::os::unix::net::UnixStream;
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.shutdown(Shutdown::Write).unwrap();
-        assert!(!has_left(&ours));
+        assert!(!has_left(&ours, 0));
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"x").unwrap();
         drop(theirs);
-        assert!(!has_left(&ours), "what it sent is still to be served");
+        assert!(!has_left(&ours, 0), "what it sent is still to be served");
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
-        assert!(has_left(&ours));
+        assert!(has_left(&ours, 0));
     }
 }

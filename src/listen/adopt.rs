@@ -19,8 +19,10 @@ const MAX_PASSED: usize = 65_536;
 
 /// Name of the stored state, and the prefix of the names of stored connections.
 pub const STATE: &str = "sockcap-state";
-/// `sockcap-held-TICKET-WAITED_USEC-LISTENER`, numbers all; the last is the listener's key.
+/// `sockcap-held-TICKET-WAITED_USEC-LISTENER`, numbers all; the last is the listener's key. Behind it comes [`HEADED`], if it is so.
 pub const HELD: &str = "sockcap-held-";
+/// The client's PROXY header, or its beginning, is still in front of what it says.
+pub const HEADED: &str = "-proxy";
 
 /// What was passed to this process.
 #[derive(Debug, Default)]
@@ -44,15 +46,20 @@ pub struct StoredClient {
     pub waited_usec: u64,
     /// Key of its listener.
     pub listener: u64,
+    /// Whether its PROXY header is still to be read.
+    pub is_headed: bool,
     /// The connection.
     pub fd: ClientFd,
 }
 
 impl StoredClient {
     fn new(name: &str, fd: ClientFd) -> Option<StoredClient> {
-        let mut parts = name.strip_prefix(HELD)?.split('-');
+        let numbers = name.strip_prefix(HELD)?;
+        let (numbers, is_headed) = numbers.strip_suffix(HEADED).map_or((numbers, false), |numbers| (numbers, true));
+        let mut parts = numbers.split('-');
         let (ticket, waited_usec) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        Some(StoredClient { name: name.into(), ticket, waited_usec, listener: parts.next()?.parse().ok()?, fd })
+        let listener = parts.next()?.parse().ok()?;
+        Some(StoredClient { name: name.into(), ticket, waited_usec, listener, is_headed, fd })
     }
 }
 

@@ -10,7 +10,7 @@
 use crate::poll::{Poll, Watch};
 use crate::reply::{Input, MAX_INPUT, Reply, Step};
 use crate::sys::client_fd::ClientFd;
-use crate::sys::socket::{self, Received};
+use crate::sys::receive::{Received, receive};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use std::io::ErrorKind;
@@ -98,7 +98,7 @@ impl Lingerer {
                 None => (buffer.len(), true),
             };
             let part = room.min(buffer.len());
-            let got = match socket::receive(&self.fd, &mut buffer[..part], is_thrown_away) {
+            let got = match receive(&self.fd, &mut buffer[..part], is_thrown_away) {
                 Ok(Received::Bytes(0)) if part > 0 => {
                     self.fd.ended();
                     0

@@ -8,6 +8,7 @@ pub mod listeners;
 pub mod open;
 pub mod path;
 pub mod place;
+pub mod preamble;
 pub mod proxy;
 pub mod refusals;
 pub mod resolve;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::accept::Connection;
+use super::preamble::Preambles;
 use crate::policy::gate::Arrival;
 use crate::policy::queue::Ticket;
 use crate::policy::source::Source;
@@ -31,9 +32,11 @@ impl fmt::Display for HalfClose {
     }
 }
 
-/// Who is held, by ticket.
-#[derive(Debug, Default)]
+/// Who is held, by ticket, and who has come so far that its PROXY header is awaited.
+#[derive(Debug)]
 pub struct Waiting {
+    /// Those whose header is awaited.
+    pub preambles: Preambles,
     half_close: HalfClose,
     held: HashMap<Ticket, Held>,
     next: Ticket,
@@ -58,8 +61,8 @@ impl Held {
 
 impl Waiting {
     /// Nobody is held yet.
-    pub fn new(half_close: HalfClose) -> Waiting {
-        Waiting { half_close, ..Waiting::default() }
+    pub fn new(half_close: HalfClose, preambles: Preambles) -> Waiting {
+        Waiting { preambles, half_close, held: HashMap::new(), next: 0 }
     }
 
     /// Whether this client has left.

@@ -52,6 +52,40 @@ pub enum Figures {
         /// Commands running.
         active: u32,
     },
+    /// A connection without the header that it needs.
+    Header {
+        /// What is wrong.
+        fault: HeaderFault,
+        /// Commands running.
+        active: u32,
+    },
+}
+
+/// What is wrong with the PROXY header of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderFault {
+    /// Its peer may not send one.
+    Elsewhere,
+    /// It has not come in time.
+    Late,
+    /// It has not come, and had to make room for that of another.
+    Crowded,
+    /// The peer has closed before it was whole.
+    Closed,
+    /// It cannot be read, for this reason.
+    Broken(&'static str),
+}
+
+impl fmt::Display for HeaderFault {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            HeaderFault::Elsewhere => f.write_str("peer is not in --proxy-from"),
+            HeaderFault::Late => f.write_str("no PROXY header within 2 s"),
+            HeaderFault::Crowded => f.write_str("no PROXY header yet, and too many connections wait for theirs"),
+            HeaderFault::Closed => f.write_str("closed before its PROXY header was complete"),
+            HeaderFault::Broken(why) => write!(f, "broken PROXY header: {why}"),
+        }
+    }
 }
 
 impl Figures {
@@ -62,7 +96,8 @@ impl Figures {
             | Figures::OfSource { active, .. }
             | Figures::Rate { active, .. }
             | Figures::Penalty { active, .. }
-            | Figures::Level { active, .. } => active,
+            | Figures::Level { active, .. }
+            | Figures::Header { active, .. } => active,
         }
     }
 
@@ -79,7 +114,7 @@ impl Figures {
     pub fn max(self) -> u32 {
         match self {
             Figures::Count { max, .. } | Figures::OfSource { max, .. } => max,
-            Figures::Rate { .. } | Figures::Penalty { .. } | Figures::Level { .. } => 0,
+            Figures::Rate { .. } | Figures::Penalty { .. } | Figures::Level { .. } | Figures::Header { .. } => 0,
         }
     }
 }

@@ -2,13 +2,13 @@
 //! and the few that are no limit.
 #![forbid(unsafe_code)]
 
-use super::grounds::{Figures, Grounds, Info};
+use super::grounds::{Figures, Grounds, HeaderFault, Info};
 use super::limit::LIMITS;
 use std::fmt;
 use std::time::Duration;
 
 /// The reasons that are no limit.
-static OTHERS: [Info; 4] = [
+static OTHERS: [Info; 5] = [
     Info {
         slug: "start-failed",
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a04",
@@ -43,6 +43,17 @@ static OTHERS: [Info; 4] = [
         is_of_source: false,
         words: |_, f| f.write_str("the service is stopping"),
     },
+    Info {
+        slug: "proxy",
+        message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a0d",
+        option: Some("proxy-protocol"),
+        summary: "PROXY header missing or broken",
+        is_of_source: false,
+        words: |grounds, f| match grounds.figures {
+            Figures::Header { fault, .. } => write!(f, "{fault}"),
+            _ => f.write_str("broken PROXY header"),
+        },
+    },
 ];
 
 /// Trouble, and not a number, may be what keeps a client waiting.
@@ -70,6 +81,8 @@ impl Reason {
     pub const QUEUE_FULL: Reason = Reason::other(2);
     /// It waited when the service was stopped.
     pub const STOPPING: Reason = Reason::other(3);
+    /// Its PROXY header is missing or broken, or from somebody who may not send one.
+    pub const PROXY: Reason = Reason::other(4);
 
     /// Every reason, in the order of the counters: those of [`LIMITS`] come first, in its order.
     pub const ALL: [Reason; LIMITS.len() + OTHERS.len()] = {
@@ -135,8 +148,16 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal of a client that has not waited, by a number of commands.
     pub fn count(reason: Reason, active: u32, max: u32) -> Self {
-        let grounds = Grounds { figures: Figures::Count { active, max }, waiting: 0, waited: Duration::ZERO };
-        Refusal { reason, grounds, retry: None }
+        Refusal::plain(reason, Figures::Count { active, max })
+    }
+
+    /// A refusal for what is wrong with its PROXY header, while so many commands run.
+    pub fn header(fault: HeaderFault, active: u32) -> Self {
+        Refusal::plain(Reason::PROXY, Figures::Header { fault, active })
+    }
+
+    fn plain(reason: Reason, figures: Figures) -> Self {
+        Refusal { reason, grounds: Grounds { figures, waiting: 0, waited: Duration::ZERO }, retry: None }
     }
 }
 
@@ -175,6 +196,7 @@ mod tests {
         };
         let count = Figures::Count { active: 3, max: 4 };
         let none = Figures::Count { active: 3, max: 0 };
+        let header = |fault| Figures::Header { fault, active: 3 };
         let level = Figures::Level { is: 2.5, below: 2.0, active: 3 };
         for (slug, figures, words) in [
             ("total-limit", count, "at capacity (3/4)"),
@@ -186,6 +208,10 @@ mod tests {
             ("queue-full", count, "queue full (2 waiting, 3/4 running)"),
             ("queue-full", none, "queue full (2 waiting, 3 running)"),
             ("stopping", none, "the service is stopping"),
+            ("proxy", header(HeaderFault::Elsewhere), "peer is not in --proxy-from"),
+            ("proxy", header(HeaderFault::Late), "no PROXY header within 2 s"),
+            ("proxy", header(HeaderFault::Closed), "closed before its PROXY header was complete"),
+            ("proxy", header(HeaderFault::Broken("wrong CRC32C")), "broken PROXY header: wrong CRC32C"),
         ] {
             assert_eq!(said(slug, figures), words);
         }

@@ -9,6 +9,7 @@ mod manner;
 pub mod memory;
 pub mod process;
 mod raw;
+pub mod receive;
 pub mod shared;
 pub mod socket;
 

@@ -1,14 +1,13 @@
 //! Socket calls that nix lacks or gets wrong: accept with the peer's address, listen with any backlog,
 //! TCP_INFO, SO_COOKIE, and taking ownership of inherited descriptors.
 
-use super::client_fd::ClientFd;
 use nix::net::if_::{if_indextoname, if_nametoindex};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, recvmsg, setsockopt, socket, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::fmt;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 /// An address as the kernel gave it.
@@ -116,62 +115,6 @@ pub fn stream(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
 }
 
-/// What came of reading a client's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    /// So many bytes; 0 at the end of file.
-    Bytes(usize),
-    /// Nothing was read, since descriptors lie among it: they would be closed, and some of them take their time.
-    Loaded,
-}
-
-/// Reads without waiting for anything; `is_thrown_away`: TCP need not even copy it (`MSG_TRUNC`, tcp(7)).
-///
-/// # Errors
-/// recv(2)'s; `EAGAIN` if nothing is there.
-pub fn receive(socket: &ClientFd, buffer: &mut [u8], is_thrown_away: bool) -> io::Result<Received> {
-    let flags = MsgFlags::MSG_DONTWAIT | if is_thrown_away { MsgFlags::MSG_TRUNC } else { MsgFlags::empty() };
-    if !socket.is_loadable() {
-        return Ok(Received::Bytes(recv(socket.as_raw_fd(), buffer, flags)?));
-    }
-    // With a byte out of band in the queue (unix(7)) looking and reading would not meet the same bytes.
-    let _ = setsockopt(socket, sockopt::OobInline, &true); // a kernel without such bytes may not know it
-    let (mut bytes, mut is_loaded) = look(socket, buffer)?;
-    if is_loaded && stop_passing_identity(socket) {
-        (bytes, is_loaded) = look(socket, buffer)?;
-    }
-    if is_loaded {
-        return Ok(Received::Loaded);
-    }
-    Ok(Received::Bytes(recv(socket.as_raw_fd(), &mut buffer[..bytes], MsgFlags::MSG_DONTWAIT)?))
-}
-
-/// How many bytes could be read, and whether something comes with them that was not asked for.
-fn look(socket: &ClientFd, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
-    let mut parts = [io::IoSliceMut::new(buffer)];
-    let seen = recvmsg::<()>(socket.as_raw_fd(), &mut parts, None, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK)?;
-    Ok((seen.bytes, seen.flags.contains(MsgFlags::MSG_CTRUNC)))
-}
-
-/// Makes who has sent a message no part of it: with `PassCredentials=` and its like (systemd.socket(5)) it is a part of each. `true`:
-/// it was until now.
-fn stop_passing_identity(socket: &ClientFd) -> bool {
-    let is_on = |name| option::<i32>(socket.as_fd(), libc::SOL_SOCKET, name).is_ok_and(|on| on != 0);
-    let mut was_on = false;
-    for name in [libc::SO_PASSCRED, libc::SO_PASSSEC, SO_PASSPIDFD] {
-        if is_on(name) {
-            let (off, length) = (0i32, size_of::<i32>() as libc::socklen_t);
-            // SAFETY: the option's value is one readable integer.
-            unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw const off).cast(), length) };
-            was_on = true;
-        }
-    }
-    was_on
-}
-
-/// linux/socket.h, Linux 6.5.
-const SO_PASSPIDFD: i32 = 76;
-
 /// The address at the other end (getpeername(2)).
 ///
 /// # Errors
@@ -246,7 +189,7 @@ unsafe fn decode(storage: &MaybeUninit<libc::sockaddr_storage>, length: libc::so
     }
 }
 
-fn option<T>(socket: BorrowedFd, level: i32, name: i32) -> io::Result<T> {
+pub(super) fn option<T>(socket: BorrowedFd, level: i32, name: i32) -> io::Result<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: value and length describe one writable buffer; callers use plain integers and structures

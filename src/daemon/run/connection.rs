@@ -57,7 +57,11 @@ impl Daemon {
                 if !self.commands.is_failing() {
                     self.listeners.recovered();
                 }
-                !self.arrive(now, connection)
+                let ticket = self.waiting.ticket();
+                match self.waiting.preambles.is_on() {
+                    true => !self.await_header(now, ticket, connection),
+                    false => !self.arrive(now, ticket, connection),
+                }
             }
             Taken::Gone => {
                 self.report.gone(1);
@@ -68,8 +72,7 @@ impl Daemon {
     }
 
     /// A client has come. `true`: a process was spent on it.
-    fn arrive(&mut self, now: Instant, mut connection: Connection) -> bool {
-        let ticket = self.waiting.ticket();
+    pub(super) fn arrive(&mut self, now: Instant, ticket: Ticket, mut connection: Connection) -> bool {
         let who = self.arrival(now, ticket, &connection);
         let mut may = self.gate.may(now, &who);
         let dry = self.would_refuse(now, &who).map(|(stage, _)| stage);
@@ -180,7 +183,9 @@ impl Daemon {
 
     /// A client that is held may have left.
     pub(super) fn held_changed(&mut self, now: Instant, ticket: Ticket) {
-        if let Some(held) = self.waiting.has_left(ticket, &self.poll) {
+        if let Some(mut held) = self.waiting.has_left(ticket, &self.poll) {
+            // Left unread it would make of the close a reset.
+            let _ = held.connection.take_header();
             self.report.gone(1);
             self.gate.left(now, &held.who, &mut self.actions);
         }
@@ -192,6 +197,7 @@ impl Daemon {
         };
         let who = held.who;
         if self.waiting.is_gone(&mut held) {
+            let _ = held.connection.take_header();
             self.report.gone(1);
             return self.gate.ended(now, slot, Ending::NOT_STARTED, &mut self.actions);
         }
@@ -199,10 +205,15 @@ impl Daemon {
     }
 
     /// `true` if a process was spent.
-    fn start(&mut self, now: Instant, who: Arrival, connection: Connection, slot: Slot) -> bool {
+    fn start(&mut self, now: Instant, who: Arrival, mut connection: Connection, slot: Slot) -> bool {
         if self.commands.is_pausing() {
             // Who came before it could not be started in this turn: it must not overtake.
             self.postpone(now, who, connection, slot);
+            return false;
+        }
+        if let Err(fault) = connection.take_header() {
+            self.gate.ended(now, slot, Ending::NOT_STARTED, &mut self.actions);
+            self.refuse_header(now, connection, fault);
             return false;
         }
         let from = &self.listeners[who.listener];
@@ -215,7 +226,7 @@ impl Daemon {
             listener: &from.name,
             label: &from.label,
             peer: &connection.peer,
-            local: own_address.as_ref().unwrap_or(&from.local),
+            local: connection.local.as_ref().or(own_address.as_ref()).unwrap_or(&from.local),
             cookie: socket::cookie(connection.fd.as_fd()).ok(),
             of_source: self.gate.census().per_source.count(who.source),
         };
@@ -258,13 +269,15 @@ impl Daemon {
         self.gate.postponed(now, who, slot, &mut self.actions);
     }
 
-    fn refuse(&mut self, now: Instant, connection: Connection, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, now: Instant, mut connection: Connection, refusal: Refusal) {
         self.reject(now, &connection, refusal);
+        // A reply that has to hear the client first hears nothing of its proxy's. What cannot be taken cannot be heard either.
+        let _ = connection.take_header();
         self.refusals.busy(now, connection.fd, &refusal, &self.poll);
     }
 
     /// Counts a refusal, and tells it unless too many are told already.
-    fn reject(&mut self, now: Instant, connection: &Connection, refusal: Refusal) {
+    pub(super) fn reject(&mut self, now: Instant, connection: &Connection, refusal: Refusal) {
         let from = &self.listeners[connection.listener];
         self.report.refused(now, refusal, client(connection, from), || figures(connection, from));
     }

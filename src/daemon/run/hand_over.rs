@@ -13,6 +13,7 @@ use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, StoredClient};
 use crate::listen::waiting::Held;
 use crate::observe::event::Event;
+use crate::policy::queue::Ticket;
 use crate::sys::plain;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -114,19 +115,23 @@ impl Daemon {
 
     /// A client that waited when the earlier daemon ended.
     fn take_back(&mut self, now: Instant, stored: StoredClient) {
-        let StoredClient { name, ticket, waited_usec, listener, fd } = stored;
+        let StoredClient { name, ticket, waited_usec, listener, is_headed, fd } = stored;
         // The manager's copy would keep the connection open after the command's end.
         self.manager.forget(now, &name);
         let listener = self.listeners.labelled(|label| listener_key(label) == listener).unwrap_or(0);
         self.waiting.go_on_from(ticket.saturating_add(1));
         match Connection::restored(fd, listener, waited_usec) {
-            Ok(connection) => {
-                let who = self.arrival(now, ticket, &connection);
-                let verdict = self.gate.come_back(now, who, &mut self.actions);
-                self.carry_out_verdict(now, who, connection, verdict);
-            }
+            Ok(connection) if is_headed => self.take_back_headed(now, ticket, connection),
+            Ok(connection) => self.come_back(now, ticket, connection),
             Err(_) => self.report.gone(1),
         }
+    }
+
+    /// It has its old place again.
+    pub(super) fn come_back(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
+        let who = self.arrival(now, ticket, &connection);
+        let verdict = self.gate.come_back(now, who, &mut self.actions);
+        self.carry_out_verdict(now, who, connection, verdict);
     }
 
     /// Whether the manager will start another daemon with what this one leaves: it has to be the one that passed all sockets.
@@ -139,16 +144,13 @@ impl Daemon {
         self.commands.sweep();
         self.settle(now);
         self.note_numbers();
-        let held = self.waiting.take_all();
+        let held = self.clients_to_store(now);
         // Without the ledger the next daemon still serves who waits, and counts from there.
         let mut trouble = self.store_ledger(until).err();
         let mut lost = 0;
-        for Held { who, connection } in &held {
-            let waited = now.saturating_duration_since(who.since).as_micros();
-            let listener = listener_key(&self.listeners[who.listener].label);
-            let name = format!("{}{}-{waited}-{listener}", adopt::HELD, who.ticket);
+        for (name, connection) in &held {
             let stored = match may_have_store() {
-                true => self.manager.store(&name, connection.fd.as_fd(), until),
+                true => self.manager.store(name, connection.fd.as_fd(), until),
                 // What is sent to a store that is not there is dropped without a word.
                 false => Err(io::Error::other("the service has no FileDescriptorStoreMax=")),
             };
@@ -163,6 +165,22 @@ impl Daemon {
         // As the next daemon counts those that it does not find.
         self.report.gone(lost as u64);
         held.len() - lost
+    }
+
+    /// Who is held and whose header is awaited, each with the name that it is stored under.
+    fn clients_to_store(&mut self, now: Instant) -> Vec<(String, Connection)> {
+        let held = self.waiting.take_all().into_iter().map(|Held { who, connection }| {
+            let headed = if connection.is_headed() { adopt::HEADED } else { "" };
+            (who.ticket, who.since, connection, headed)
+        });
+        let awaited = self.waiting.preambles.take_all(now, &self.poll).into_iter();
+        let awaited = awaited.map(|(ticket, connection)| (ticket, connection.since(now), connection, adopt::HEADED));
+        let named = |(ticket, since, connection, headed): (Ticket, Instant, Connection, &str)| {
+            let waited = now.saturating_duration_since(since).as_micros();
+            let listener = listener_key(&self.listeners[connection.listener].label);
+            (format!("{}{ticket}-{waited}-{listener}{headed}", adopt::HELD), connection)
+        };
+        held.chain(awaited).map(named).collect()
     }
 
     /// Writes our own numbers to the ledger.

@@ -43,6 +43,7 @@ impl Daemon {
             Some(Step::Drain) => {
                 self.gate.drain(now, &mut self.actions);
                 self.settle(now);
+                self.refuse_awaited(now);
                 self.listeners.close(now, &self.poll);
                 self.listeners.shut_down();
                 self.manager.stopping(now);
@@ -116,7 +117,7 @@ impl Daemon {
 
     /// Whether anything runs or waits.
     pub(super) fn is_busy(&self) -> bool {
-        let waits = !self.waiting.is_empty() || !self.listeners.are_watched();
+        let waits = !self.waiting.is_empty() || !self.waiting.preambles.is_empty() || !self.listeners.are_watched();
         !self.commands.is_empty() || waits || !self.refusals.is_empty()
     }
 

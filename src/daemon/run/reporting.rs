@@ -101,7 +101,7 @@ impl Daemon {
         Status {
             active: self.gate.census().active,
             max: self.settings.max_connections,
-            waiting: queue.len() + self.listeners.queued(),
+            waiting: queue.len() + self.waiting.preambles.len() as u32 + self.listeners.queued(),
             longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
             refused: counters.refused_by_limits(),
             served: counters.served,
@@ -114,6 +114,9 @@ impl Daemon {
     /// here only while a listener is out of the poll set.
     pub(super) fn status_may_change(&self) -> bool {
         let was_told = self.manager.was_told(self.gate.census().active, self.report.counters());
-        !self.listeners.are_watched() || !self.gate.queue().is_empty() || !was_told
+        !self.listeners.are_watched()
+            || !self.gate.queue().is_empty()
+            || !self.waiting.preambles.is_empty()
+            || !was_told
     }
 }
