@@ -28,6 +28,8 @@ pub enum Watch {
     Held(u64),
     /// A client whose PROXY header is awaited, by ticket.
     Preamble(u64),
+    /// A resource whose pressure has reached the limit, by its number.
+    Pressure(u32),
     /// Processes that are not our children: a set of their own, so that it can be asked who of them has ended.
     AllAdopted,
     /// One of them, by pid, in that set.
@@ -48,6 +50,7 @@ impl Watch {
             Watch::Adopted(pid) => (5, pid as u64),
             Watch::AllAdopted => (6, 0),
             Watch::Preamble(ticket) => (7, ticket),
+            Watch::Pressure(number) => (8, number.into()),
         };
         debug_assert!(number >> Self::SHIFT == 0, "{self:?}");
         kind << Self::SHIFT | number
@@ -63,7 +66,8 @@ impl Watch {
             4 => Watch::Held(number),
             5 => Watch::Adopted(number as i32),
             6 => Watch::AllAdopted,
-            _ => Watch::Preamble(number),
+            7 => Watch::Preamble(number),
+            _ => Watch::Pressure(number as u32),
         }
     }
 }
@@ -218,9 +222,10 @@ mod tests {
             Watch::Held(max),
             Watch::Preamble(0),
             Watch::Preamble(max),
-            Watch::AllAdopted,
             Watch::Adopted(1),
             Watch::Adopted(i32::MAX),
+            Watch::AllAdopted,
+            Watch::Pressure(2),
         ] {
             assert_eq!(Watch::unpack(watch.pack()), watch);
         }

@@ -84,6 +84,14 @@ impl Cgroup {
     }
 }
 
+/// The folder of our own cgroup in version 2, if it is ours alone.
+pub fn own_folder() -> Option<String> {
+    match Cgroup::own() {
+        Ok(Some(Cgroup::Listed(list))) => list.strip_suffix("/cgroup.procs").map(str::to_owned),
+        _ => None,
+    }
+}
+
 /// Whether these can be the processes of one service, `own` among them: the manager that has started it, PID 1 and whoever
 /// cannot be seen from here are never in its cgroup.
 fn is_for_one_alone(pids: &[i32], own: i32, parent: i32) -> bool {

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod environment;
 pub mod ledger;
 mod oom;
+pub mod pressure;
 pub mod proc;
 pub mod program;
 pub mod running;

@@ -133,6 +133,11 @@ pub struct Args {
           help_heading = "Limits", hide_short_help = true, allow_negative_numbers = true)]
     pub(super) load_average: Option<f64>,
 
+    /// Start further commands, after the first, only while tasks are stalled less than P % of the time
+    #[arg(long, value_name = "cpu=P,memory=P,io=P", env = "SOCKCAP_MAX_PRESSURE", value_parser = pressure,
+          help_heading = "Limits", hide_short_help = true)]
+    pub(super) max_pressure: Option<Pressures>,
+
     /// Only log and count what these limits (or all but that on all connections) would refuse
     #[arg(long, value_name = "LIMIT,...", env = "SOCKCAP_DRY_RUN", value_parser = dry_run, num_args = 0..=1,
           require_equals = true, default_missing_value = "yes", help_heading = "Limits", hide_short_help = true)]
@@ -283,6 +288,7 @@ impl Args {
             exempt,
             reserved: self.reserved,
             load_average: self.load_average,
+            max_pressure: self.max_pressure.map(|Pressures(limits)| limits).unwrap_or_default(),
             when_full: if self.when_full == "wait" { WhenFull::Wait } else { WhenFull::Refuse },
             max_wait: self.max_wait.filter(|max| !max.is_zero()),
             max_waiting: self.max_waiting,

@@ -5,6 +5,7 @@ use crate::policy::limit::LIMITS;
 use crate::policy::limit::gcra::Rate;
 use crate::policy::limit::rule::{Outcome, Penalty};
 use crate::policy::network::Prefixes;
+use crate::policy::resource::Resource;
 use crate::reply::{Choice, MAX_FILE};
 use crate::sys::plain;
 use std::fs::{self, File};
@@ -57,6 +58,28 @@ pub(super) fn prefixes(text: &str) -> Result<Prefixes, String> {
     text.split_once(',')
         .and_then(|(v4, v6)| Some(Prefixes { v4: Some(bits(v4, 32)?), v6: Some(bits(v6, 128)?) }))
         .ok_or_else(|| "expected the bits of an IPv4 and of an IPv6 prefix, as in 32,64".into())
+}
+
+/// The limits of `--max-pressure`, in percent.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pressures(pub(super) Vec<(Resource, f64)>);
+
+pub(super) fn pressure(text: &str) -> Result<Pressures, String> {
+    let expected = || {
+        "expected some of cpu=P, memory=P and io=P with percentages above 0 up to 100, as in memory=10,io=30".to_owned()
+    };
+    let mut limits: Vec<(Resource, f64)> = Vec::new();
+    for word in text.split(',') {
+        let (name, percent) = word.split_once('=').ok_or_else(expected)?;
+        let resource = Resource::ALL.into_iter().find(|resource| resource.name() == name).ok_or_else(expected)?;
+        let percent = percent.strip_suffix('%').unwrap_or(percent).parse::<f64>().ok();
+        let percent = percent.filter(|percent| *percent > 0.0 && *percent <= 100.0).ok_or_else(expected)?;
+        if limits.iter().any(|(other, _)| *other == resource) {
+            return Err(format!("{name} is given twice: leave one out"));
+        }
+        limits.push((resource, percent));
+    }
+    Ok(Pressures(limits))
 }
 
 /// What `--dry-run` is for, by the names of options.
@@ -274,6 +297,28 @@ mod tests {
         assert_eq!(prefixes("0,0"), Ok(Prefixes { v4: Some(0), v6: Some(0) }));
         for bad in ["", "32", "33,64", "32,129", "32,64,1", "-1,64"] {
             assert!(prefixes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pressures_by_resource() {
+        assert_eq!(pressure("memory=10"), Ok(Pressures(vec![(Resource::Memory, 10.0)])));
+        let all = Pressures(vec![(Resource::Io, 0.5), (Resource::Cpu, 100.0), (Resource::Memory, 10.0)]);
+        assert_eq!(pressure("io=0.5,cpu=100,memory=10%"), Ok(all));
+        for bad in [
+            "",
+            "10",
+            "memory",
+            "memory=",
+            "memory=0",
+            "memory=-1",
+            "memory=100.1",
+            "memory=nan",
+            "disk=1",
+            "io=1,",
+            "io=1,io=2",
+        ] {
+            assert!(pressure(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,10 +1,12 @@
 //! From settings to a running loop, in the one order that is safe: sockets, program, log, READY.
 #![forbid(unsafe_code)]
 
+use super::gauges::Gauges;
 use super::run::Daemon;
 use super::settings::Settings;
 use super::state::HandedOver;
 use crate::child::commands::{self, Commands};
+use crate::child::pressure::{self, Pressure};
 use crate::child::template::Template;
 use crate::child::{environment, program};
 use crate::listen::linger;
@@ -94,13 +96,22 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
             .then_some(Event::FewerHeld { wanted: hold.max_waiting, capacity: hold.capacity }),
     );
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
-    let daemon = system(daemon(settings, gate, listeners, spec, template, fixed_vars), "cannot start")?;
+    let pressure = pressure(&settings)?;
+    let daemon =
+        system(daemon(settings, (gate, Gauges::new(pressure)), listeners, spec, template, fixed_vars), "cannot start")?;
     daemon.run(HandedOver { held, state }, events).map_err(Failure::System)
+}
+
+/// What tells of the pressure; opened only if it is asked for.
+fn pressure(settings: &Settings) -> Result<Pressure, Failure> {
+    let limits = &settings.max_pressure;
+    let folders = if limits.is_empty() { Vec::new() } else { pressure::folders() };
+    Pressure::open(limits, folders).map_err(Failure::System)
 }
 
 fn daemon(
     settings: Settings,
-    gate: Gate,
+    gate: (Gate, Gauges),
     listeners: Vec<Listener>,
     spec: CommandSpec,
     template: Template,
@@ -209,7 +220,7 @@ fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
     }
     let Settings { max_connections, source_prefix, reserved, load_average, .. } = *settings;
     let Settings { max_rate, max_rate_per_source, max_sources, .. } = *settings;
-    let Settings { max_per_source, penalties, exempt, dry_run, .. } = settings.clone();
+    let Settings { max_per_source, penalties, exempt, max_pressure, dry_run, .. } = settings.clone();
     Ok(Rules {
         max_connections,
         max_per_listener,
@@ -222,6 +233,7 @@ fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
         exempt,
         reserved,
         load_average,
+        max_pressure,
         dry_run,
     })
 }
@@ -308,6 +320,9 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         Some(below) => line("load-average", &below),
         None => line("load-average", &"off"),
     }
+    pressure(settings)?;
+    let limits: Vec<_> = settings.max_pressure.iter().map(|(of, max)| format!("{}={max}", of.name())).collect();
+    line("max-pressure", &if limits.is_empty() { "off".to_owned() } else { limits.join(",") });
     if !settings.dry_run.is_empty() {
         line("dry-run", &settings.dry_run.join(","));
     }

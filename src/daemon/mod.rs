@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod gauges;
 mod run;
 pub mod settings;
 mod state;

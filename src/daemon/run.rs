@@ -10,6 +10,7 @@ mod leaving;
 mod preamble;
 mod reporting;
 
+use super::gauges::Gauges;
 use super::settings::Settings;
 use super::state::HandedOver;
 use crate::child::commands::Commands;
@@ -23,7 +24,7 @@ use crate::observe::log::Log;
 use crate::observe::notify::Notify;
 use crate::observe::report::Report;
 use crate::policy::gate::{Action, Gate};
-use crate::policy::limit::rule::{Gauge, Reading};
+use crate::policy::limit::rule::Reading;
 use crate::policy::phase::{self, Phase};
 use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;
@@ -44,6 +45,7 @@ enum Timer {
     Sweep,
     Adopted,
     Gate,
+    Closed,
     Crowd,
     Listeners,
     Start,
@@ -63,6 +65,7 @@ pub(super) struct Daemon {
     poll: Poll,
     signals: SignalFd,
     gate: Gate,
+    gauges: Gauges,
     /// What the gate wants and is not yet carried out.
     actions: VecDeque<Action>,
     listeners: Listeners,
@@ -82,30 +85,24 @@ fn host_name() -> String {
     nix::sys::utsname::uname().map_or_else(|_| String::new(), |names| names.nodename().to_string_lossy().into_owned())
 }
 
-/// The 1-minute load average. The file is what the administrator sees (LXCFS gives a container its own); `ProcSubset=pid` hides
-/// it, and then the kernel tells (sysinfo(2)). A system with neither has no load.
-fn load_average() -> f64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let told = text.split(' ').next().and_then(|first| first.parse().ok());
-    told.or_else(|| nix::sys::sysinfo::sysinfo().ok().map(|info| info.load_average().0)).unwrap_or(0.0)
-}
-
 impl Daemon {
     /// # Errors
     /// signalfd(2)'s, epoll_ctl(2)'s, and those of starting a thread.
     pub(super) fn new(
         settings: Settings,
         poll: Poll,
-        gate: Gate,
+        (gate, mut gauges): (Gate, Gauges),
         listeners: Listeners,
         commands: Commands,
     ) -> io::Result<Daemon> {
         let signals = SignalFd::with_flags(&signals_to_read(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         poll.add(&signals, Watch::Signals, EpollFlags::EPOLLIN)?;
+        gauges.pressure.watch(&poll);
         let Settings { drain_timeout, kill_grace, idle_exit, .. } = settings;
         Ok(Daemon {
             signals,
             gate,
+            gauges,
             actions: VecDeque::new(),
             listeners,
             waiting: Waiting::new(
@@ -185,19 +182,25 @@ impl Daemon {
             Watch::Held(ticket) => self.held_changed(now, ticket),
             Watch::Preamble(ticket) => self.preamble_ready(now, ticket),
             Watch::Lingering(at) => self.refusals.ready(now, at, &self.poll),
+            Watch::Pressure(number) => {
+                if let Some(resource) = self.gauges.pressure.told(number, &self.poll) {
+                    self.gate.read(now, Reading::PressureEvent(resource), &mut self.actions);
+                }
+            }
             Watch::Listener(_) => {} // after the timers
         }
         self.settle(now);
     }
 
     /// The one list of what is due when.
-    fn deadlines(&self) -> [(Timer, Option<Instant>); 16] {
+    fn deadlines(&self) -> [(Timer, Option<Instant>); 17] {
         [
             (Timer::Refusals, self.refusals.deadline()),
             (Timer::Preambles, self.waiting.preambles.deadline()),
             (Timer::Sweep, self.commands.sweep_deadline()),
             (Timer::Adopted, self.commands.adopted_deadline()),
             (Timer::Gate, self.gate.deadline()),
+            (Timer::Closed, self.gauges.closed.deadline()),
             (Timer::Crowd, self.commands.crowd_deadline()),
             (Timer::Listeners, self.listeners.deadline()),
             (Timer::Start, self.commands.pause_deadline()),
@@ -234,6 +237,7 @@ impl Daemon {
                 self.read_gauges(now);
                 self.gate.tick(now, &mut self.actions);
             }
+            Timer::Closed => self.read_gauges(now),
             Timer::Crowd => self.mind_the_crowd(now),
             Timer::Listeners => self.listeners.on_time(now, &self.poll),
             Timer::Start => {
@@ -260,6 +264,9 @@ impl Daemon {
     /// What is to be known outside after each turn. Called after the accepts, so that a client that has just been served is not shown
     /// as waiting until the next status may be sent.
     fn publish(&mut self, now: Instant) {
+        if self.gate.limits().has_gauges() {
+            self.note_closed(now);
+        }
         self.send_status(now);
         self.phase.note(now, self.is_busy());
         self.note_numbers();
@@ -267,10 +274,11 @@ impl Daemon {
 
     /// What limits ask for, if their last reading is old.
     fn read_gauges(&mut self, now: Instant) {
-        while let Some(gauge) = self.gate.due_gauge(now) {
-            let reading = match gauge {
-                Gauge::Load => Reading::Load(load_average()),
-            };
+        while let Some(gauge) = self.gate.limits().due_gauge(now) {
+            let reading = self.gauges.read(gauge);
+            while let Some((resource, error)) = self.gauges.pressure.next_lost() {
+                self.report.log(Event::PressureLost { resource, error: plain(&error) });
+            }
             self.gate.read(now, reading, &mut self.actions);
         }
     }

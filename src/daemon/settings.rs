@@ -11,6 +11,7 @@ use crate::policy::limit::gcra::Rate;
 use crate::policy::limit::rule::Penalties;
 use crate::policy::network::{Network, Prefixes};
 use crate::policy::queue::QueueOrder;
+use crate::policy::resource::Resource;
 use crate::reply::{Choice, Message};
 use crate::sys::launch::{Pass, Session};
 use std::ffi::OsString;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub reserved: u32,
     /// `--load-average`.
     pub load_average: Option<f64>,
+    /// `--max-pressure`, in percent.
+    pub max_pressure: Vec<(Resource, f64)>,
     /// `--when-full`.
     pub when_full: WhenFull,
     /// `--max-wait`; `None` is no limit. Means nothing with [`WhenFull::Refuse`], as `max_waiting`.

@@ -4,6 +4,7 @@
 use super::peer::ShownPeer;
 use crate::policy::gate::WhenFull;
 use crate::policy::reason::{Reason, Refusal};
+use crate::policy::resource::Resource;
 use crate::policy::throttle::Summary;
 use crate::sys::process::{Exit, Usage};
 use std::sync::Arc;
@@ -120,6 +121,12 @@ pub enum Event {
     SourceTableFull { option: &'static str, max: u32 },
     /// Fewer clients can be held than `--max-waiting` says.
     FewerHeld { wanted: u32, capacity: u32 },
+    /// What is read lets no second and further command start: the beginning of an episode.
+    Closed { refusal: Refusal, clients: &'static str },
+    /// A pressure cannot be read any more.
+    PressureLost { resource: Resource, error: String },
+    /// They are started again.
+    Open { reason: Reason, lasted: Duration },
     /// The command cannot be started: the first of an episode.
     StartFailed { command: String, error: String, clients: &'static str },
     /// It can again.
@@ -171,6 +178,8 @@ impl Event {
             | Event::NotFound { .. }
             | Event::NotStored { .. }
             | Event::StartFailed { .. }
+            | Event::Closed { .. }
+            | Event::PressureLost { .. }
             | Event::Killing { .. }
             | Event::Lost { .. } => Severity::Warning,
             Event::Serving { .. } | Event::Ended { .. } => Severity::Info,
@@ -208,6 +217,9 @@ impl Event {
             Event::TimeLimit { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b16",
             Event::Idle { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b17",
             Event::Failed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b18",
+            Event::Closed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b21",
+            Event::PressureLost { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b25",
+            Event::Open { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b22",
             Event::NotOpened { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b20",
             Event::SourceTableFull { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b23",
         }

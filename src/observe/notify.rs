@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use super::event::Counters;
+use crate::policy::reason::Refusal;
 use libsystemd::daemon;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
@@ -26,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(100);
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// What the status line tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Status {
     /// Commands running.
     pub active: u32,
@@ -42,6 +43,8 @@ pub struct Status {
     pub served: u64,
     /// Refused since the start because their command could not be started.
     pub failed: u64,
+    /// What lets no second and further command start, if anything does.
+    pub closed: Option<Refusal>,
     /// While stopping: seconds until the living are killed.
     pub stopping: Option<u64>,
 }
@@ -53,14 +56,15 @@ impl Status {
     }
 
     fn text(&self) -> String {
-        let Status { active, max, waiting, longest, refused, served, failed, stopping } = *self;
+        let Status { active, max, waiting, longest, refused, served, failed, closed, stopping } = *self;
         let max = super::words::limit(max);
         let longest = longest.map_or(String::new(), |seconds| format!(" (longest {seconds} s)"));
         let failed = if failed > 0 { format!(", {failed} failed to start") } else { String::new() };
+        let closed = closed.map_or(String::new(), |why| format!("; not starting further commands: {why}"));
         match stopping {
-            None => {
-                format!("{active}/{max} active, {waiting} waiting{longest}, {refused} refused, {served} served{failed}")
-            }
+            None => format!(
+                "{active}/{max} active, {waiting} waiting{longest}, {refused} refused, {served} served{failed}{closed}"
+            ),
             Some(seconds) => format!("stopping: {active} active, killed in at most {seconds} s"),
         }
     }

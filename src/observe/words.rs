@@ -107,6 +107,18 @@ impl fmt::Display for Event {
             Event::ListenerBroken { listener, error } => {
                 write!(f, "cannot accept on '{listener}': {error}; giving up on this listener")
             }
+            Event::Closed { refusal, clients } => {
+                write!(f, "{refusal}: not starting further commands; their clients {clients}")
+            }
+            Event::PressureLost { resource, error } => {
+                write!(
+                    f,
+                    "cannot read the {resource} pressure any more: {error}; its limit is off until the next start"
+                )
+            }
+            Event::Open { reason, lasted } => {
+                write!(f, "starting further commands again: {} for {}", reason.summary(), seconds(lasted))
+            }
             Event::StartFailed { command, error, clients } => {
                 write!(f, "cannot start {command}: {error}; its clients {clients}")
             }

@@ -12,16 +12,16 @@ mod limits;
 mod terms;
 
 pub use super::arrival::Arrival;
-pub use limits::READING_INTERVAL;
+pub use limits::{Limits, READING_INTERVAL};
 pub use terms::{Action, Hold, Slot, Verdict, WhenFull};
 
 use super::arrival::ListenerId;
 use super::grounds::{Figures, Grounds};
-use super::limit::rule::{Census, Ending, Gauge, No, Present, Reading, Rules, Stage, Until, Who};
+use super::limit::rule::{Census, Ending, No, Present, Reading, Rules, Stage, Until, Who};
 use super::queue::Queue;
 use super::reason::{Reason, Refusal};
 use super::source::{Source, Sources};
-use limits::Limits;
+
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -67,11 +67,6 @@ impl Gate {
             postponed: false,
             draining: false,
         }
-    }
-
-    /// Whether some limits spare clients of this source.
-    pub fn is_exempt(&self, source: Source) -> bool {
-        self.limits.is_exempt(source)
     }
 
     /// A client has come and is still there. What else is to be done is appended to `out`, in order, here as below.
@@ -152,12 +147,12 @@ impl Gate {
         out: &mut VecDeque<Action>,
     ) -> Slot {
         self.census.enter(source);
-        let slot = self.count(listener, source, self.is_exempt(source));
+        let slot = self.count(listener, source, self.limits.is_exempt(source));
         self.settle(now, out);
         slot
     }
 
-    /// A gauge was read: see [`Gate::due_gauge`].
+    /// A gauge was read: see [`Limits::due_gauge`].
     pub fn read(&mut self, now: Instant, reading: Reading, out: &mut VecDeque<Action>) {
         self.limits.read(now, reading);
         self.settle(now, out);
@@ -314,12 +309,6 @@ impl Gate {
         self.dismiss(now, &who)
     }
 
-    /// What is to be read before the next arrival is accepted, and told to [`Gate::read`]: a limit depends on it, and the
-    /// last reading is old. Also with nothing running: what is admitted then decides about the next by it.
-    pub fn due_gauge(&self, now: Instant) -> Option<Gauge> {
-        self.limits.due_gauge(now)
-    }
-
     /// When to wake even though nothing happened: when somebody has waited too long, or a limit lets somebody in. While
     /// somebody waits, gauges are read again, since no command's end may come for long.
     pub fn deadline(&self) -> Option<Instant> {
@@ -341,6 +330,11 @@ impl Gate {
             _ => None,
         };
         held.chain(queued).filter_map(time).min()
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What is running.

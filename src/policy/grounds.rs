@@ -3,6 +3,7 @@
 
 use super::limit::gcra::Rate;
 use super::network::Network;
+use super::resource::Resource;
 use std::fmt;
 use std::time::Duration;
 
@@ -40,6 +41,17 @@ pub enum Figures {
         network: Network,
         /// How long until it has expired.
         left: Duration,
+        /// Commands running.
+        active: u32,
+    },
+    /// A pressure that was read.
+    Pressure {
+        /// Of what.
+        resource: Resource,
+        /// As it was read last, in percent.
+        is: f64,
+        /// What it has to fall below.
+        below: f64,
         /// Commands running.
         active: u32,
     },
@@ -97,6 +109,7 @@ impl Figures {
             | Figures::Rate { active, .. }
             | Figures::Penalty { active, .. }
             | Figures::Level { active, .. }
+            | Figures::Pressure { active, .. }
             | Figures::Header { active, .. } => active,
         }
     }
@@ -114,7 +127,11 @@ impl Figures {
     pub fn max(self) -> u32 {
         match self {
             Figures::Count { max, .. } | Figures::OfSource { max, .. } => max,
-            Figures::Rate { .. } | Figures::Penalty { .. } | Figures::Level { .. } | Figures::Header { .. } => 0,
+            Figures::Rate { .. }
+            | Figures::Penalty { .. }
+            | Figures::Level { .. }
+            | Figures::Pressure { .. }
+            | Figures::Header { .. } => 0,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod arrival;
 pub mod back_off;
+pub mod episode;
 pub mod gate;
 pub mod grounds;
 pub mod limit;
@@ -12,5 +13,6 @@ pub mod network;
 pub mod phase;
 pub mod queue;
 pub mod reason;
+pub mod resource;
 pub mod source;
 pub mod throttle;

@@ -148,15 +148,16 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal of a client that has not waited, by a number of commands.
     pub fn count(reason: Reason, active: u32, max: u32) -> Self {
-        Refusal::plain(reason, Figures::Count { active, max })
+        Refusal::of(reason, Figures::Count { active, max })
     }
 
     /// A refusal for what is wrong with its PROXY header, while so many commands run.
     pub fn header(fault: HeaderFault, active: u32) -> Self {
-        Refusal::plain(Reason::PROXY, Figures::Header { fault, active })
+        Refusal::of(Reason::PROXY, Figures::Header { fault, active })
     }
 
-    fn plain(reason: Reason, figures: Figures) -> Self {
+    /// A refusal of a client that has not waited, or of whoever comes next.
+    pub fn of(reason: Reason, figures: Figures) -> Self {
         Refusal { reason, grounds: Grounds { figures, waiting: 0, waited: Duration::ZERO }, retry: None }
     }
 }

@@ -83,6 +83,39 @@ impl Load {
     }
 }
 
+/// A memory pressure of our choice for one daemon: a file over /proc/pressure/memory in a mount namespace of its own.
+pub struct MemoryPressure(TempDir);
+
+impl MemoryPressure {
+    /// `None` where this cannot be done: only root can mount, and the kernel may know no pressure.
+    pub fn new(percent: f32) -> Option<MemoryPressure> {
+        let it = MemoryPressure(TempDir::new());
+        fs::write(it.path(), MemoryPressure::text(percent)).expect("write");
+        (is_root() && Path::new("/proc/pressure/memory").exists()).then_some(it)
+    }
+
+    fn path(&self) -> String {
+        self.0.join("memory")
+    }
+
+    fn text(percent: f32) -> String {
+        format!("some avg10={percent:05.2} avg60=0.00 avg300=0.00 total=0\n")
+    }
+
+    /// In one write of the same length, so that nobody reads half of it.
+    pub fn set(&self, percent: f32) {
+        let mut file = fs::OpenOptions::new().write(true).open(self.path()).expect("open");
+        file.write_all(MemoryPressure::text(percent).as_bytes()).expect("write");
+    }
+
+    /// At most four at once, and a second only while the memory pressure is below 20 %.
+    pub fn start(&self, options: &[&str]) -> Start {
+        let args = ["--listen", "127.0.0.1:0", "--max-connections", "4", "--max-pressure", "memory=20"];
+        let script = "mount --bind \"$0\" /proc/pressure/memory && exec \"$@\"";
+        sockcap(&[&args, options].concat()).wrap(&["unshare", "-m", "sh", "-c", script, &self.path()]).run(PID_CAT)
+    }
+}
+
 /// A service manager's end of NOTIFY_SOCKET.
 pub struct Notify {
     socket: UnixDatagram,

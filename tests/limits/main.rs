@@ -6,6 +6,7 @@ mod common;
 mod ends;
 mod fair;
 mod penalty;
+mod pressure;
 mod rates;
 mod signals;
 mod sources;

@@ -162,6 +162,7 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--exempt", "192.0.2.0/24"], "SOCKCAP_EXEMPT", "192.0.2.0/24", Some("uid=7")),
     (&["--dry-run"], "SOCKCAP_DRY_RUN", "yes", None),
     (&["--load-average", "7.5"], "SOCKCAP_LOAD_AVERAGE", "7.5", Some("8.5")),
+    (&["--max-pressure", "cpu=70"], "SOCKCAP_MAX_PRESSURE", "cpu=70", Some("io=70,cpu=10")),
     (&["--when-full", "wait"], "SOCKCAP_WHEN_FULL", "wait", Some("refuse")),
     (&["--max-wait", "7s"], "SOCKCAP_MAX_WAIT", "7s", Some("8s")),
     (&["--max-waiting", "7"], "SOCKCAP_MAX_WAITING", "7", Some("8")),

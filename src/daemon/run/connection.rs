@@ -129,7 +129,7 @@ impl Daemon {
     /// What the gate is told of a client.
     pub(super) fn arrival(&self, now: Instant, ticket: Ticket, connection: &Connection) -> Arrival {
         let (listener, source, since) = (connection.listener, connection.peer.source(), connection.since(now));
-        Arrival { ticket, listener, source, is_exempt: self.gate.is_exempt(source), since }
+        Arrival { ticket, listener, source, is_exempt: self.gate.limits().is_exempt(source), since }
     }
 
     /// Does with a client what the gate says. `true` if its command was started.

@@ -3,12 +3,14 @@
 
 use super::Daemon;
 use crate::child::commands::{self, ExecFailed};
+use crate::daemon::gauges::Told;
 use crate::listen::{accept, listeners};
 use crate::observe::event::{Event, How};
 use crate::observe::notify::Status;
 use crate::observe::report::{Client, Ended, Figures};
 use crate::peer::Peer;
 use crate::policy::back_off::Over;
+use crate::policy::gate::WhenFull;
 use crate::policy::limit::rule::Ending;
 use crate::policy::reason::{Reason, Refusal};
 use crate::sys::plain;
@@ -88,6 +90,21 @@ impl Daemon {
         self.refusals.cut_short().map(|(count, max)| Event::CutShort { count, max })
     }
 
+    /// Tells when what is read begins to let no second and further command start, and when that is over.
+    pub(super) fn note_closed(&mut self, now: Instant) {
+        let active = self.gate.census().active;
+        let closed = self.gate.limits().closed(now, active);
+        let event = match self.gauges.note(now, closed, active > 0) {
+            None => return,
+            Some(Told::Closed(refusal)) => {
+                let waits = self.settings.when_full == WhenFull::Wait;
+                Event::Closed { refusal, clients: if waits { "wait" } else { "are refused" } }
+            }
+            Some(Told::Open { reason, lasted }) => Event::Open { reason, lasted },
+        };
+        self.report.log(event);
+    }
+
     pub(super) fn send_status(&mut self, now: Instant) {
         if self.manager.status_is_due(now) {
             let _ = self.store_ledger(now); // done once, as soon as the manager takes it
@@ -98,14 +115,16 @@ impl Daemon {
 
     fn status(&self, now: Instant) -> Status {
         let (queue, counters) = (self.gate.queue(), self.report.counters());
+        let active = self.gate.census().active;
         Status {
-            active: self.gate.census().active,
+            active,
             max: self.settings.max_connections,
             waiting: queue.len() + self.waiting.preambles.len() as u32 + self.listeners.queued(),
             longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
             refused: counters.refused_by_limits(),
             served: counters.served,
             failed: counters.failed(),
+            closed: self.gate.limits().closed(now, active).filter(|_| self.gauges.closed.is_on()),
             stopping: self.phase.seconds_left(now),
         }
     }
@@ -114,7 +133,8 @@ impl Daemon {
     /// here only while a listener is out of the poll set.
     pub(super) fn status_may_change(&self) -> bool {
         let was_told = self.manager.was_told(self.gate.census().active, self.report.counters());
-        !self.listeners.are_watched()
+        self.gauges.closed.is_on()
+            || !self.listeners.are_watched()
             || !self.gate.queue().is_empty()
             || !self.waiting.preambles.is_empty()
             || !was_told

@@ -57,6 +57,7 @@ fn the_status_line() {
         refused: 17,
         served: 1234,
         failed: 0,
+        closed: None,
         stopping: None,
     };
     assert_eq!(full.text(), "3/10 active, 2 waiting (longest 7 s), 17 refused, 1234 served");

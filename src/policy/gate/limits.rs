@@ -5,7 +5,7 @@ use crate::policy::arrival::Arrival;
 use crate::policy::limit::LIMITS;
 use crate::policy::limit::rule::{Census, Ending, Gauge, Kind, Limit, No, Reading, Rules, Stage, Who};
 use crate::policy::network::Network;
-use crate::policy::reason::Reason;
+use crate::policy::reason::{Reason, Refusal};
 use crate::policy::source::Source;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ impl Rule {
 
 /// All of them, in their order.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub struct Limits {
     rules: Vec<Rule>,
     /// Whom some of them spare.
     exempt: Vec<Network>,
@@ -64,7 +64,7 @@ impl Limits {
     }
 
     /// Whether some spare clients of this source.
-    pub(super) fn is_exempt(&self, source: Source) -> bool {
+    pub fn is_exempt(&self, source: Source) -> bool {
         self.exempt.iter().any(|network| network.contains(source))
     }
 
@@ -117,11 +117,23 @@ impl Limits {
     /// A gauge was read.
     pub(super) fn read(&mut self, now: Instant, reading: Reading) {
         self.rules.iter_mut().for_each(|rule| rule.limit.read(now, reading));
-        self.gauges.iter_mut().filter(|(gauge, _)| *gauge == reading.gauge()).for_each(|(_, at)| *at = Some(now));
+        self.gauges.iter_mut().filter(|(gauge, _)| Some(*gauge) == reading.gauge()).for_each(|(_, at)| *at = Some(now));
     }
 
-    /// What is to be read, since its last reading is old.
-    pub(super) fn due_gauge(&self, now: Instant) -> Option<Gauge> {
+    /// Whether any depends on what is read.
+    pub fn has_gauges(&self) -> bool {
+        !self.gauges.is_empty()
+    }
+
+    /// What lets no second and further command start, of what is read; `active` run now.
+    pub fn closed(&self, now: Instant, active: u32) -> Option<Refusal> {
+        let mut held = self.rules.iter().filter(|rule| !rule.is_dry);
+        held.find_map(|rule| Some(Refusal::of(rule.reason, rule.limit.closed(now, active)?.figures)))
+    }
+
+    /// What is to be read before the next arrival is accepted, and told to the gate: a limit depends on it, and the last reading is
+    /// old. Also with nothing running: what is admitted then decides about the next by it.
+    pub fn due_gauge(&self, now: Instant) -> Option<Gauge> {
         let is_due = |at: Option<Instant>| at.is_none_or(|at| at + READING_INTERVAL <= now);
         self.gauges.iter().find(|(_, at)| is_due(*at)).map(|(gauge, _)| *gauge)
     }

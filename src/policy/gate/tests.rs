@@ -287,7 +287,7 @@ fn only_the_edge_pauses_and_resumes() {
 #[test]
 fn load_lets_one_run_and_is_looked_at_again() {
     let (mut gate, t0) = (gate(0, &[0], Some(2.0), WhenFull::Wait), Instant::now());
-    assert!(gate.due_gauge(t0).is_some());
+    assert!(gate.limits().due_gauge(t0).is_some());
     assert_eq!(step(|out| gate.read(t0, Reading::Load(2.0), out)), [], "with nothing running the load does not matter");
     assert_eq!(gate.deadline(), None);
     let (verdict, actions) = arrive(&mut gate, t0, arrival(0, 1, t0));
@@ -295,7 +295,7 @@ fn load_lets_one_run_and_is_looked_at_again() {
     assert_eq!(actions, [Action::Pause(0)]);
     assert_eq!(gate.deadline(), Some(t0 + READING_INTERVAL));
     let t1 = t0 + READING_INTERVAL;
-    assert!(gate.due_gauge(t1).is_some());
+    assert!(gate.limits().due_gauge(t1).is_some());
     assert_eq!(step(|out| gate.read(t1, Reading::Load(1.99), out)), [Action::Resume(0)]);
     assert_eq!(gate.deadline(), None);
 }

@@ -36,12 +36,16 @@ fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
 }
 
 impl Limit for Load {
-    fn ask(&self, _: Instant, census: &Census, _: Who) -> Result<(), No> {
-        let (active, Load { is, below }) = (census.active, *self);
-        if active == 0 || is < below {
-            return Ok(());
+    fn ask(&self, now: Instant, census: &Census, _: Who) -> Result<(), No> {
+        match self.closed(now, census.active) {
+            Some(no) if census.active > 0 => Err(no),
+            _ => Ok(()),
         }
-        Err(No { figures: Figures::Level { is, below, active }, until: Until::AReading })
+    }
+
+    fn closed(&self, _: Instant, active: u32) -> Option<No> {
+        let Load { is, below } = *self;
+        (is >= below).then_some(No { figures: Figures::Level { is, below, active }, until: Until::AReading })
     }
 
     fn gauge(&self) -> Option<Gauge> {
@@ -49,7 +53,8 @@ impl Limit for Load {
     }
 
     fn read(&mut self, _: Instant, reading: Reading) {
-        let Reading::Load(load) = reading;
-        self.is = load;
+        if let Reading::Load(load) = reading {
+            self.is = load;
+        }
     }
 }

@@ -7,6 +7,7 @@ pub mod gcra;
 mod listener;
 mod load;
 pub mod penalty;
+pub mod pressure;
 mod rate;
 pub mod rule;
 mod source;
@@ -16,5 +17,13 @@ mod total;
 use rule::Kind;
 
 /// Every kind of limit, in the order in which they are asked.
-pub static LIMITS: [Kind; 7] =
-    [penalty::KIND, source_rate::KIND, source::KIND, total::KIND, listener::KIND, load::KIND, rate::KIND];
+pub static LIMITS: [Kind; 8] = [
+    penalty::KIND,
+    source_rate::KIND,
+    source::KIND,
+    total::KIND,
+    listener::KIND,
+    load::KIND,
+    pressure::KIND,
+    rate::KIND,
+];

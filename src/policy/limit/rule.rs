@@ -11,6 +11,7 @@ use super::gcra::Rate;
 use crate::policy::arrival::{Arrival, ListenerId};
 use crate::policy::grounds::{Figures, Info};
 use crate::policy::network::{Network, Prefixes};
+use crate::policy::resource::Resource;
 use crate::policy::source::{Source, Sources};
 use std::collections::HashMap;
 use std::fmt;
@@ -148,6 +149,8 @@ impl No {
 pub enum Gauge {
     /// The 1-minute load average (proc_loadavg(5)).
     Load,
+    /// The pressure of all resources that a limit asks for.
+    Pressure,
 }
 
 /// What a [`Gauge`] showed.
@@ -155,13 +158,19 @@ pub enum Gauge {
 pub enum Reading {
     /// Of [`Gauge::Load`].
     Load(f64),
+    /// Of [`Gauge::Pressure`]: percent of the last 10 seconds in which some tasks were stalled, by [`Resource`].
+    Pressure([Option<f64>; 3]),
+    /// Of no gauge: the kernel tells that the limit was reached.
+    PressureEvent(Resource),
 }
 
 impl Reading {
-    /// What was read.
-    pub fn gauge(self) -> Gauge {
+    /// What was read, if anything was.
+    pub fn gauge(self) -> Option<Gauge> {
         match self {
-            Reading::Load(_) => Gauge::Load,
+            Reading::Load(_) => Some(Gauge::Load),
+            Reading::Pressure(_) => Some(Gauge::Pressure),
+            Reading::PressureEvent(_) => None,
         }
     }
 }
@@ -225,6 +234,11 @@ pub trait Limit: std::fmt::Debug {
     /// # Errors
     /// Why not, and until when not.
     fn ask(&self, now: Instant, census: &Census, who: Who) -> Result<(), No>;
+
+    /// Its "no" to a second command, of a limit that depends on a gauge; `active` run now.
+    fn closed(&self, _now: Instant, _active: u32) -> Option<No> {
+        None
+    }
 
     /// All limits have said yes, and this client enters or, for a limit on starts, its command is being started: for limits that
     /// remember more than is here. It is not taken back if the start fails.
@@ -312,6 +326,8 @@ pub struct Rules {
     pub reserved: u32,
     /// `--load-average`; `None` is off.
     pub load_average: Option<f64>,
+    /// `--max-pressure`, in percent.
+    pub max_pressure: Vec<(Resource, f64)>,
     /// `--dry-run`: limits that judge, and let in, by the names of their options.
     pub dry_run: Vec<&'static str>,
 }

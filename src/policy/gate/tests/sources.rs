@@ -95,7 +95,9 @@ fn reserved_slots_are_for_the_exempt() {
         ..Rules::default()
     };
     let (mut gate, now) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
-    assert!(gate.is_exempt("192.0.2.1".parse().unwrap()) && !gate.is_exempt("192.0.2.2".parse().unwrap()));
+    assert!(
+        gate.limits().is_exempt("192.0.2.1".parse().unwrap()) && !gate.limits().is_exempt("192.0.2.2".parse().unwrap())
+    );
     let mut slots: Vec<_> =
         (0..2).map(|nth| admitted(&mut gate, now, from(nth, &format!("192.0.2.{}", nth + 7), false))).collect();
     let told = arrive(&mut gate, now, from(3, "192.0.2.9", false));
