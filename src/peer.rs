@@ -27,6 +27,16 @@ impl Peer {
         Peer { address, credentials }
     }
 
+    /// The client that is counted for this source and came through this peer: the peer itself, or another that is known by its
+    /// address alone (port 0).
+    pub fn of_source(self, source: Source) -> Peer {
+        match source {
+            _ if self.source() == source => self,
+            Source::Ip(ip) => Peer::new(Address::Ip((ip, 0).into()), None),
+            _ => Peer::UNKNOWN,
+        }
+    }
+
     /// The key to count it by.
     pub fn source(&self) -> Source {
         match (&self.address, self.credentials) {

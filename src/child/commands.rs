@@ -20,6 +20,7 @@ use super::times::Times;
 use crate::policy::back_off::{BackOff, Over, Trouble};
 use crate::policy::gate::{Arrival, Slot};
 use crate::policy::limit::rule::Outcome;
+use crate::policy::source::Source;
 use crate::poll::{Poll, Watch};
 use crate::sys::client_fd::ClientFd;
 use crate::sys::launch::{CommandSpec, Launch, Session, Spawner};
@@ -120,8 +121,8 @@ pub struct ExecFailed {
     pub is_first: bool,
     /// The connection, so that the client can be told.
     pub connection: Option<ClientFd>,
-    /// Milliseconds that its client had waited, and its listener; `None` if the command is not known any more.
-    pub client: Option<(Option<u32>, Option<usize>)>,
+    /// Milliseconds that its client had waited, its listener and its source; `None` if the command is not known any more.
+    pub client: Option<(Option<u32>, Option<usize>, Source)>,
 }
 
 /// A command that is over.

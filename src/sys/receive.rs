@@ -105,3 +105,29 @@ fn stop_passing_identity(socket: &ClientFd) -> bool {
 
 /// linux/socket.h, Linux 6.5.
 const SO_PASSPIDFD: i32 = 76;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    /// Whoever gets the connection finds it as it was.
+    #[test]
+    fn what_is_taken_is_all_that_changes() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        setsockopt(&ours, sockopt::PassCred, &true).unwrap();
+        let ours = ClientFd::new(ours.into(), true);
+        let long = [7; 1500];
+        theirs.write_all(&long).unwrap();
+        theirs.write_all(b"rest").unwrap();
+        assert_eq!(take(&ours, long.len()).unwrap(), Received::Bytes(long.len()));
+        assert!(nix::sys::socket::getsockopt(&ours, sockopt::PassCred).unwrap());
+        assert!(!nix::sys::socket::getsockopt(&ours, sockopt::OobInline).unwrap());
+        drop(theirs);
+        let mut rest = String::new();
+        UnixStream::from(ours.as_fd().try_clone_to_owned().unwrap()).read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "rest");
+        assert!(take(&ours, 1).is_err(), "more than is there");
+    }
+}

@@ -225,6 +225,24 @@ fn a_bound_on_the_headers_that_are_awaited() {
     });
 }
 
+/// The connection comes back from the child then, and what it says of its peer is the proxy.
+#[test]
+fn a_command_that_cannot_be_started() {
+    unless_stalled(PATIENCE, || {
+        let dir = TempDir::new();
+        let program = dir.join("program");
+        std::fs::write(&program, "#!/bin/sh\n").expect("write");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).expect("chmod");
+        let mut daemon = proxied(&[]).run(&[&program]).start();
+        std::fs::remove_file(&program).expect("unlink");
+        let mut client = daemon.connect();
+        client.write_all(V1).expect("write");
+        assert_eq!(to_end(client), UNAVAILABLE);
+        daemon.wait_text("rejected connection: the command could not be started: 192.0.2.1 port ");
+    });
+}
+
 #[test]
 fn limits_count_whom_the_header_names() {
     unless_stalled(PATIENCE, || {

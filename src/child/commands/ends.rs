@@ -119,7 +119,7 @@ impl Commands {
         while let Some(exec::FailedExec { pid, errno, head, connection }) = exec::receive(self.failed_execs.as_fd()) {
             let client = self.ours.get_mut(pid).map(|child| {
                 child.exec_errno = Some(errno);
-                (child.waited_ms, child.slot.listener())
+                (child.waited_ms, child.slot.listener(), child.slot.source())
             });
             let (is_first, why) = (self.trouble.failed(now), program::why(errno, head.as_deref()));
             let connection = connection.map(|fd| ClientFd::new(fd, true));

@@ -59,7 +59,9 @@ impl Daemon {
             self.start_failed("are refused", why);
         }
         let peer = connection.as_ref().map_or(Peer::UNKNOWN, accept::peer);
-        if let Some((waited_ms, listener)) = client {
+        if let Some((waited_ms, listener, source)) = client {
+            // The connection's own peer may be a proxy.
+            let peer = if self.waiting.preambles.is_on() { peer.of_source(source) } else { peer };
             let waited_usec = waited_ms.map(|ms| u64::from(ms) * 1000);
             let listener = &self.listeners[listener.unwrap_or_default()];
             let client = Client { listener: &listener.name, peer: &peer, waited_usec };
