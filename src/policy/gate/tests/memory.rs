@@ -62,8 +62,9 @@ impl Memory {
     }
 
     pub(super) fn give_back(&mut self, source: Source) {
-        if let Some((interval, _)) = self.source_rate {
-            *self.source_paid.get_mut(&source).unwrap() -= interval;
+        // The slot of an adopted command, which a step may let fail to start, was never paid for here.
+        if let (Some((interval, _)), Some(paid)) = (self.source_rate, self.source_paid.get_mut(&source)) {
+            *paid = paid.saturating_sub(interval);
         }
     }
 
