@@ -115,7 +115,11 @@ pub struct Debts {
     hash: RandomState,
     /// The entry that is looked at next.
     hand: usize,
+    /// So many in a row were limited when they were looked at, until this at the least.
+    in_vain: (usize, Nanos),
 }
+
+const NOT_LOOKED: (usize, Nanos) = (0, Nanos::MAX);
 
 impl Debts {
     /// A table of at most `max` entries (at most 2^32), empty.
@@ -128,6 +132,7 @@ impl Debts {
             index: HashTable::new(),
             hash: RandomState::new(),
             hand: 0,
+            in_vain: NOT_LOOKED,
         }
     }
 
@@ -164,6 +169,7 @@ impl Debts {
     /// A source owes so much less.
     pub fn forgive(&mut self, key: Key, less: Duration) {
         if let Some(at) = self.find(key) {
+            self.in_vain = NOT_LOOKED;
             let entry = &mut self.entries[at];
             entry.set(entry.until().saturating_sub(nanos(less)), entry.is_held());
         }
@@ -230,6 +236,13 @@ impl Debts {
     fn point_at(&mut self, key: Key, at: usize) {
         let Debts { entries, index, hash, .. } = self;
         let rehash = |at: &u32| hash.hash_one(entries[*at as usize].key.0);
+        // No place is free, and many are only marked as used since somebody has gone: hashbrown would grow.
+        if index.len() == index.capacity() && index.len() <= index.num_buckets() / 4 * 3 {
+            index.clear();
+            for at in 0..at as u32 {
+                index.insert_unique(rehash(&at), at, rehash);
+            }
+        }
         index.insert_unique(hash.hash_one(key.0), at as u32, rehash);
     }
 
@@ -274,17 +287,27 @@ impl Debts {
 
     /// Who can go: of those looked at, the one that is not limited whose debt ends first.
     fn dispensable(&mut self, now: Nanos) -> Option<usize> {
+        let (in_vain, until) = self.in_vain;
+        if in_vain >= self.entries.len() && now < until {
+            return None; // debts have only grown since
+        }
         let mut best: Option<usize> = None;
+        let mut soonest = Nanos::MAX;
         for looked_at in 1..=self.entries.len().min(*LOOKED_AT.end()) {
             let at = self.next();
             let entry = self.entries[at];
-            if self.limited_for(entry, now) == 0 && best.is_none_or(|best| entry.until() < self.entries[best].until()) {
+            let limited_for = self.limited_for(entry, now);
+            soonest = soonest.min(now.saturating_add(limited_for));
+            if limited_for == 0 && best.is_none_or(|best| entry.until() < self.entries[best].until()) {
                 best = Some(at);
             }
             if looked_at >= *LOOKED_AT.start() && best.is_some() {
                 break;
             }
         }
+        let (in_vain, until) = if in_vain >= self.entries.len() { NOT_LOOKED } else { self.in_vain };
+        let looked_at = self.entries.len().min(*LOOKED_AT.end());
+        self.in_vain = if best.is_none() { (in_vain + looked_at, until.min(soonest)) } else { NOT_LOOKED };
         best
     }
 }

@@ -151,6 +151,17 @@ fn it_grows_when_needed_and_shrinks_when_debts_are_paid() {
     assert!(debts.entries.capacity() <= SMALL && debts.index.capacity() <= 2 * SMALL);
 }
 
+/// Its index is not larger for who has gone.
+#[test]
+fn those_who_come_and_go_take_no_more() {
+    let (t0, mut debts) = (Instant::now(), Debts::new(rate(2), 4096));
+    for n in 0..40_000 {
+        assert!(debts.owe(t0, key(n), SECOND));
+    }
+    assert_eq!((debts.len(), debts.index.len(), debts.index.num_buckets()), (4096, 4096, 8192));
+    assert!(debts.entries.iter().all(|entry| debts.find(entry.key).is_some()));
+}
+
 #[test]
 fn a_clock_that_lags_and_times_without_end_change_nothing() {
     let (t0, mut debts) = (Instant::now() + SECOND * 100, Debts::new(rate(2), 8));
