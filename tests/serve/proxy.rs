@@ -307,12 +307,13 @@ fn a_refusal_that_listens_first() {
     unless_stalled(PATIENCE, || {
         let daemon = proxied(&["--max-connections", "1", "--busy-reply", "postgresql"]).start();
         let (_holder, _) = served(&daemon, V1);
-        let startup = b"\0\0\0\x10\0\x03\0\0user\0x\0\0";
+        // Asks for TLS first, and only whoever reads that from its first byte on says no to it.
+        let startup = b"\0\0\0\x08\x04\xd2\x16\x2f\0\0\0\x10\0\x03\0\0user\0x\0\0";
         for header in [V1.to_vec(), v2_with(&[])] {
             let mut client = daemon.connect();
             client.write_all(&[&header[..], startup].concat()).expect("write");
             let reply = to_end(client);
-            assert!(reply.starts_with('E') && reply.contains("too many clients"), "{reply:?}");
+            assert!(reply.starts_with("NE") && reply.contains("too many clients"), "{reply:?}");
         }
     });
 }
