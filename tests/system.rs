@@ -19,6 +19,7 @@ mod system {
     pub mod life;
     pub mod limit;
     pub mod services;
+    pub mod ssh;
     pub mod units;
 }
 
@@ -49,8 +50,10 @@ in_each_root! {
     units::the_exposure_is_as_the_readme_says,
     units::the_hardening_leaves_rsync_whole,
     services::git_clones_wait_for_their_turn,
-    services::ssh_is_refused_at_once,
-    services::ssh_counts_logins_across_restart_and_crash,
+    ssh::ssh_is_refused_at_once,
+    ssh::ssh_counts_logins_across_restart_and_crash,
+    ssh::sshd_tells_how_a_login_failed,
+    ssh::ssh_failures_add_up,
     services::daytime_tells_the_time_from_a_tight_sandbox,
     services::the_template_serves_any_command,
     services::each_client_has_a_sandbox_of_its_own,

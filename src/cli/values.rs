@@ -127,9 +127,9 @@ pub(super) fn rate(text: &str) -> Result<RateLimit, String> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Penalized(pub(super) Vec<Penalty>);
 
-/// What a plain sshd(8) asks for its own sessions' exit statuses (PerSourcePenalties, sshd_config(5)), and 255 for a client that goes
-/// before it has logged in.
-const SSHD: &str = "3=10s,4=90s,5=5s,6=10s,7=5s,255=1s";
+/// What a plain sshd(8) asks for its own sessions' exit statuses (srclimit.h and servconf.c of OpenSSH 9.9 to 10.5), but for 255: its
+/// listener knows who has logged in, and asks 1 s of a client that has gone before (`noauth`). Of an ordinary login the end is 255, too.
+const SSHD: &str = "3=10s,4=90s,5=5s,6=10s,7=5s";
 
 /// `STATUS=DURATION[:always],...`, or a preset's name; of two for one end the later one.
 pub(super) fn penalties(text: &str) -> Result<Penalized, String> {
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(said("sshd"), is(&SSHD.replace("90s", "1m30s")));
         assert_eq!(said("0=1min"), is("0=1m"));
         assert_eq!(said("signal=90s:always,time-limit=1min,oom=5"), is("signal=1m30s:always,time-limit=1m,oom=5s"));
-        assert_eq!(said("sshd,5=7s,signal=1s,3=0"), is("4=1m30s,6=10s,7=5s,255=1s,5=7s,signal=1s"));
+        assert_eq!(said("sshd,5=7s,signal=1s,3=0"), is("4=1m30s,6=10s,7=5s,5=7s,signal=1s"));
         assert_eq!(said("5=7s,sshd"), is(&SSHD.replace("90s", "1m30s")));
         for bad in
             ["", "sshd,", "256=1s", "-1=1s", "1", "1=", "1=x", "1=1s:never", "=1s", "SSHD", "kill=1s", "1=1s 2=1s"]

@@ -11,16 +11,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 
 /// A real client, to its end.
-fn run(rig: &Rig, command: &[&str]) -> Output {
+pub fn run(rig: &Rig, command: &[&str]) -> Output {
     rig.enter(&[&["timeout", "60"], command].concat()).output().expect("nsenter")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A real client that is still there: it is spoken to on its standard input, and killed at the end.
-struct Dialogue {
+pub struct Dialogue {
     child: Child,
     input: ChildStdin,
     /// A pipe has no timeout of its own; a channel has one.
@@ -28,7 +28,7 @@ struct Dialogue {
 }
 
 impl Dialogue {
-    fn begin(rig: &Rig, command: &[&str]) -> Dialogue {
+    pub fn begin(rig: &Rig, command: &[&str]) -> Dialogue {
         let mut command = rig.enter_to_kill(command);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("run");
@@ -42,12 +42,12 @@ impl Dialogue {
         Dialogue { child, input, lines }
     }
 
-    fn say(&mut self, line: &str) {
+    pub fn say(&mut self, line: &str) {
         self.input.write_all(line.as_bytes()).expect("a client that reads");
     }
 
     /// The next line, empty at the end.
-    fn line(&mut self) -> String {
+    pub fn line(&mut self) -> String {
         match self.lines.recv_timeout(FUSE) {
             Ok(line) => line,
             Err(RecvTimeoutError::Disconnected) => String::new(),
@@ -104,90 +104,6 @@ pub fn git_clones_wait_for_their_turn(rig: &Rig) {
     assert_eq!(out.status.code(), Some(128), "{out:?}");
     let said = text(&out.stderr);
     assert!(said.contains("fatal: remote error: server at capacity, try again later"), "{said}");
-}
-
-const SSH: [&str; 9] = [
-    "ssh",
-    "-oBatchMode=yes",
-    "-oStrictHostKeyChecking=no",
-    "-oUserKnownHostsFile=/dev/null",
-    "-oConnectTimeout=60",
-    "-i",
-    "/root/key",
-    "-v",
-    "127.0.0.1",
-];
-
-/// The unit with a limit of one, and root's key in place; `rest` is what the unit is changed by besides.
-fn ssh_with_one_place(rig: &Rig, rest: &str) {
-    rig.ok("[ -e /root/key ] || ssh-keygen -q -t ed25519 -N '' -f /root/key
-        mkdir -p -m 700 /root/.ssh && cp /root/key.pub /root/.ssh/authorized_keys");
-    rig.edit_unit("ssh-capped.service", &format!("[Service]\nEnvironment=SOCKCAP_MAX_CONNECTIONS=1\n{rest}"));
-    rig.ok("systemctl start ssh-capped.socket");
-}
-
-/// Somebody who has logged in, and stays.
-fn login(rig: &Rig) -> Dialogue {
-    login_with(rig, "echo in; cat")
-}
-
-fn login_with(rig: &Rig, script: &str) -> Dialogue {
-    let mut login = Dialogue::begin(rig, &[&SSH[..], &[script]].concat());
-    assert_eq!(login.line(), "in\n");
-    login
-}
-
-/// One over the limit: the words that ssh shows with -v, and its exit status.
-fn ssh_is_refused(rig: &Rig) {
-    let out = run(rig, &[&SSH[..], &["true"]].concat());
-    let said = text(&out.stderr);
-    assert_eq!(out.status.code(), Some(255), "{said}");
-    assert!(said.contains(": banner line 0: server at capacity, try again later"), "{said}");
-    assert!(said.contains("kex_exchange_identification: Connection closed by remote host"), "{said}");
-}
-
-pub fn ssh_is_refused_at_once(rig: &Rig) {
-    ssh_with_one_place(rig, "");
-    let mut held = login(rig);
-    ssh_is_refused(rig);
-    held.say("there?\n");
-    assert_eq!(held.line(), "there?\n");
-    drop(held);
-    rig.until_status_of("ssh-capped.service", "0/1 active");
-    let out = run(rig, &[&SSH[..], &["id -un; exit 7"]].concat());
-    assert_eq!((out.status.code(), text(&out.stdout)), (Some(7), "root\n".to_owned()), "{}", text(&out.stderr));
-}
-
-/// What the unit's comments say of restarts: a login that pam_systemd has made a session of its own is counted by the next daemon,
-/// whatever became of the one before, and so is one without PAM; what it leaves running is not. A stop ends it.
-pub fn ssh_counts_logins_across_restart_and_crash(rig: &Rig) {
-    let service = "ssh-capped.service";
-    ssh_with_one_place(rig, "RestartSec=50ms");
-    let mut first = login_with(rig, "setsid -f sleep 100 >/dev/null 2>&1; echo in; cat");
-    for next in ["systemctl restart", "systemctl kill --kill-whom=main --signal=KILL", "systemctl restart"] {
-        let before = rig.show(service, "MainPID");
-        rig.ok(&format!("{next} {service}"));
-        until("another daemon", || {
-            let pid = rig.show(service, "MainPID");
-            (rig.show(service, "ActiveState") == "active" && pid != before && pid != "0").then_some(())
-        });
-        rig.until_status_of(service, "1/1 active");
-        ssh_is_refused(rig);
-        first.say("there?\n");
-        assert_eq!(first.line(), "there?\n");
-    }
-    drop(first);
-    rig.until_status_of(service, "0/1 active");
-    drop(login(rig));
-
-    rig.ok(&format!("systemctl stop {service}"));
-    let without = "ExecStart=\nExecStart=/usr/bin/sockcap --busy-reply ssh -- /usr/sbin/sshd -i -o UsePAM=no";
-    ssh_with_one_place(rig, &format!("{without}\nEnvironment=SOCKCAP_DRAIN_TIMEOUT=100ms"));
-    let mut held = login(rig);
-    rig.ok(&format!("systemctl restart {service}"));
-    ssh_is_refused(rig);
-    rig.ok(&format!("systemctl stop {service}"));
-    assert_eq!(held.line(), "");
 }
 
 pub fn daytime_tells_the_time_from_a_tight_sandbox(rig: &Rig) {
