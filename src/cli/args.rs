@@ -194,7 +194,7 @@ pub struct Args {
           value_parser = ["own", "shared"], help_heading = "The command", hide_short_help = true)]
     pub(super) session: String,
 
-    /// Name that the command gets as its own (argv[0]), for tcpd and programs that behave according to their name; default COMMAND
+    /// Name that the command gets as its own, for tcpd and programs that behave according to their name; default COMMAND
     #[arg(long, value_name = "NAME", env = "SOCKCAP_ARGV0", value_parser = NonEmptyStringValueParser::new(),
           help_heading = "The command", hide_short_help = true)]
     pub(super) argv0: Option<String>,

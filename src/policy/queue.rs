@@ -2,7 +2,7 @@
 //! a line for each, and who is next in it stands for all of it.
 //!
 //! * [`QueueOrder::Fifo`]: first come, first served, by tickets;
-//! * [`QueueOrder::Fair`]: the turn of the waiting source with the fewest running, see [`fair`].
+//! * [`QueueOrder::Fair`]: the turn of the waiting source with the fewest running, see `fair.rs`.
 //!
 //! Numbers only; the connections themselves are the daemon's.
 #![forbid(unsafe_code)]

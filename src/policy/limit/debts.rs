@@ -4,7 +4,7 @@
 //! * Never more than `max` entries. A full table lets go of a source that is not limited; it never forgets one that is. Who
 //!   finds no room is not entered.
 //! * Every call takes the same time, however many entries there are and whoever chose them: keys are hashed with a secret, and
-//!   each debt looks at [`SWEPT`] entries, or at [`LOOKED_AT`] if the table is full.
+//!   each debt looks at `SWEPT` entries, or at `LOOKED_AT` if the table is full.
 #![forbid(unsafe_code)]
 
 use crate::policy::network::{Network, Prefixes};
