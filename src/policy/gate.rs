@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod limits;
+mod slots;
 mod terms;
 
 pub use super::arrival::Arrival;
@@ -96,32 +97,6 @@ impl Gate {
             let (reason, no) = self.ask(now, stage, Who::Client(who), true).err()?;
             Some((stage, self.refusal(now, reason, who, Some((reason, no)))))
         })
-    }
-
-    /// A command has ended, or could not be started: its slot comes back.
-    pub fn ended(&mut self, now: Instant, slot: Slot, ending: Ending, out: &mut VecDeque<Action>) {
-        let Slot { source, is_exempt, .. } = slot;
-        if !is_exempt {
-            self.limits.ended(now, source, ending);
-        }
-        self.release(slot);
-        self.census.leave(source);
-        self.settle(now, out);
-    }
-
-    /// A command could not be started and its client is held again, at its old place; nobody is admitted until
-    /// [`Gate::try_again`].
-    pub fn postponed(&mut self, now: Instant, who: Arrival, slot: Slot, out: &mut VecDeque<Action>) {
-        self.release(slot);
-        self.postponed = true;
-        match self.draining {
-            true => {
-                out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::STOPPING, &who)));
-                self.census.leave(who.source);
-            }
-            false => self.queue.enter(who),
-        }
-        self.settle(now, out);
     }
 
     /// Commands may perhaps be started again.
@@ -253,7 +228,7 @@ impl Gate {
     fn dismiss(&mut self, now: Instant, who: &Arrival) -> bool {
         let was_here = self.queue.leave(who);
         if was_here {
-            self.limits.refund(now, Stage::Entry, who);
+            self.limits.refund(now, Stage::Entry, who.source, who.is_exempt);
             self.census.leave(who.source);
         }
         was_here

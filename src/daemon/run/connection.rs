@@ -9,7 +9,7 @@ use crate::listen::listeners::Taken;
 use crate::observe::report::{Client, Figures};
 use crate::policy::arrival::ListenerId;
 use crate::policy::gate::{Action, Arrival, Slot, Verdict, WhenFull};
-use crate::policy::limit::rule::{Ending, Stage};
+use crate::policy::limit::rule::Stage;
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::source::Source;
@@ -193,13 +193,13 @@ impl Daemon {
 
     fn admit(&mut self, now: Instant, ticket: Ticket, slot: Slot) {
         let Some(mut held) = self.waiting.take(ticket, &self.poll) else {
-            return self.gate.ended(now, slot, Ending::NOT_STARTED, &mut self.actions);
+            return self.gate.not_started(now, slot, &mut self.actions);
         };
         let who = held.who;
         if self.waiting.is_gone(&mut held) {
             let _ = held.connection.take_header();
             self.report.gone(1);
-            return self.gate.ended(now, slot, Ending::NOT_STARTED, &mut self.actions);
+            return self.gate.not_started(now, slot, &mut self.actions);
         }
         self.start(now, who, held.into_connection(now), slot);
     }
@@ -212,7 +212,7 @@ impl Daemon {
             return false;
         }
         if let Err(fault) = connection.take_header() {
-            self.gate.ended(now, slot, Ending::NOT_STARTED, &mut self.actions);
+            self.gate.not_started(now, slot, &mut self.actions);
             self.refuse_header(now, connection, fault);
             return false;
         }
@@ -256,7 +256,7 @@ impl Daemon {
             self.commands.pause(now);
             return self.postpone(now, who, connection, slot);
         }
-        self.gate.ended(now, slot, Ending::NOT_STARTED, &mut self.actions);
+        self.gate.start_failed(now, slot, &mut self.actions);
         let refusal = Refusal::count(Reason::START_FAILED, self.gate.census().active, 0);
         self.reject(now, &connection, refusal);
         self.refusals.unavailable(now, connection.fd, &self.poll);

@@ -98,9 +98,9 @@ impl Limits {
     }
 
     /// Gives back what was charged at this stage.
-    pub(super) fn refund(&mut self, now: Instant, stage: Stage, who: &Arrival) {
-        let charged = self.rules.iter_mut().filter(|rule| rule.applies(stage, who.is_exempt));
-        charged.for_each(|rule| rule.limit.refund(now, who));
+    pub(super) fn refund(&mut self, now: Instant, stage: Stage, source: Source, is_exempt: bool) {
+        let charged = self.rules.iter_mut().filter(|rule| rule.applies(stage, is_exempt));
+        charged.for_each(|rule| rule.limit.refund(now, source));
     }
 
     /// A command of a source that is none of the exempt has ended.

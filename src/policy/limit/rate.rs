@@ -5,6 +5,7 @@ use super::gcra::Rate;
 use super::rule::{Census, Kind, Limit, No, Rules, Stage, Until, Who};
 use crate::policy::arrival::Arrival;
 use crate::policy::grounds::{Figures, Info};
+use crate::policy::source::Source;
 use std::time::Instant;
 
 pub(super) const KIND: Kind = Kind {
@@ -49,5 +50,9 @@ impl Limit for TotalRate {
 
     fn charge(&mut self, now: Instant, _: &Arrival) {
         self.paid = Some(self.paid.map_or(now, |paid| paid.max(now)) + self.rate.interval());
+    }
+
+    fn refund(&mut self, _: Instant, _: Source) {
+        self.paid = self.paid.map(|paid| paid - self.rate.interval());
     }
 }

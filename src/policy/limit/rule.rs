@@ -222,11 +222,6 @@ pub struct Ending {
     pub lasted: Duration,
 }
 
-impl Ending {
-    /// Of a command that was not started.
-    pub const NOT_STARTED: Ending = Ending { outcome: Outcome::Unknown, lasted: Duration::ZERO };
-}
-
 /// One rule that can say no.
 pub trait Limit: std::fmt::Debug {
     /// Whether one more command for `who` may start now.
@@ -241,11 +236,12 @@ pub trait Limit: std::fmt::Debug {
     }
 
     /// All limits have said yes, and this client enters or, for a limit on starts, its command is being started: for limits that
-    /// remember more than is here. It is not taken back if the start fails.
+    /// remember more than is here.
     fn charge(&mut self, _now: Instant, _who: &Arrival) {}
 
-    /// This client had entered, and is refused for another reason before its command could be started.
-    fn refund(&mut self, _now: Instant, _who: &Arrival) {}
+    /// What a client of this source was charged is given back: it had entered and is refused for another reason or, for a limit on starts, no
+    /// process was spent on it.
+    fn refund(&mut self, _now: Instant, _source: Source) {}
 
     /// A command of this source, which is none of `--exempt`, has ended.
     fn ended(&mut self, _now: Instant, _source: Source, _ending: Ending) {}

@@ -7,6 +7,7 @@ use super::rule::{Census, Kind, Limit, No, Rules, Stage, Until, Who};
 use crate::policy::arrival::Arrival;
 use crate::policy::grounds::{Figures, Info};
 use crate::policy::network::Prefixes;
+use crate::policy::source::Source;
 use std::time::Instant;
 
 pub(super) const KIND: Kind = Kind {
@@ -55,8 +56,8 @@ impl Limit for SourceRate {
         }
     }
 
-    fn refund(&mut self, _: Instant, who: &Arrival) {
-        if let Some((_, key)) = Key::and_network(who.source, self.prefixes) {
+    fn refund(&mut self, _: Instant, source: Source) {
+        if let Some((_, key)) = Key::and_network(source, self.prefixes) {
             self.debts.forgive(key, self.rate.interval());
         }
     }

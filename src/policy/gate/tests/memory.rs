@@ -62,9 +62,8 @@ impl Memory {
     }
 
     pub(super) fn give_back(&mut self, source: Source) {
-        // The slot of an adopted command, which a step may let fail to start, was never paid for here.
-        if let (Some((interval, _)), Some(paid)) = (self.source_rate, self.source_paid.get_mut(&source)) {
-            *paid = paid.saturating_sub(interval);
+        if let Some((interval, _)) = self.source_rate {
+            *self.source_paid.get_mut(&source).unwrap() -= interval;
         }
     }
 
@@ -75,6 +74,11 @@ impl Memory {
 
     pub(super) fn start(&mut self, clock: u32) {
         self.rate_paid = clock.max(self.rate_paid) + self.rate.map_or(0, |(interval, _)| interval);
+    }
+
+    /// No process was spent on what was started.
+    pub(super) fn not_started(&mut self) {
+        self.rate_paid -= self.rate.map_or(0, |(interval, _)| interval);
     }
 
     pub(super) fn ended(&mut self, source: Source, clock: u32) {

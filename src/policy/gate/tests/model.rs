@@ -48,6 +48,7 @@ struct Living {
     ticket: Ticket,
     source: Source,
     is_exempt: bool,
+    is_adopted: bool,
 }
 
 /// The rules written out, over plain lists.
@@ -101,7 +102,7 @@ impl Model {
         self.last_start.insert(source_of(ticket), clock);
         self.memory.start(clock);
         let (source, is_exempt) = (source_of(ticket), is_exempt(ticket));
-        self.living.push(Living { listener: Some(listener), ticket, source, is_exempt });
+        self.living.push(Living { listener: Some(listener), ticket, source, is_exempt, is_adopted: false });
     }
 
     fn hold(&mut self, listener: usize, ticket: Ticket, since: u32) {
@@ -263,18 +264,22 @@ proptest! {
                 Step::Adopt(listener) => {
                     (adopted, next) = (adopted + 1, next + 1);
                     who = Some(arrival(listener.unwrap_or(0), next, at(clock)));
-                    model.living.push(Living { listener, ticket: next, source: source_of(next), is_exempt: false });
+                    let source = source_of(next);
+                    let adopted = Living { listener, ticket: next, source, is_exempt: false, is_adopted: true };
+                    model.living.push(adopted);
                 }
                 Step::End(_) | Step::Fail(_) if model.living.is_empty() => continue,
                 Step::End(i) | Step::Fail(i) => {
                     let at_index = i % model.living.len();
-                    let Living { listener, ticket, source, is_exempt } = model.living[at_index];
+                    let Living { listener, ticket, source, is_exempt, is_adopted } = model.living[at_index];
                     who = Some(arrival(listener.unwrap_or(0), ticket, at(clock)));
                     match (step, listener) {
-                        (Step::Fail(_), None) => continue, // nobody adopted is started
+                        (Step::Fail(_), _) if is_adopted => continue, // nobody adopted is started
+                        (Step::Fail(_), None) => continue,
                         (Step::Fail(_), _) if !wait => continue,
                         (Step::Fail(_), Some(listener)) => {
                             model.postponed = true;
+                            model.memory.not_started();
                             model.hold(listener, ticket, clock);
                         }
                         _ => {

@@ -169,3 +169,30 @@ fn a_full_table_lets_new_sources_in_and_says_so() {
     let _slot = admitted(&mut gate, t0 + 60 * SECOND, who(5));
     assert_eq!(refused(&mut gate, t0 + 60 * SECOND, who(5)).0, named("source-rate"), "there is room again");
 }
+
+/// Whoever could not be started has used up nothing; only who has gone owes for having come.
+#[test]
+fn what_was_not_started_is_no_start() {
+    let now = any_time();
+    let who = |ticket, source| Arrival { since: now, ..from(ticket, source, false) };
+    let gate = |when_full| {
+        let hold = Hold { capacity: 9, ..Hold::default() };
+        Gate::new(&rules(rate(1, 1), rate(1, 1)), when_full, hold, 1)
+    };
+    let (mut refusing, mut out) = (gate(WhenFull::Refuse), VecDeque::new());
+    for ticket in 0..3 {
+        let slot = admitted(&mut refusing, now, who(ticket, "192.0.2.1"));
+        refusing.start_failed(now, slot, &mut out);
+    }
+    let slot = admitted(&mut refusing, now, who(3, "192.0.2.1"));
+    refusing.not_started(now, slot, &mut out);
+    assert_eq!(refused(&mut refusing, now, who(4, "192.0.2.1")).0, named("source-rate"));
+    let _slot = admitted(&mut refusing, now, who(5, "192.0.2.2"));
+    assert_eq!(refused(&mut refusing, now, who(6, "192.0.2.3")).0, named("rate"));
+    let mut waiting = gate(WhenFull::Wait);
+    let slot = admitted(&mut waiting, now, who(7, "192.0.2.1"));
+    waiting.postponed(now, who(7, "192.0.2.1"), slot, &mut out);
+    out.clear();
+    waiting.try_again(now, &mut out);
+    assert!(matches!(out.pop_front(), Some(Action::Admit(7, _))), "{out:?}");
+}
