@@ -19,6 +19,7 @@ mod system {
     pub mod life;
     pub mod limit;
     pub mod services;
+    pub mod sources;
     pub mod ssh;
     pub mod units;
 }
@@ -57,6 +58,9 @@ in_each_root! {
     services::daytime_tells_the_time_from_a_tight_sandbox,
     services::the_template_serves_any_command,
     services::each_client_has_a_sandbox_of_its_own,
+    sources::a_source_has_no_more_after_a_restart_or_a_crash,
+    sources::the_journal_has_the_source_that_is_over,
+    sources::max_connections_per_source_says_the_same,
     limit::the_cap_is_exact_and_says_so,
     limit::the_journal_entry_has_every_field,
     limit::waiting_clients_are_served_in_turn,

@@ -2,10 +2,13 @@
 
 use super::rig::{FUSE, Rig};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
 use nix::unistd::Pid;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -23,6 +26,18 @@ pub struct Client {
 impl Client {
     pub fn to(rig: &Rig, ip: impl Into<IpAddr> + Send, port: u16) -> Client {
         let stream = rig.inside(|| TcpStream::connect((ip.into(), port))).expect("connect");
+        stream.set_read_timeout(Some(FUSE)).expect("a timeout");
+        Client { stream: BufReader::new(stream) }
+    }
+
+    /// The same, from this address of the loopback.
+    pub fn from(rig: &Rig, from: IpAddr, to: impl Into<IpAddr>, port: u16) -> Client {
+        let (from, to) = (SocketAddr::from((from, 0)), SocketAddr::from((to.into(), port)));
+        let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let fd = rig.inside(|| socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)).expect("socket");
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).expect("bind");
+        connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).expect("connect");
+        let stream = TcpStream::from(fd);
         stream.set_read_timeout(Some(FUSE)).expect("a timeout");
         Client { stream: BufReader::new(stream) }
     }

@@ -10,6 +10,7 @@ use std::thread;
 
 pub const TOTAL_LIMIT: &str = "5c1cbd7bcb154a4b9f7e0b4d4b1d0a01";
 pub const WAITED_TOO_LONG: &str = "5c1cbd7bcb154a4b9f7e0b4d4b1d0a05";
+pub const SOURCE_LIMIT: &str = "5c1cbd7bcb154a4b9f7e0b4d4b1d0a08";
 pub const STOPPING: &str = "5c1cbd7bcb154a4b9f7e0b4d4b1d0a07";
 
 pub struct Entry(BTreeMap<String, String>);
@@ -18,6 +19,18 @@ impl Entry {
     /// The field's value; a missing one fails the test, and shows what there was.
     pub fn get(&self, field: &str) -> &str {
         self.0.get(field).unwrap_or_else(|| panic!("no field {field} in {:#?}", self.0))
+    }
+
+    /// The field's value, if there is such a field.
+    pub fn find(&self, field: &str) -> Option<&str> {
+        self.0.get(field).map(String::as_str)
+    }
+
+    /// Whether any field of the daemon's own has this text.
+    pub fn has_text(&self, text: &str) -> bool {
+        self.0
+            .iter()
+            .any(|(field, value)| (field == "MESSAGE" || field.starts_with("SOCKCAP_")) && value.contains(text))
     }
 
     pub fn message(&self) -> &str {
