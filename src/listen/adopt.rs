@@ -19,10 +19,12 @@ const MAX_PASSED: usize = 65_536;
 
 /// Name of the stored state, and the prefix of the names of stored connections.
 pub const STATE: &str = "sockcap-state";
-/// `sockcap-held-TICKET-WAITED_USEC-LISTENER`, numbers all; the last is the listener's key. Behind it comes [`HEADED`], if it is so.
+/// `sockcap-held-TICKET-WAITED_USEC-LISTENER`, numbers all; the last is the listener's key. Behind it comes [`HEADED`] or [`AWAITED`], if it is so.
 pub const HELD: &str = "sockcap-held-";
-/// The client's PROXY header, or its beginning, is still in front of what it says.
+/// The client's PROXY header is still in front of what it says.
 pub const HEADED: &str = "-proxy";
+/// Its PROXY header had not all come: the client has yet to be judged.
+pub const AWAITED: &str = "-proxy-awaited";
 
 /// What was passed to this process.
 #[derive(Debug, Default)]
@@ -33,6 +35,17 @@ pub struct Passed {
     pub held: Vec<StoredClient>,
     /// What the earlier daemon wrote down, and its name in the store.
     pub state: Option<OwnedFd>,
+}
+
+/// What is known of a stored client's PROXY header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preamble {
+    /// It has none, or it was taken.
+    None,
+    /// It is still to be taken.
+    Whole,
+    /// It had not all come.
+    Awaited,
 }
 
 /// A client that an earlier daemon has left in the manager's store.
@@ -46,8 +59,8 @@ pub struct StoredClient {
     pub waited_usec: u64,
     /// Key of its listener.
     pub listener: u64,
-    /// Whether its PROXY header is still to be read.
-    pub is_headed: bool,
+    /// Its PROXY header.
+    pub preamble: Preamble,
     /// The connection.
     pub fd: ClientFd,
 }
@@ -55,11 +68,15 @@ pub struct StoredClient {
 impl StoredClient {
     fn new(name: &str, fd: ClientFd) -> Option<StoredClient> {
         let numbers = name.strip_prefix(HELD)?;
-        let (numbers, is_headed) = numbers.strip_suffix(HEADED).map_or((numbers, false), |numbers| (numbers, true));
+        let suffixes = [(AWAITED, Preamble::Awaited), (HEADED, Preamble::Whole)];
+        let (numbers, preamble) = suffixes
+            .into_iter()
+            .find_map(|(suffix, preamble)| Some((numbers.strip_suffix(suffix)?, preamble)))
+            .unwrap_or((numbers, Preamble::None));
         let mut parts = numbers.split('-');
         let (ticket, waited_usec) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let listener = parts.next()?.parse().ok()?;
-        Some(StoredClient { name: name.into(), ticket, waited_usec, listener, is_headed, fd })
+        Some(StoredClient { name: name.into(), ticket, waited_usec, listener, preamble, fd })
     }
 }
 

@@ -383,8 +383,10 @@ fn headers_at_a_hand_over() {
         let mut half = talk(b"PROXY TCP4 192.0.2.8 198");
         until("it is awaited", || daemon.open_fds().len() == before + 2);
         manager.end(daemon, nix::sys::signal::Signal::SIGUSR1);
-        let headed = manager.store.iter().filter(|(name, _)| name.ends_with("-proxy")).count();
-        assert_eq!(headed, 2, "{:?}", manager.store);
+        for end in ["-proxy", "-proxy-awaited"] {
+            let fitting = manager.store.iter().filter(|(name, _)| name.ends_with(end)).count();
+            assert_eq!(fitting, 1, "{:?}", manager.store);
+        }
 
         let mut daemon = manager.start(start());
         half.write_all(b".51.100.2 8 443\r\n").expect("write");
@@ -397,6 +399,31 @@ fn headers_at_a_hand_over() {
         drop(half);
         let totals = daemon.stop();
         assert_eq!((totals.accepted, totals.served), (3, 3));
+    });
+}
+
+/// Whose header comes while no daemon is there has not got past any limit.
+#[test]
+fn a_header_that_comes_between_two_daemons() {
+    unless_stalled(PATIENCE, || {
+        let Some(mut manager) = Manager::new("a PROXY header between two daemons", &["web"]) else { return };
+        let start = || sockcap(&["--proxy-protocol", "--max-per-source", "1"]).run(WHO);
+        let daemon = manager.start(start());
+        let mut holder = connect(manager.addr(0));
+        holder.write_all(V1).expect("write");
+        assert_eq!(line(&mut holder), TOLD);
+        let before = daemon.open_fds().len();
+        let mut second = connect(manager.addr(0));
+        second.write_all(&V1[..20]).expect("write");
+        until("it is awaited", || daemon.open_fds().len() > before);
+        manager.end(daemon, nix::sys::signal::Signal::SIGUSR1);
+        second.write_all(&V1[20..]).expect("write");
+        let mut daemon = manager.start(start());
+        refused(second);
+        daemon.wait_text("rejected connection: at capacity (1/1) of this source: 192.0.2.1 port 4711 ");
+        drop(holder);
+        let totals = daemon.stop();
+        assert_eq!((totals.accepted, totals.served, totals.refused), (2, 1, 1));
     });
 }
 

@@ -10,7 +10,7 @@ use crate::child::ledger::{Place, SavedState, listener_key};
 use crate::child::survivors::{self, Survivor};
 use crate::daemon::state::{self, HandedOver};
 use crate::listen::accept::Connection;
-use crate::listen::adopt::{self, StoredClient};
+use crate::listen::adopt::{self, Preamble, StoredClient};
 use crate::listen::waiting::Held;
 use crate::observe::event::Event;
 use crate::policy::queue::Ticket;
@@ -115,15 +115,18 @@ impl Daemon {
 
     /// A client that waited when the earlier daemon ended.
     fn take_back(&mut self, now: Instant, stored: StoredClient) {
-        let StoredClient { name, ticket, waited_usec, listener, is_headed, fd } = stored;
+        let StoredClient { name, ticket, waited_usec, listener, preamble, fd } = stored;
         // The manager's copy would keep the connection open after the command's end.
         self.manager.forget(now, &name);
         let listener = self.listeners.labelled(|label| listener_key(label) == listener).unwrap_or(0);
         self.waiting.go_on_from(ticket.saturating_add(1));
         match Connection::restored(fd, listener, waited_usec) {
-            Ok(connection) if is_headed => self.take_back_headed(now, ticket, connection),
-            Ok(connection) => self.come_back(now, ticket, connection),
             Err(_) => self.report.gone(1),
+            Ok(connection) => match preamble {
+                Preamble::None => self.come_back(now, ticket, connection),
+                Preamble::Whole => self.take_back_headed(now, ticket, connection),
+                Preamble::Awaited => self.go_on_awaiting(now, ticket, connection),
+            },
         }
     }
 
@@ -174,7 +177,7 @@ impl Daemon {
             (who.ticket, who.since, connection, headed)
         });
         let awaited = self.waiting.preambles.take_all(now, &self.poll).into_iter();
-        let awaited = awaited.map(|(ticket, connection)| (ticket, connection.since(now), connection, adopt::HEADED));
+        let awaited = awaited.map(|(ticket, connection)| (ticket, connection.since(now), connection, adopt::AWAITED));
         let named = |(ticket, since, connection, headed): (Ticket, Instant, Connection, &str)| {
             let waited = now.saturating_duration_since(since).as_micros();
             let listener = listener_key(&self.listeners[connection.listener].label);

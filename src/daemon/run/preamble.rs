@@ -41,6 +41,12 @@ impl Daemon {
         is_started
     }
 
+    /// A client of an earlier daemon that has not been judged, since its header had not all come.
+    pub(super) fn go_on_awaiting(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
+        self.waiting.preambles.await_header(now, ticket, connection, &self.poll);
+        self.preamble_news(now);
+    }
+
     /// A client of an earlier daemon, whose header is still in front of what it says: it goes on where it was.
     pub(super) fn take_back_headed(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
         self.waiting.preambles.await_header(now, ticket, connection, &self.poll);
