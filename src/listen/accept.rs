@@ -6,6 +6,7 @@ use super::proxy::{Header, MAX_V2};
 use crate::peer::Peer;
 use crate::policy::arrival::ListenerId;
 use crate::policy::grounds::HeaderFault;
+use crate::policy::source::Source;
 use crate::sys::client_fd::ClientFd;
 use crate::sys::receive::{self, Received};
 use crate::sys::socket::{self, Address, TCP_CLOSE};
@@ -33,12 +34,20 @@ pub struct Connection {
     pub local: Option<Address>,
     /// Bytes of a PROXY header that are still in front of the client's own.
     header: usize,
+    /// Whether that names nobody: the proxy is the peer.
+    is_nobody_s: bool,
 }
 
 impl Connection {
     fn new(fd: ClientFd, listener: ListenerId, is_tcp: bool, address: Address) -> Connection {
         let peer = peer_at(&fd, address);
-        Connection { fd, listener, is_tcp, peer, waited_usec: None, local: None, header: 0 }
+        Connection { fd, listener, is_tcp, peer, waited_usec: None, local: None, header: 0, is_nobody_s: false }
+    }
+
+    /// Whom limits count it for. A proxy that names no client is nobody: its health checks, and all clients that it does not know, must
+    /// not be refused for each other.
+    pub fn source(&self) -> Source {
+        if self.is_nobody_s { Source::Unknown } else { self.peer.source() }
     }
 
     /// Since when it has waited: the end of the handshake, where TCP tells; elsewhere accept, which is `now`.
@@ -77,6 +86,7 @@ impl Connection {
     /// This header is in front of what the client says. Whom it names takes the proxy's place, without the proxy's credentials.
     pub fn comes_with(&mut self, header: Header) {
         self.header = header.length;
+        self.is_nobody_s = header.ends.is_none();
         if let Some((from, to)) = header.ends {
             self.peer = Peer::new(from, None);
             self.local = Some(to);

@@ -258,6 +258,25 @@ fn limits_count_whom_the_header_names() {
     });
 }
 
+/// Else the proxy's health checks, and whom it does not know, would be refused for each other, and the service taken for down.
+#[test]
+fn a_proxy_that_names_nobody_is_not_limited() {
+    unless_stalled(PATIENCE, || {
+        let limits = ["--max-per-source", "1", "--max-rate-per-source", "1/1h", "--penalty", "0=1h"];
+        let mut daemon = proxied(&limits).start();
+        let headers = || [v2(0x20, 0x00, &[]), v2(0x21, 0x00, &[]), b"PROXY UNKNOWN\r\n".to_vec()];
+        let together: Vec<_> = headers().iter().map(|header| served(&daemon, header)).collect();
+        for (mut client, told) in together {
+            assert_eq!(told, itself(&client));
+            client.shutdown(Shutdown::Write).expect("shutdown");
+            assert_eq!(to_end(&mut client), "", "its command has ended");
+        }
+        headers().iter().for_each(|header| drop(served(&daemon, header)));
+        let totals = daemon.stop();
+        assert_eq!((totals.served, totals.refused), (6, 0));
+    });
+}
+
 #[test]
 fn a_client_that_is_held() {
     unless_stalled(PATIENCE, || {

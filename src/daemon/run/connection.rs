@@ -128,8 +128,10 @@ impl Daemon {
 
     /// What the gate is told of a client.
     pub(super) fn arrival(&self, now: Instant, ticket: Ticket, connection: &Connection) -> Arrival {
-        let (listener, source, since) = (connection.listener, connection.peer.source(), connection.since(now));
-        Arrival { ticket, listener, source, is_exempt: self.gate.limits().is_exempt(source), since }
+        let (listener, source, since) = (connection.listener, connection.source(), connection.since(now));
+        // A proxy is exempt by its address also where it is not counted.
+        let is_exempt = self.gate.limits().is_exempt(connection.peer.source());
+        Arrival { ticket, listener, source, is_exempt, since }
     }
 
     /// Does with a client what the gate says. `true` if its command was started.
