@@ -110,9 +110,9 @@ impl Waiting {
         if is_gone { self.take(ticket, poll) } else { None }
     }
 
-    /// Those of one source.
-    pub fn of_source(&self, source: Source) -> Vec<Ticket> {
-        self.held.values().map(|held| &held.who).filter(|who| who.source == source).map(|who| who.ticket).collect()
+    /// Those of sources such as these.
+    pub fn of_sources(&self, is_one: impl Fn(Source) -> bool) -> Vec<Ticket> {
+        self.held.values().map(|held| &held.who).filter(|who| is_one(who.source)).map(|who| who.ticket).collect()
     }
 
     /// How many wait.

@@ -315,27 +315,29 @@ fn no_source_fills_the_queue() {
     daemon.stop();
 }
 
-/// Who was held and has left counts no more for the next of its source, however many events come before its own.
+/// Who was held and has left counts no more for the next of its source or of its network, however many events come before its own.
 #[test]
 fn the_held_who_left_do_not_count() {
     const CROWD: u16 = 100;
-    let options = ["--max-connections", "1", "--when-full", "wait", "--max-wait", "1h", "--max-per-source", "1"];
-    let (mut daemon, port) = on_all_addresses(&options);
-    let living = served(2, port);
-    let crowd: Vec<TcpStream> = (0..CROWD).map(|number| from(host(0x0200 + number), port)).collect();
-    let leaver = from(host(3), port);
-    over(&mut daemon, from(host(3), port), &of_source(1, 1)); // so all are held
-    daemon.signal(Signal::SIGSTOP);
-    let first = from(host(4), port);
-    crowd.into_iter().for_each(reset);
-    reset(leaver);
-    let next = from(host(3), port);
-    daemon.signal(Signal::SIGCONT);
-    living.leave();
-    Session::of(first).leave();
-    Session::of(next).leave();
-    let gone = u64::from(CROWD) + 1;
-    assert_eq!(daemon.stop(), Totals { accepted: 4 + gone, served: 3, refused: 1, gone, ..Totals::default() });
+    for (limit, other) in [("1", 6), ("1@31", 7)] {
+        let options = ["--max-connections", "1", "--when-full", "wait", "--max-wait", "1h", "--max-per-source", limit];
+        let (mut daemon, port) = on_all_addresses(&options);
+        let living = served(2, port);
+        let crowd: Vec<TcpStream> = (0..CROWD).map(|number| from(host(0x0200 + 2 * number), port)).collect();
+        let leaver = from(host(6), port);
+        over(&mut daemon, from(host(other), port), &of_source(1, 1)); // so all are held
+        daemon.signal(Signal::SIGSTOP);
+        let first = from(host(4), port);
+        crowd.into_iter().for_each(reset);
+        reset(leaver);
+        let next = from(host(other), port);
+        daemon.signal(Signal::SIGCONT);
+        living.leave();
+        Session::of(first).leave();
+        Session::of(next).leave();
+        let gone = u64::from(CROWD) + 1;
+        assert_eq!(daemon.stop(), Totals { accepted: 4 + gone, served: 3, refused: 1, gone, ..Totals::default() });
+    }
 }
 
 /// However its clients end, nothing of a source is left behind: those who leave while they are held, are refused, are told that their

@@ -10,6 +10,7 @@ use crate::observe::report::{Client, Figures};
 use crate::policy::arrival::ListenerId;
 use crate::policy::gate::{Action, Arrival, Slot, Verdict, WhenFull};
 use crate::policy::limit::rule::Stage;
+use crate::policy::network::Network;
 use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::source::Source;
@@ -110,15 +111,20 @@ impl Daemon {
         self.settle(now);
     }
 
-    /// Forgets those of one source who were held and have left, though no event has told of it yet.
+    /// Forgets those who were held and have left, though no event has told of it yet, if they count for this source or for a network
+    /// around it.
     fn look_for_leavers(&mut self, now: Instant, source: Source) {
         // Where they do not count they may be many.
-        if !self.settings.max_per_source.is_empty() {
-            for ticket in self.waiting.of_source(source) {
-                self.held_changed(now, ticket);
-            }
-            self.settle(now);
+        if self.settings.max_per_source.is_empty() {
+            return;
         }
+        let networks = |of: Source| self.settings.max_per_source.iter().map(move |(_, bits)| Network::of(of, *bits));
+        let is_counted =
+            |other| networks(source).zip(networks(other)).any(|(one, other)| one.is_some() && one == other);
+        for ticket in self.waiting.of_sources(is_counted) {
+            self.held_changed(now, ticket);
+        }
+        self.settle(now);
     }
 
     /// What a limit of `--dry-run` says to this client.
