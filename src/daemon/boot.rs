@@ -296,20 +296,20 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
             None => line(name, &"unlimited"),
         }
     }
-    match settings.penalties.of.is_empty() {
+    let penalties = &settings.penalties;
+    let unused = if penalties.of.is_empty() { " (not used: needs --penalty)" } else { "" };
+    match penalties.of.is_empty() {
         true => line("penalty", &"off"),
-        false => {
-            line("penalty", &settings.penalties);
-            line("penalty-min", &humantime::format_duration(settings.penalties.min));
-            match settings.penalties.max {
-                std::time::Duration::MAX => line("penalty-max", &"unlimited"),
-                max => line("penalty-max", &humantime::format_duration(max)),
-            }
-        }
+        false => line("penalty", penalties),
     }
-    if settings.max_rate_per_source.is_some() || !settings.penalties.of.is_empty() {
-        line("max-sources", &settings.max_sources);
+    line("penalty-min", &format_args!("{}{unused}", humantime::format_duration(penalties.min)));
+    match penalties.max {
+        std::time::Duration::MAX => line("penalty-max", &format_args!("unlimited{unused}")),
+        max => line("penalty-max", &format_args!("{}{unused}", humantime::format_duration(max))),
     }
+    let remembers = settings.max_rate_per_source.is_some() || !penalties.of.is_empty();
+    let unused = if remembers { "" } else { " (not used: needs --max-rate-per-source or --penalty)" };
+    line("max-sources", &format_args!("{}{unused}", settings.max_sources));
     for network in &settings.exempt {
         line("exempt", network);
     }

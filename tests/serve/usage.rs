@@ -166,6 +166,13 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--when-full", "wait"], "SOCKCAP_WHEN_FULL", "wait", Some("refuse")),
     (&["--max-wait", "7s"], "SOCKCAP_MAX_WAIT", "7s", Some("8s")),
     (&["--max-waiting", "7"], "SOCKCAP_MAX_WAITING", "7", Some("8")),
+    (&["--proxy-protocol"], "SOCKCAP_PROXY_PROTOCOL", "true", None),
+    (&["--max-rate", "7/1m"], "SOCKCAP_MAX_RATE", "7/1m", Some("8/1m")),
+    (&["--max-rate-per-source", "7/1m"], "SOCKCAP_MAX_RATE_PER_SOURCE", "7/1m", Some("8/1m")),
+    (&["--penalty", "7=7s"], "SOCKCAP_PENALTY", "7=7s", Some("7=8s")),
+    (&["--penalty-min", "7s"], "SOCKCAP_PENALTY_MIN", "7s", Some("8s")),
+    (&["--penalty-max", "7min"], "SOCKCAP_PENALTY_MAX", "7min", Some("8min")),
+    (&["--max-sources", "7"], "SOCKCAP_MAX_SOURCES", "7", Some("8")),
     (&["--half-close", "gone"], "SOCKCAP_HALF_CLOSE", "gone", Some("serve")),
     (&["--queue-order", "fair"], "SOCKCAP_QUEUE_ORDER", "fair", Some("fifo")),
     (&["--busy-reply", "rsync"], "SOCKCAP_BUSY_REPLY", "rsync", Some("none")),
@@ -184,7 +191,7 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--quiet"], "SOCKCAP_QUIET", "true", None),
 ];
 /// Options with tests of their own.
-const APART: [&str; 4] = ["listen", "reserved", "idle-exit", "check"];
+const APART: [&str; 5] = ["listen", "proxy-from", "reserved", "idle-exit", "check"];
 
 /// What `--check` prints.
 #[track_caller]
@@ -294,8 +301,11 @@ fn check_finds_mistakes() {
     let text = checked(with(&["--check", "--half-close", "gone"]));
     assert!(text.contains("gone (not used: needs --when-full wait)"), "{text}");
     let family = |args: &[&str]| checked(sockcap(args)).lines().find(|l| l.starts_with("family")).map(str::to_owned);
-    assert_eq!(family(&["--check", "--ipv4"]).as_deref(), Some("family            IPv4 (not used: needs --listen)"));
-    assert_eq!(family(&["--check", "--ipv4", "--listen", "0"]).as_deref(), Some("family            IPv4"));
+    let words = |line: Option<String>| line.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    let unused = words(family(&["--check", "--ipv4"]));
+    assert_eq!(unused.as_deref(), Some("family IPv4 (not used: needs --listen)"));
+    let used = words(family(&["--check", "--ipv4", "--listen", "0"]));
+    assert_eq!(used.as_deref(), Some("family IPv4"));
 }
 
 /// `--help` has every option, `-h` those that most people need, and says where the others are.
