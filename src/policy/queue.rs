@@ -14,7 +14,7 @@ pub use super::arrival::Ticket;
 use super::arrival::Arrival;
 use super::network::Prefixes;
 use super::source::Source;
-use fair::Fair;
+use fair::{Fair, Standing};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub enum QueueOrder {
     /// Who came first.
     #[default]
     Fifo,
-    /// The first of the source with the fewest running; now and then who came first, so that nobody waits for ever.
+    /// The first of the source with the fewest running, or of such sources that which was served longest ago; now and then who came first, so that nobody waits for ever.
     /// `--source-prefix` is what one source is.
     Fair(Prefixes),
 }
@@ -110,10 +110,10 @@ impl Queue {
     }
 
     /// The order among heads.
-    pub fn rank(&self, who: &Arrival) -> (u32, Ticket) {
+    pub fn rank(&self, who: &Arrival) -> (Standing, Ticket) {
         match &self.fair {
-            Some(fair) if !fair.is_turn_of_oldest() => (fair.running(who.source), who.ticket),
-            _ => (0, who.ticket),
+            Some(fair) if !fair.is_turn_of_oldest() => (fair.standing(who.source), who.ticket),
+            _ => ((0, 0), who.ticket),
         }
     }
 

@@ -56,7 +56,7 @@ fn the_source_with_the_fewest_running_is_next_and_every_eighth_turn_is_the_oldes
     (0..3).for_each(|_| queue.started(many));
     (0..10).for_each(|ticket| queue.enter(arrival(ticket, many)));
     (10..20).for_each(|ticket| queue.enter(arrival(ticket, few)));
-    // Three each after three turns; then by turns, of equals the one that came first.
+    // Three each after three turns; then by turns, of equals the one that was served longest ago.
     let order: Vec<_> = (0..8).filter_map(|_| next(&mut queue)).collect();
     assert_eq!(order, [10, 11, 12, 0, 13, 1, 14, 2], "the eighth is that of the oldest");
     (0..7).for_each(|_| queue.started(many));

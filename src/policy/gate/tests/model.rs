@@ -65,6 +65,9 @@ struct Model {
     living: Vec<Living>,
     /// In order of tickets: listener, ticket, seconds of the start of its wait.
     held: Vec<(usize, Ticket, u32)>,
+    /// The last start of each source that runs or waits, by number.
+    served: HashMap<Source, usize>,
+    starts: usize,
     /// Turns that clients which were held have had, each beside others.
     turns: u32,
     last_load: f64,
@@ -102,7 +105,26 @@ impl Model {
         self.last_start.insert(source_of(ticket), clock);
         self.memory.start(clock);
         let (source, is_exempt) = (source_of(ticket), is_exempt(ticket));
-        self.living.push(Living { listener: Some(listener), ticket, source, is_exempt, is_adopted: false });
+        self.live(Living { listener: Some(listener), ticket, source, is_exempt, is_adopted: false });
+    }
+
+    fn live(&mut self, living: Living) {
+        self.starts += 1;
+        self.served.insert(living.source, self.starts);
+        self.living.push(living);
+    }
+
+    fn die(&mut self, at: usize) {
+        let Living { source, .. } = self.living.swap_remove(at);
+        self.forget(source);
+    }
+
+    fn forget(&mut self, source: Source) {
+        let is_here = self.living.iter().any(|living| living.source == source)
+            || self.held.iter().any(|(_, ticket, _)| source_of(*ticket) == source);
+        if !is_here {
+            self.served.remove(&source);
+        }
     }
 
     fn hold(&mut self, listener: usize, ticket: Ticket, since: u32) {
@@ -114,9 +136,10 @@ impl Model {
     fn heads(&self, by_age: bool) -> Vec<usize> {
         let is_fair = self.hold.order != QueueOrder::Fifo && self.turns % 8 != 7 && !by_age;
         let running = |source| self.living.iter().filter(|living| living.source == source).count();
+        let standing = |source| (running(source), self.served.get(&source).copied().unwrap_or(0));
         let rank = |at: usize| {
             let ticket = self.held[at].1;
-            (if is_fair { running(source_of(ticket)) } else { 0 }, ticket)
+            (if is_fair { standing(source_of(ticket)) } else { (0, 0) }, ticket)
         };
         let line = |at: usize| (self.held[at].0, is_exempt(self.held[at].1));
         let all = 0..self.held.len();
@@ -147,6 +170,7 @@ impl Model {
             match self.heads(true).into_iter().find(is_late) {
                 Some(at) => {
                     let (_, ticket, _) = self.held.remove(at);
+                    self.forget(source_of(ticket));
                     self.memory.give_back(source_of(ticket));
                     late.push(ticket);
                 }
@@ -231,7 +255,7 @@ proptest! {
         let tried = || Tried { gate: with_limits(limits(), when_full, hold, 3), slots: HashMap::new(), paused: [false; 3] };
         let (mut tried, mut twin) = (tried(), tried());
         let mut model = Model {
-            max, each: each.clone(), load, hold, wait, memory, every, last_start: HashMap::new(), living: vec![], held: vec![], turns: 0, last_load: 0.0, postponed: false, draining: false,
+            max, each: each.clone(), load, hold, wait, memory, every, last_start: HashMap::new(), living: vec![], held: vec![], served: HashMap::new(), starts: 0, turns: 0, last_load: 0.0, postponed: false, draining: false,
         };
         let (t0, mut clock, mut next) = (any_time(), 100, 0);
         let (mut arrived, mut adopted, mut ended, mut refused, mut gone) = (0, 0, 0, 0, 0);
@@ -266,36 +290,39 @@ proptest! {
                     who = Some(arrival(listener.unwrap_or(0), next, at(clock)));
                     let source = source_of(next);
                     let adopted = Living { listener, ticket: next, source, is_exempt: false, is_adopted: true };
-                    model.living.push(adopted);
+                    model.live(adopted);
                 }
                 Step::End(_) | Step::Fail(_) if model.living.is_empty() => continue,
                 Step::End(i) | Step::Fail(i) => {
                     let at_index = i % model.living.len();
                     let Living { listener, ticket, source, is_exempt, is_adopted } = model.living[at_index];
                     who = Some(arrival(listener.unwrap_or(0), ticket, at(clock)));
-                    match (step, listener) {
+                    let failed = match (step, listener) {
                         (Step::Fail(_), _) if is_adopted => continue, // nobody adopted is started
                         (Step::Fail(_), None) => continue,
                         (Step::Fail(_), _) if !wait => continue,
                         (Step::Fail(_), Some(listener)) => {
                             model.postponed = true;
                             model.memory.not_started();
-                            model.hold(listener, ticket, clock);
+                            Some(listener)
                         }
                         _ => {
                             ended += 1;
                             if !is_exempt {
                                 model.memory.ended(source, clock);
                             }
+                            None
                         }
-                    }
-                    model.living.swap_remove(at_index);
+                    };
+                    model.die(at_index);
+                    failed.into_iter().for_each(|listener| model.hold(listener, ticket, clock));
                 }
                 Step::Retry => model.postponed = false,
                 Step::Leave(_) if model.held.is_empty() => continue,
                 Step::Leave(i) => {
                     gone += 1;
                     let (listener, ticket, _) = model.held.remove(i % model.held.len());
+                    model.forget(source_of(ticket));
                     who = Some(arrival(listener, ticket, at(clock)));
                 }
                 Step::Load(load) => model.last_load = load,
@@ -386,4 +413,23 @@ fn the_eighth_turn_is_that_of_who_came_first() {
         ticket
     });
     assert_eq!(order, [4, 5, 6, 7, 8, 9, 10, 2]);
+}
+
+/// With one slot, sources take turns, whoever came first and however many of it wait.
+#[test]
+fn with_one_slot_sources_take_turns() {
+    let hold = Hold { capacity: 100, order: FAIR, ..Hold::default() };
+    let (mut gate, now) = (gate_of(1, &[0], None, WhenFull::Wait, hold), any_time());
+    let from = |uid, ticket| Arrival { ticket, listener: 0, source: Source::Uid(uid), is_exempt: false, since: now };
+    let mut slot = admitted(&mut gate, now, from(1, 0));
+    (1..13).for_each(|ticket| assert_eq!(arrive(&mut gate, now, from(1, ticket)), (Verdict::Hold, vec![])));
+    (13..15).for_each(|ticket| assert_eq!(arrive(&mut gate, now, from(2, ticket)), (Verdict::Hold, vec![])));
+    assert_eq!(arrive(&mut gate, now, from(3, 15)), (Verdict::Hold, vec![]));
+    let order = [(); 6].map(|()| {
+        let ended = std::mem::replace(&mut slot, Slot { listener: None, source: Source::Unknown, is_exempt: false });
+        let (ticket, next) = only_admitted(step(|out| gate.ended(now, ended, END, out))).remove(0);
+        slot = next;
+        ticket
+    });
+    assert_eq!(order, [13, 15, 1, 14, 2, 3]);
 }
