@@ -163,7 +163,8 @@ impl Daemon {
             self.report.log(Event::Listening { local, listener: listener.name.clone() });
         }
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
-        self.report.log(Event::Ready { max, when_full, command: self.commands.program().to_owned() });
+        let (dry_run, command) = (self.gate.limits().dry_run().join(","), self.commands.program().to_owned());
+        self.report.log(Event::Ready { max, when_full, dry_run, command });
         let now = Instant::now();
         self.take_over(now, handed_over);
         // Children of whoever was this process before its exec may have ended before we could hear of it.

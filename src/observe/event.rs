@@ -98,7 +98,7 @@ pub enum Event {
     /// A listener is ready.
     Listening { local: String, listener: Arc<str> },
     /// Everything is.
-    Ready { max: u32, when_full: WhenFull, command: String },
+    Ready { max: u32, when_full: WhenFull, dry_run: String, command: String },
     /// A refusal, singly.
     Rejected(Box<Rejected>),
     /// The refusals that were not told singly.

@@ -50,12 +50,13 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Event::Listening { local, listener } => write!(f, "listening on {local} as '{listener}'"),
-            Event::Ready { max, when_full, command } => {
+            Event::Ready { max, when_full, dry_run, command } => {
                 let most = match max {
                     0 => "unlimited connections".into(),
                     max => format!("at most {} at once", many(*max, "connection")),
                 };
-                write!(f, "ready: {most} ({when_full} when full), command {command}")
+                let dry_run = if dry_run.is_empty() { String::new() } else { format!("; dry run: {dry_run}") };
+                write!(f, "ready: {most} ({when_full} when full{dry_run}), command {command}")
             }
             Event::Rejected(rejected) => {
                 let Rejected { refusal, peer, listener, .. } = &**rejected;
@@ -265,7 +266,12 @@ mod tests {
         assert_eq!(again(1), "accepting again after 1 failure in 2.0 s");
         assert_eq!(again(3), "accepting again after 3 failures in 2.0 s");
         assert_eq!(Event::Lost { count: 1 }.to_string(), "lost 1 log entry: the log did not accept them in time");
-        let ready = |max| Event::Ready { max, when_full: WhenFull::Refuse, command: "/bin/cat".into() }.to_string();
+        let told = |max, dry_run: &str| {
+            let (dry_run, command) = (dry_run.to_owned(), "/bin/cat".to_owned());
+            Event::Ready { max, when_full: WhenFull::Refuse, dry_run, command }.to_string()
+        };
+        let ready = |max| told(max, "");
+        assert!(told(3, "max-rate").ends_with("(refuse when full; dry run: max-rate), command /bin/cat"));
         assert_eq!(ready(0), "ready: unlimited connections (refuse when full), command /bin/cat");
         assert_eq!(ready(1), "ready: at most 1 connection at once (refuse when full), command /bin/cat");
     }

@@ -120,6 +120,12 @@ impl Limits {
         self.gauges.iter_mut().filter(|(gauge, _)| Some(*gauge) == reading.gauge()).for_each(|(_, at)| *at = Some(now));
     }
 
+    /// Those that only judge, by the names of their options.
+    pub fn dry_run(&self) -> Vec<&'static str> {
+        let dry = self.rules.iter().filter(|rule| rule.is_dry);
+        dry.filter_map(|rule| rule.reason.info().option).collect()
+    }
+
     /// Whether any depends on what is read.
     pub fn has_gauges(&self) -> bool {
         !self.gauges.is_empty()
