@@ -15,8 +15,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const CAP: usize = 2;
-/// One more than the last `at` of a call that is made once in a round: that of the last round may come after its client's end.
-const ROUNDS: usize = 5;
+/// At least so many, and at most so many until the call has failed: how often it is made depends on what comes together.
+const ROUNDS: std::ops::RangeInclusive<usize> = 5..=100;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {
@@ -124,6 +124,11 @@ impl Tracer {
     /// Lets go; returns how often the call was made to fail.
     pub(crate) fn detach(mut self, call: &str) -> usize {
         self.end();
+        self.hits(call)
+    }
+
+    /// How often the call was made to fail so far.
+    fn hits(&self, call: &str) -> usize {
         let text = fs::read_to_string(&self.table).expect("what strace has written");
         // Where processes interleave a call has two lines: its name is on the second, too.
         let names: Vec<String> = call.split(',').flat_map(|c| [format!("{c}("), format!(" {c} resumed>")]).collect();
@@ -236,8 +241,11 @@ fn hit(fault: &Fault, mode: Mode, injections: &[String]) {
 
     let tracer =
         Tracer::attach(daemon.pid(), fault.follow, injections).unwrap_or_else(|| panic!("cannot trace {what}"));
-    for _ in 0..ROUNDS {
+    for nth in 1..=*ROUNDS.end() {
         round(&daemon, mode, held_above, &mut tally);
+        if nth >= *ROUNDS.start() && tracer.hits(fault.call) > 0 {
+            break;
+        }
     }
     let hits = tracer.detach(fault.call) as u64;
     assert!(hits > 0, "it never failed, so this tests nothing: {what}");
