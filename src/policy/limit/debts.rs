@@ -7,7 +7,6 @@
 //!   each debt looks at `SWEPT` entries, or at `LOOKED_AT` if the table is full.
 #![forbid(unsafe_code)]
 
-use crate::policy::network::{Network, Prefixes};
 use crate::policy::source::Source;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, RandomState};
@@ -48,12 +47,6 @@ impl Key {
             Source::Cid(cid) => [OTHERS | 3 << 48, cid.into()],
             Source::Unknown => return None,
         }))
-    }
-
-    /// The network of a source, and its key; `None` for a source that is not to be limited.
-    pub fn and_network(source: Source, prefixes: Prefixes) -> Option<(Network, Key)> {
-        let network = Network::of(source, prefixes)?;
-        Some((network, Key::of(network.base())?))
     }
 }
 

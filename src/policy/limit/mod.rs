@@ -2,6 +2,7 @@
 //! reason. What they have in common is in [`rule`].
 #![forbid(unsafe_code)]
 
+mod debtors;
 pub mod debts;
 pub mod gcra;
 mod listener;

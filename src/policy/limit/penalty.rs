@@ -5,10 +5,10 @@
 //! sshd_config(5)).
 #![forbid(unsafe_code)]
 
-use super::debts::{Debts, Key, Terms};
+use super::debtors::Debtors;
+use super::debts::Terms;
 use super::rule::{Census, Ending, Kind, Limit, No, Penalties, Penalty, Rules, Stage, Until, Who};
 use crate::policy::grounds::{Figures, Info};
-use crate::policy::network::Prefixes;
 use crate::policy::source::Source;
 use std::time::{Duration, Instant};
 
@@ -38,9 +38,7 @@ const SHORT: Duration = Duration::from_secs(2 * 60);
 #[derive(Debug)]
 struct Penalized {
     penalties: Vec<Penalty>,
-    prefixes: Prefixes,
-    debts: Debts,
-    untracked: u32,
+    debtors: Debtors,
 }
 
 fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
@@ -49,29 +47,25 @@ fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
         return None;
     }
     let terms = Terms { free: min.saturating_sub(Duration::from_nanos(1)), most: *max, until_paid: true };
-    let (debts, prefixes) = (Debts::new(terms, rules.max_sources), rules.source_prefix);
-    Some(Box::new(Penalized { penalties: of.clone(), prefixes, debts, untracked: 0 }))
+    let debtors = Debtors::new(rules.source_prefix, terms, rules.max_sources);
+    Some(Box::new(Penalized { penalties: of.clone(), debtors }))
 }
 
 impl Limit for Penalized {
     fn ask(&self, now: Instant, census: &Census, who: Who) -> Result<(), No> {
-        let Who::Client(who) = who else { return Ok(()) };
-        let Some((network, key)) = Key::and_network(who.source, self.prefixes) else { return Ok(()) };
-        let Some(at) = self.debts.limited_until(now, key) else { return Ok(()) };
+        let Some((network, at)) = self.debtors.limited_until(now, who) else { return Ok(()) };
         let figures = Figures::Penalty { network, left: at - now, active: census.active };
         Err(No { figures, until: Until::Then(at) })
     }
 
     fn ended(&mut self, now: Instant, source: Source, ending: Ending) {
         let Some(penalty) = self.penalties.iter().find(|penalty| penalty.outcome == ending.outcome) else { return };
-        if ending.lasted > SHORT && !penalty.always {
-            return;
+        if ending.lasted <= SHORT || penalty.always {
+            self.debtors.owe(now, source, penalty.span);
         }
-        let Some((_, key)) = Key::and_network(source, self.prefixes) else { return };
-        self.untracked += u32::from(!self.debts.owe(now, key, penalty.span));
     }
 
     fn take_untracked(&mut self) -> u32 {
-        std::mem::take(&mut self.untracked)
+        self.debtors.take_untracked()
     }
 }

@@ -1,12 +1,11 @@
 //! `--max-rate-per-source`: so many connections of one source in a time.
 #![forbid(unsafe_code)]
 
-use super::debts::{Debts, Key};
+use super::debtors::Debtors;
 use super::gcra::Rate;
 use super::rule::{Census, Kind, Limit, No, Rules, Stage, Until, Who};
 use crate::policy::arrival::Arrival;
 use crate::policy::grounds::{Figures, Info};
-use crate::policy::network::Prefixes;
 use crate::policy::source::Source;
 use std::time::Instant;
 
@@ -30,39 +29,31 @@ pub(super) const KIND: Kind = Kind {
 #[derive(Debug)]
 struct SourceRate {
     rate: Rate,
-    prefixes: Prefixes,
-    debts: Debts,
-    untracked: u32,
+    debtors: Debtors,
 }
 
 fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
     let rate = rules.max_rate_per_source?;
-    let debts = Debts::new(rate.terms(), rules.max_sources);
-    Some(Box::new(SourceRate { rate, prefixes: rules.source_prefix, debts, untracked: 0 }))
+    let debtors = Debtors::new(rules.source_prefix, rate.terms(), rules.max_sources);
+    Some(Box::new(SourceRate { rate, debtors }))
 }
 
 impl Limit for SourceRate {
     fn ask(&self, now: Instant, census: &Census, who: Who) -> Result<(), No> {
-        let Who::Client(who) = who else { return Ok(()) };
-        let Some((network, key)) = Key::and_network(who.source, self.prefixes) else { return Ok(()) };
-        let Some(at) = self.debts.limited_until(now, key) else { return Ok(()) };
+        let Some((network, at)) = self.debtors.limited_until(now, who) else { return Ok(()) };
         let figures = Figures::Rate { rate: self.rate, network: Some(network), active: census.active };
         Err(No { figures, until: Until::Then(at) })
     }
 
     fn charge(&mut self, now: Instant, who: &Arrival) {
-        if let Some((_, key)) = Key::and_network(who.source, self.prefixes) {
-            self.untracked += u32::from(!self.debts.owe(now, key, self.rate.interval()));
-        }
+        self.debtors.owe(now, who.source, self.rate.interval());
     }
 
     fn refund(&mut self, _: Instant, source: Source) {
-        if let Some((_, key)) = Key::and_network(source, self.prefixes) {
-            self.debts.forgive(key, self.rate.interval());
-        }
+        self.debtors.forgive(source, self.rate.interval());
     }
 
     fn take_untracked(&mut self) -> u32 {
-        std::mem::take(&mut self.untracked)
+        self.debtors.take_untracked()
     }
 }
