@@ -2,10 +2,14 @@
 #![forbid(unsafe_code)]
 
 use crate::peer::Peer;
-use crate::policy::network::Network;
+use crate::policy::network::{Network, Prefixes};
+use crate::policy::source::Source;
 use crate::sys::socket::{Address, Ip};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+/// What [`LogPeer::Prefix`] shows.
+const SHOWN: Prefixes = Prefixes { v4: Some(24), v6: Some(48) };
 
 /// How much of a client is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,16 +74,13 @@ impl fmt::Display for ShownPeer {
 pub fn shown_source(network: Network, detail: LogPeer) -> Option<String> {
     match detail {
         LogPeer::Full => Some(network.to_string()),
-        LogPeer::Prefix => Some(network.widened(24, 48).to_string()),
+        LogPeer::Prefix => Some(network.widened(SHOWN).to_string()),
         LogPeer::None => None,
     }
 }
 
 fn network(ip: IpAddr) -> String {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => format!("{}/24", Ipv4Addr::from_bits(ip.to_bits() & (u32::MAX << 8))),
-        IpAddr::V6(ip) => format!("{}/48", Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 80))),
-    }
+    Network::of(Source::Ip(ip.to_canonical()), SHOWN).map_or_else(String::new, |network| network.to_string())
 }
 
 #[cfg(test)]

@@ -80,10 +80,9 @@ impl Network {
         self.base
     }
 
-    /// The network around it with no more than so many bits.
-    pub fn widened(self, v4: u8, v6: u8) -> Network {
-        let bits = self.bits.min(if matches!(self.base, Source::Ip(IpAddr::V4(_))) { v4 } else { v6 });
-        Network { base: masked(self.base, bits), bits }
+    /// The network around it with no more bits than these, of a family that they do not leave out.
+    pub fn widened(self, prefixes: Prefixes) -> Network {
+        Network::of(self.base, prefixes).filter(|wider| wider.bits < self.bits).unwrap_or(self)
     }
 
     /// Whether this source is in it. A network of IPv6 addresses contains those of each link.
@@ -242,7 +241,12 @@ mod tests {
 
     #[test]
     fn no_more_bits_than_may_be_shown() {
-        let of = |text: &str| Network::of(source(text), Prefixes::default()).unwrap().widened(24, 48).to_string();
+        let of = |text: &str| {
+            Network::of(source(text), Prefixes::default())
+                .unwrap()
+                .widened(Prefixes { v4: Some(24), v6: Some(48) })
+                .to_string()
+        };
         assert_eq!(of("192.0.2.77"), "192.0.2.0/24");
         assert_eq!(of("2001:db8:1:2::4"), "2001:db8:1::/48");
         assert_eq!(of("uid=7"), "uid=7");
