@@ -19,15 +19,18 @@ pub enum Cgroup {
     Asked(String),
 }
 
+/// The folder that a line of proc_pid_cgroup(5) names, if it is that of version 2 of cgroups(7).
+pub(super) fn folder(line: &str) -> Option<String> {
+    line.strip_prefix("0::").map(|path| format!("/sys/fs/cgroup{}", path.trim_end_matches('/')))
+}
+
 /// The one line in proc_pid_cgroup(5) that tells where the manager has put a process: `0::PATH` in version 2 of cgroups(7),
 /// `N:name=systemd:PATH` in version 1. With it the list that belongs to it.
 fn lines(text: &str) -> impl Iterator<Item = (String, &str)> {
     text.lines().filter_map(|line| {
-        let (root, path) = match line.split_once("::") {
-            Some(("0", path)) => ("/sys/fs/cgroup", path),
-            _ => ("/sys/fs/cgroup/systemd", line.split_once(":name=systemd:")?.1),
-        };
-        Some((format!("{root}{path}/cgroup.procs"), line))
+        let folder =
+            folder(line).or_else(|| Some(format!("/sys/fs/cgroup/systemd{}", line.split_once(":name=systemd:")?.1)))?;
+        Some((format!("{folder}/cgroup.procs"), line))
     })
 }
 

@@ -4,7 +4,7 @@
 //! A process that a command has started may be the one that was killed; then the next command that somebody else kills is taken for it.
 #![forbid(unsafe_code)]
 
-use super::proc;
+use super::{cgroup, proc};
 use std::io;
 
 /// The count of our cgroup.
@@ -17,8 +17,7 @@ pub struct OomKills {
 
 /// Where it is, by proc_pid_cgroup(5); only version 2 of cgroups(7) has it.
 fn path(cgroups: &str) -> Option<String> {
-    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    Some(format!("/sys/fs/cgroup{}/memory.events", own.trim_end_matches('/')))
+    cgroups.lines().find_map(cgroup::folder).map(|folder| folder + "/memory.events")
 }
 
 fn count(events: &str) -> Option<u64> {
