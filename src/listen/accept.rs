@@ -115,7 +115,8 @@ impl Connection {
     }
 }
 
-const PEEK: MsgFlags = MsgFlags::MSG_PEEK.union(MsgFlags::MSG_DONTWAIT);
+/// To look without taking, and without waiting.
+pub(super) const PEEK: MsgFlags = MsgFlags::MSG_PEEK.union(MsgFlags::MSG_DONTWAIT);
 
 /// Whether nothing is there to be read, or no more than a header of this length.
 fn says_nothing(fd: impl AsFd, header: usize) -> bool {

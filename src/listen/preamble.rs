@@ -5,7 +5,7 @@
 //! has waited longest makes room for the next, so that silent ones keep nobody out.
 #![forbid(unsafe_code)]
 
-use super::accept::Connection;
+use super::accept::{Connection, PEEK};
 use super::proxy::{self, MAX_V2};
 use crate::policy::grounds::HeaderFault;
 use crate::policy::network::Network;
@@ -15,7 +15,7 @@ use crate::poll::{Poll, Watch};
 use crate::sys::receive;
 use crate::sys::socket::Address;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::{MsgFlags, SockType, getsockopt, recv, sockopt};
+use nix::sys::socket::{SockType, getsockopt, recv, sockopt};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -193,8 +193,7 @@ enum Looked {
 fn look(connection: &mut Connection, buffer: &mut Buffer) -> Option<Looked> {
     let mut is_all = false;
     loop {
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let seen = match recv(connection.fd.as_raw_fd(), buffer, flags) {
+        let seen = match recv(connection.fd.as_raw_fd(), buffer, PEEK) {
             Ok(0) => return Some(Looked::Faulty(HeaderFault::Closed)),
             Ok(seen) => seen,
             Err(nix::Error::EAGAIN) => return None,

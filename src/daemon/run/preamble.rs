@@ -9,31 +9,34 @@ use crate::policy::queue::Ticket;
 use crate::policy::reason::{Reason, Refusal};
 use std::time::Instant;
 
+/// What is done with a client whose header is there; `true`: a process was spent on it.
+type OnReady = fn(&mut Daemon, Instant, Ticket, Connection) -> bool;
+
 impl Daemon {
     /// A client has come whose header is to be read. `true`: it was there, and a process was spent on the client.
     pub(super) fn await_header(&mut self, now: Instant, ticket: Ticket, connection: Connection) -> bool {
         self.waiting.preambles.arrive(now, ticket, connection, &self.poll);
-        self.preamble_news(now)
+        self.preamble_news(now, Daemon::arrive)
     }
 
     /// Something has happened to a client whose header is awaited.
     pub(super) fn preamble_ready(&mut self, now: Instant, ticket: Ticket) {
         self.waiting.preambles.ready(now, ticket, &self.poll);
-        self.preamble_news(now);
+        self.preamble_news(now, Daemon::arrive);
     }
 
     /// The time of some is over.
     pub(super) fn preambles_are_due(&mut self, now: Instant) {
         self.waiting.preambles.on_time(now, &self.poll);
-        self.preamble_news(now);
+        self.preamble_news(now, Daemon::arrive);
     }
 
-    /// `true`: a process was spent on one of them.
-    fn preamble_news(&mut self, now: Instant) -> bool {
+    /// What has become of those that were awaited; `on_ready` is for those whose header is there. `true`: it has spent a process on one.
+    fn preamble_news(&mut self, now: Instant, on_ready: OnReady) -> bool {
         let mut is_started = false;
         while let Some(news) = self.waiting.preambles.next_news() {
             match news {
-                News::Ready(ticket, connection) => is_started |= self.arrive(now, ticket, connection),
+                News::Ready(ticket, connection) => is_started |= on_ready(self, now, ticket, connection),
                 News::Faulty(connection, fault) => self.refuse_header(now, connection, Some(fault)),
                 News::Gone => self.report.gone(1),
             }
@@ -44,19 +47,16 @@ impl Daemon {
     /// A client of an earlier daemon that has not been judged, since its header had not all come.
     pub(super) fn go_on_awaiting(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
         self.waiting.preambles.await_header(now, ticket, connection, &self.poll);
-        self.preamble_news(now);
+        self.preamble_news(now, Daemon::arrive);
     }
 
     /// A client of an earlier daemon, whose header is still in front of what it says: it goes on where it was.
     pub(super) fn take_back_headed(&mut self, now: Instant, ticket: Ticket, connection: Connection) {
         self.waiting.preambles.await_header(now, ticket, connection, &self.poll);
-        while let Some(news) = self.waiting.preambles.next_news() {
-            match news {
-                News::Ready(ticket, connection) => self.come_back(now, ticket, connection),
-                News::Faulty(connection, fault) => self.refuse_header(now, connection, Some(fault)),
-                News::Gone => self.report.gone(1),
-            }
-        }
+        self.preamble_news(now, |daemon, now, ticket, connection| {
+            daemon.come_back(now, ticket, connection);
+            false
+        });
     }
 
     /// Refuses a client for its header; without a fault it has gone.
