@@ -220,21 +220,20 @@ fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
     }
     let Settings { max_connections, source_prefix, reserved, load_average, .. } = *settings;
     let Settings { max_rate, max_rate_per_source, max_sources, .. } = *settings;
-    let Settings { max_per_source, penalties, exempt, max_pressure, dry_run, .. } = settings.clone();
     Ok(Rules {
         max_connections,
         max_per_listener,
-        max_per_source,
+        max_per_source: settings.max_per_source.clone(),
         source_prefix,
         max_rate,
         max_rate_per_source,
-        penalties,
+        penalties: settings.penalties.clone(),
         max_sources,
-        exempt,
+        exempt: settings.exempt.clone(),
         reserved,
         load_average,
-        max_pressure,
-        dry_run,
+        max_pressure: settings.max_pressure.clone(),
+        dry_run: settings.dry_run.clone(),
     })
 }
 

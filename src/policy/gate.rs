@@ -22,7 +22,6 @@ use super::limit::rule::{Census, Ending, No, Present, Reading, Rules, Stage, Unt
 use super::queue::Queue;
 use super::reason::{Reason, Refusal};
 use super::source::{Source, Sources};
-
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -146,7 +145,7 @@ impl Gate {
     /// The daemon is stopping: nothing more is admitted, and nobody waits any longer.
     pub fn drain(&mut self, now: Instant, out: &mut VecDeque<Action>) {
         self.draining = true;
-        while !self.queue.is_empty() {
+        loop {
             let Some(who) = self.queue.oldest().next().copied() else { break };
             out.push_back(Action::Refuse(who.ticket, self.refusal_of(now, Reason::STOPPING, &who)));
             self.dismiss(now, &who);

@@ -90,7 +90,8 @@ impl Daemon {
             self.report.gone(1);
             return false;
         }
-        let who = self.arrival(now, ticket, &connection);
+        // That it is there has told since when it has waited.
+        let who = Arrival { since: connection.since(now), ..who };
         if let Some((stage, refusal)) = self.would_refuse(now, &who).filter(|_| !is_refused) {
             self.would_reject(now, &connection, stage, refusal);
         }
