@@ -11,7 +11,7 @@ pub use args::Args;
 
 use crate::daemon::settings::Settings;
 use crate::listen::place::{Family, Place};
-use crate::policy::network::Prefixes;
+use crate::policy::network::{Network, Prefixes};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
@@ -91,7 +91,10 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     for text in all("max_per_listener", &args.max_per_listener) {
         limits.push(per_listener(&text).map_err(|why| invalid("max_per_listener", &text, why))?);
     }
-    let (mut per_sources, mut exempt) = (Vec::<(u32, Prefixes)>::new(), Vec::new());
+    let networks = |id: &str, given: &[String]| -> Result<Vec<Network>, String> {
+        all(id, given).iter().map(|text| text.parse().map_err(|why| invalid(id, text, why))).collect()
+    };
+    let mut per_sources = Vec::<(u32, Prefixes)>::new();
     for text in all("max_per_source", &args.max_per_source) {
         let (max, prefixes) = per_source(&text).map_err(|why| invalid("max_per_source", &text, why))?;
         let prefixes = prefixes.unwrap_or(args.source_prefix);
@@ -102,13 +105,8 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         per_sources.push((max, prefixes));
     }
     per_sources.retain(|(max, _)| *max > 0);
-    for text in all("exempt", &args.exempt) {
-        exempt.push(text.parse().map_err(|why: String| invalid("exempt", &text, why))?);
-    }
-    let mut proxy_from = Vec::new();
-    for text in all("proxy_from", &args.proxy_from) {
-        proxy_from.push(text.parse().map_err(|why: String| invalid("proxy_from", &text, why))?);
-    }
+    let exempt = networks("exempt", &args.exempt)?;
+    let proxy_from = networks("proxy_from", &args.proxy_from)?;
     if !proxy_from.is_empty() && !args.proxy_protocol {
         let [proxy_from, proxy_protocol] = ["proxy_from", "proxy_protocol"].map(name);
         return Err(format!("{proxy_from} needs {proxy_protocol}: without it no header is read"));

@@ -6,7 +6,7 @@ use super::log::Log;
 use super::peer::{LogPeer, ShownPeer, shown_source};
 use crate::peer::Peer;
 use crate::policy::reason::{Reason, Refusal};
-use crate::policy::throttle::{INTERVAL, Throttle};
+use crate::policy::throttle::{INTERVAL, Summary, Throttle};
 use crate::sys::process::Usage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -205,15 +205,14 @@ impl Report {
 
     /// Tells the summaries that are due; what the log does not take goes into the next one.
     pub fn on_time(&mut self, now: Instant) {
-        for summary in self.throttle.due(now, false) {
-            if !self.log.send(Event::RejectedMore(summary)) {
-                self.throttle.missed(now, summary.reason, summary.count);
-            }
-        }
-        let Some(throttle) = &mut self.dry_throttle else { return };
-        for summary in throttle.due(now, false) {
-            if !self.log.send(Event::WouldRejectMore(summary)) {
-                throttle.missed(now, summary.reason, summary.count);
+        let Report { log, throttle, dry_throttle, .. } = self;
+        let real = [(throttle, Event::RejectedMore as fn(Summary) -> Event)];
+        let dry = dry_throttle.as_deref_mut().map(|dry| (dry, Event::WouldRejectMore as fn(Summary) -> Event));
+        for (throttle, event) in real.into_iter().chain(dry) {
+            for summary in throttle.due(now, false) {
+                if !log.send(event(summary)) {
+                    throttle.missed(now, summary.reason, summary.count);
+                }
             }
         }
     }
