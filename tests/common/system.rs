@@ -49,70 +49,81 @@ pub fn write_program(path: &str, text: &[u8]) {
     assert!(shell.wait().expect("wait").success());
 }
 
-/// A load average of our choice for one daemon: a file over /proc/loadavg in a mount namespace of its own.
-pub struct Load(TempDir);
+/// A file of our choice over one of /proc, for one daemon in a mount namespace of its own.
+struct ProcFile {
+    dir: TempDir,
+    over: &'static str,
+}
 
-impl Load {
-    pub fn new(load: f32) -> Load {
-        let it = Load(TempDir::new());
-        fs::write(it.path(), Load::text(load)).expect("write");
+impl ProcFile {
+    fn new(over: &'static str, text: &str) -> ProcFile {
+        let it = ProcFile { dir: TempDir::new(), over };
+        fs::write(it.path(), text).expect("write");
         it
     }
 
     fn path(&self) -> String {
-        self.0.join("loadavg")
+        self.dir.join("file")
+    }
+
+    /// In one write of the same length, so that nobody reads half of it.
+    fn set(&self, text: &str) {
+        let mut file = fs::OpenOptions::new().write(true).open(self.path()).expect("open");
+        file.write_all(text.as_bytes()).expect("write");
+    }
+
+    fn start(&self, args: &[&str]) -> Start {
+        let script = format!("mount --bind \"$0\" {} && exec \"$@\"", self.over);
+        sockcap(args).wrap(&["unshare", "-m", "sh", "-c", &script, &self.path()]).run(PID_CAT)
+    }
+}
+
+/// A load average of our choice for one daemon.
+pub struct Load(ProcFile);
+
+impl Load {
+    pub fn new(load: f32) -> Load {
+        Load(ProcFile::new("/proc/loadavg", &Load::text(load)))
     }
 
     fn text(load: f32) -> String {
         format!("{load:.2} {load:.2} {load:.2} 1/100 12345\n")
     }
 
-    /// In one write of the same length, so that nobody reads half of it.
     pub fn set(&self, load: f32) {
-        let mut file = fs::OpenOptions::new().write(true).open(self.path()).expect("open");
-        file.write_all(Load::text(load).as_bytes()).expect("write");
+        self.0.set(&Load::text(load));
     }
 
     /// At most four at once, and a second only while the load is below 2.
     pub fn start(&self, options: &[&str]) -> Daemon {
-        let args = [&["--listen", "127.0.0.1:0", "--processes", "4", "--load-average", "2"], options].concat();
-        sockcap(&args)
-            .wrap(&["unshare", "-m", "sh", "-c", "mount --bind \"$0\" /proc/loadavg && exec \"$@\"", &self.path()])
-            .run(PID_CAT)
-            .start()
+        let args = ["--listen", "127.0.0.1:0", "--processes", "4", "--load-average", "2"];
+        self.0.start(&[&args, options].concat()).start()
     }
 }
 
-/// A memory pressure of our choice for one daemon: a file over /proc/pressure/memory in a mount namespace of its own.
-pub struct MemoryPressure(TempDir);
+/// A memory pressure of our choice for one daemon.
+pub struct MemoryPressure(ProcFile);
 
 impl MemoryPressure {
     /// `None` where this cannot be done: only root can mount, and the kernel may know no pressure.
     pub fn new(percent: f32) -> Option<MemoryPressure> {
-        let it = MemoryPressure(TempDir::new());
-        fs::write(it.path(), MemoryPressure::text(percent)).expect("write");
-        (is_root() && Path::new("/proc/pressure/memory").exists()).then_some(it)
-    }
-
-    fn path(&self) -> String {
-        self.0.join("memory")
+        let over = "/proc/pressure/memory";
+        let is_there = is_root() && Path::new(over).exists();
+        is_there.then(|| MemoryPressure(ProcFile::new(over, &MemoryPressure::text(percent))))
     }
 
     fn text(percent: f32) -> String {
         format!("some avg10={percent:05.2} avg60=0.00 avg300=0.00 total=0\n")
     }
 
-    /// In one write of the same length, so that nobody reads half of it.
     pub fn set(&self, percent: f32) {
-        let mut file = fs::OpenOptions::new().write(true).open(self.path()).expect("open");
-        file.write_all(MemoryPressure::text(percent).as_bytes()).expect("write");
+        self.0.set(&MemoryPressure::text(percent));
     }
 
     /// At most four at once, and a second only while the memory pressure is below 20 %.
     pub fn start(&self, options: &[&str]) -> Start {
         let args = ["--listen", "127.0.0.1:0", "--max-connections", "4", "--max-pressure", "memory=20"];
-        let script = "mount --bind \"$0\" /proc/pressure/memory && exec \"$@\"";
-        sockcap(&[&args, options].concat()).wrap(&["unshare", "-m", "sh", "-c", script, &self.path()]).run(PID_CAT)
+        self.0.start(&[&args, options].concat())
     }
 }
 
