@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -154,10 +155,17 @@ impl Daemon {
         children(self.pid())
     }
 
-    /// How many descriptors it holds.
+    /// The descriptors that it holds, once it has let go of the connections that its commands have: those may speak before.
     pub fn open_fds(&self) -> Vec<RawFd> {
-        let dir = fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("its descriptors");
-        let mut fds: Vec<RawFd> = dir.filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let path = format!("/proc/{}/fd", self.pid());
+        let all = || fs::read_dir(&path).expect("its descriptors").filter_map(|entry| entry.ok());
+        until("nothing of its commands' among its descriptors", || {
+            let stdin = |pid: &Pid| fs::read_link(format!("/proc/{pid}/fd/0")).ok();
+            let theirs: Vec<_> = self.commands().iter().filter_map(stdin).collect();
+            let is_theirs = |file: PathBuf| file.to_string_lossy().starts_with("socket:") && theirs.contains(&file);
+            !all().filter_map(|entry| fs::read_link(entry.path()).ok()).any(is_theirs)
+        });
+        let mut fds: Vec<RawFd> = all().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         fds.sort_unstable();
         fds
     }
