@@ -7,5 +7,6 @@ pub mod log;
 pub mod notify;
 pub mod peer;
 pub mod report;
+pub mod snapshot;
 pub mod spanless;
 pub mod words;
