@@ -20,6 +20,7 @@ use crate::sys::launch::{Pass, Session};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser};
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Run one COMMAND per connection of the sockets that systemd passes, never more than N at once
@@ -238,6 +239,11 @@ pub struct Args {
           value_parser = ["full", "prefix", "none"], help_heading = "Logging", hide_short_help = true)]
     pub(super) log_peer: String,
 
+    /// Balancers that ask a listener named agent-check: each is told its part of --max-connections
+    #[arg(long, value_name = "N", env = "SOCKCAP_AGENT_SHARE", default_value = "1", value_parser = share,
+          help_heading = "Other", hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) agent_share: NonZeroU32,
+
     /// Validate, print the effective settings, and exit (0 valid, 2 not)
     #[arg(long, env = "SOCKCAP_CHECK", value_parser = switch, help_heading = "Other")]
     pub(super) check: bool,
@@ -322,6 +328,7 @@ impl Args {
                 "none" => LogPeer::None,
                 _ => LogPeer::Full,
             },
+            agent_share: self.agent_share,
             command: self.command,
         }
     }

@@ -10,6 +10,7 @@ use crate::reply::{Choice, MAX_FILE};
 use crate::sys::plain;
 use std::fs::{self, File};
 use std::io::Read;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 pub(super) fn busy_reply(text: &str) -> Result<Choice, String> {
@@ -178,6 +179,11 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
         "false" | "f" | "no" | "n" | "off" | "0" => Ok(false),
         _ => Err("expected true or false".into()),
     }
+}
+
+/// Among so many.
+pub(super) fn share(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("expected a number from 1 to {}", u32::MAX))
 }
 
 /// A number that is no limit.

@@ -357,6 +357,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     line("log", &settings.max_severity);
     line("log-target", &settings.log_target);
     line("log-peer", &settings.log_peer);
+    line("agent-share", &settings.agent_share);
     let rest = settings.command.iter().skip(1).map(|word| word.to_string_lossy());
     let command = std::iter::once(program.to_string_lossy()).chain(rest).collect::<Vec<_>>().join(" ");
     line("command", &command);

@@ -15,6 +15,7 @@ use crate::policy::resource::Resource;
 use crate::reply::{Choice, Message};
 use crate::sys::launch::{Pass, Session};
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Every setting.
@@ -92,6 +93,8 @@ pub struct Settings {
     pub log_target: Target,
     /// `--log-peer`.
     pub log_peer: LogPeer,
+    /// `--agent-share`.
+    pub agent_share: NonZeroU32,
     /// COMMAND and its arguments.
     pub command: Vec<OsString>,
 }

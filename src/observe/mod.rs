@@ -1,6 +1,7 @@
 //! What is told: the journal, stderr, and systemd's manager. Each event is worded once, in `words`.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod event;
 pub mod failure;
 pub mod log;

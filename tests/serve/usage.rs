@@ -40,11 +40,13 @@ fn bad_numbers() {
         mistake(&[&format!("--max-per-source={bad}")], "--max-per-source");
         mistake(&["--exempt=::1", &format!("--reserved={bad}")], "--reserved");
         mistake(&[&format!("--backlog={bad}")], "--backlog");
+        mistake(&[&format!("--agent-share={bad}")], "--agent-share");
     }
     for bad in ["x", "-1", "", "NaN", "inf"] {
         mistake(&[&format!("--load-average={bad}")], "--load-average");
     }
     mistake(&["--max-connections"], "--max-connections");
+    mistake(&["--agent-share", "0"], "--agent-share");
 }
 
 #[test]
@@ -185,6 +187,7 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--kill-grace", "7s"], "SOCKCAP_KILL_GRACE", "7s", Some("8s")),
     (&["--log-target", "stderr"], "SOCKCAP_LOG_TARGET", "stderr", Some("journal")),
     (&["--log-peer", "prefix"], "SOCKCAP_LOG_PEER", "prefix", Some("none")),
+    (&["--agent-share", "7"], "SOCKCAP_AGENT_SHARE", "7", Some("8")),
     (&["--ipv4"], "SOCKCAP_IPV4", "true", None),
     (&["--ipv6"], "SOCKCAP_IPV6", "true", None),
     (&["--verbose"], "SOCKCAP_VERBOSE", "true", None),
