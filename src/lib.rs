@@ -4,6 +4,7 @@
 //! Imports go down only, and rooms on one floor do not import each other (`tests/floors.rs`):
 //!
 //! ```text
+//!  floor 5   ctl                                     sockcapctl, which asks and changes a daemon that runs
 //!  floor 4   main.rs  cli                            words in, exit code out
 //!  floor 3   daemon                                  the loop: events in, actions carried out
 //!  floor 2   listen (sockets)   child (processes)   observe (journal, notify)
@@ -18,6 +19,7 @@ compile_error!("sockcap needs Linux: clone(2), signalfd(2), TCP_INFO and systemd
 
 pub mod child;
 pub mod cli;
+pub mod ctl;
 pub mod daemon;
 pub mod listen;
 pub mod observe;

@@ -70,7 +70,7 @@ fn options(command: &Command) -> impl Iterator<Item = &Arg> {
     command.get_arguments().filter(|arg| !arg.is_positional() && !["help", "version"].contains(&arg.get_id().as_str()))
 }
 
-fn names(option: &Arg) -> String {
+pub(crate) fn names(option: &Arg) -> String {
     let short = option.get_short().map_or("    ".to_owned(), |short| format!("-{short}, "));
     let value = option.get_value_names().filter(|_| option.get_action().takes_values());
     // A value that may be left out comes after a `=`.
@@ -82,7 +82,7 @@ fn names(option: &Arg) -> String {
     format!("  {short}--{}{value}", option.get_long().unwrap_or_default())
 }
 
-fn about(option: &Arg) -> String {
+pub(crate) fn about(option: &Arg) -> String {
     let mut text = option.get_help().map(ToString::to_string).unwrap_or_default();
     if let ([default], true) = (option.get_default_values(), option.get_action().takes_values()) {
         let _ = write!(text, " [default:{NO_BREAK}{}]", default.to_string_lossy().replace(' ', NO_BREAK));
@@ -95,7 +95,7 @@ fn about(option: &Arg) -> String {
 }
 
 /// Names at the left, what they mean at the right; names that are too long have a line of their own.
-fn row(names: &str, about: &str, out: &mut String) {
+pub(crate) fn row(names: &str, about: &str, out: &mut String) {
     if names.len() + 2 > COLUMN {
         let _ = writeln!(out, "{names}");
         out.push_str(&" ".repeat(COLUMN));
@@ -106,7 +106,7 @@ fn row(names: &str, about: &str, out: &mut String) {
 }
 
 /// Adds `text` from column `at` on, and its further lines from column `indent` on.
-fn wrap(text: &str, mut at: usize, indent: usize, out: &mut String) {
+pub(crate) fn wrap(text: &str, mut at: usize, indent: usize, out: &mut String) {
     let mut first = true;
     // Blanks at the begin of a line, and in its columns, stay: only lines that are too long are broken.
     for word in if text.chars().count() + at <= WIDTH { vec![text] } else { text.split(' ').collect() } {

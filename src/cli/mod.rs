@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod help;
+pub(crate) mod help;
 mod mistakes;
-mod values;
-mod variables;
+pub(crate) mod values;
+pub(crate) mod variables;
 
 pub use args::Args;
 

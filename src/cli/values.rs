@@ -27,7 +27,7 @@ pub(super) fn busy_reply(text: &str) -> Result<Choice, String> {
     Choice::file(path, bytes)
 }
 
-pub(super) fn per_listener(text: &str) -> Result<(Option<String>, u32), String> {
+pub(crate) fn per_listener(text: &str) -> Result<(Option<String>, u32), String> {
     let (name, number) = match text.rsplit_once('=') {
         Some(("", _)) => return Err("a name is missing before the '='; expected N or NAME=N".into()),
         Some((name, number)) => (Some(name.to_owned()), number),
@@ -39,7 +39,7 @@ pub(super) fn per_listener(text: &str) -> Result<(Option<String>, u32), String> 
 
 /// `N`, or `N@PREFIX` for networks of their own; 0 is no limit. One number after the `@` is of the family that it can only be
 /// meant for: up to 32 of IPv4, above of IPv6.
-pub(super) fn per_source(text: &str) -> Result<(u32, Option<Prefixes>), String> {
+pub(crate) fn per_source(text: &str) -> Result<(u32, Option<Prefixes>), String> {
     let (max, prefixes) = match text.split_once('@') {
         None => (text, None),
         Some((max, bits)) if bits.contains(',') => (max, Some(self::prefixes(bits)?)),
@@ -54,7 +54,7 @@ pub(super) fn per_source(text: &str) -> Result<(u32, Option<Prefixes>), String> 
 }
 
 /// The prefix of each family.
-pub(super) fn prefixes(text: &str) -> Result<Prefixes, String> {
+pub(crate) fn prefixes(text: &str) -> Result<Prefixes, String> {
     let bits = |text: &str, max: u8| text.parse::<u8>().ok().filter(|bits| *bits <= max);
     text.split_once(',')
         .and_then(|(v4, v6)| Some(Prefixes { v4: Some(bits(v4, 32)?), v6: Some(bits(v6, 128)?) }))
@@ -104,10 +104,10 @@ pub(super) fn dry_run(text: &str) -> Result<DryRun, String> {
 
 /// A rate, or none.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct RateLimit(pub(super) Option<Rate>);
+pub(crate) struct RateLimit(pub(crate) Option<Rate>);
 
 /// `N/DURATION[:BURST]`, as in `10/1min` and `10/min:3`.
-pub(super) fn rate(text: &str) -> Result<RateLimit, String> {
+pub(crate) fn rate(text: &str) -> Result<RateLimit, String> {
     if text == "0" {
         return Ok(RateLimit(None));
     }
@@ -187,12 +187,12 @@ pub(super) fn share(text: &str) -> Result<NonZeroU32, String> {
 }
 
 /// A number that is no limit.
-pub(super) fn count(text: &str) -> Result<u32, String> {
+pub(crate) fn count(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("expected a number from 0 to {}", u32::MAX))
 }
 
 /// A limit.
-pub(super) fn number(text: &str) -> Result<u32, String> {
+pub(crate) fn number(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("expected a number from 0 to {}, where 0 is no limit", u32::MAX))
 }
 
@@ -201,12 +201,12 @@ pub(super) fn backlog(text: &str) -> Result<i32, String> {
     text.parse().ok().filter(|backlog| *backlog >= 0).ok_or_else(expected)
 }
 
-pub(super) fn load(text: &str) -> Result<f64, String> {
+pub(crate) fn load(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|load: &f64| load.is_finite() && *load > 0.0).ok_or("expected a number above 0".into())
 }
 
 /// A bare number is seconds, as in unit files (systemd.time(7)); the rest is humantime's.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
     let span = match text.parse::<u32>() {
         Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
@@ -218,7 +218,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A duration that bounds something.
-pub(super) fn limit(text: &str) -> Result<Duration, String> {
+pub(crate) fn limit(text: &str) -> Result<Duration, String> {
     duration(text).map_err(|why| why + ", where 0 is no limit")
 }
 

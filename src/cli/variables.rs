@@ -79,7 +79,7 @@ pub(super) fn mistake(name: &str, value: &str, why: &str) -> String {
 
 /// The name that was meant: one that is near enough, or else the only one that begins so. All begin with `prefix`, which is
 /// not to make them look alike.
-pub(super) fn nearest(name: &str, prefix: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub(crate) fn nearest(name: &str, prefix: &str, known: impl Iterator<Item = String>) -> Option<String> {
     let known: Vec<String> = known.collect();
     let own = name.len().saturating_sub(prefix.len());
     let near = known.iter().map(|known| (distance(name.as_bytes(), known.as_bytes()), known)).min();
