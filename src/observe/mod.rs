@@ -4,7 +4,9 @@
 pub mod agent;
 pub mod event;
 pub mod failure;
+pub mod http;
 pub mod log;
+pub mod metrics;
 pub mod notify;
 pub mod peer;
 pub mod report;
