@@ -109,6 +109,7 @@ fn every_variable_in_pages_and_units_is_an_option() {
         "QUEUE_DEPTH",
         "WAITING",
         "CONNECTION",
+        "PID",
         "WAIT_USEC",
         "REFUSED_TOTAL",
         "COUNT",

@@ -70,6 +70,7 @@ in_each_root! {
     limit::a_thousand_quick_connections_leave_the_socket_up,
     contract::the_command_finds_what_accept_yes_would_give,
     life::the_first_client_starts_it_and_status_tells,
+    life::a_line_of_a_command_leads_to_its_client,
     life::stop_lets_transfers_finish,
     life::stop_ends_those_that_do_not,
     life::a_stopped_journald_delays_nobody,

@@ -134,7 +134,16 @@ pub enum Event {
     /// A command was started for a connection.
     Serving { id: u64, pid: i32, listener: Arc<str>, peer: ShownPeer, waited_usec: Option<u64>, active: u32, max: u32 },
     /// It has ended.
-    Ended { id: u64, pid: i32, how: How, after: Duration, waited: Option<Duration>, usage: Option<Usage> },
+    Ended {
+        id: u64,
+        pid: i32,
+        listener: Option<Arc<str>>,
+        peer: (String, Option<String>),
+        how: How,
+        after: Duration,
+        waited: Option<Duration>,
+        usage: Option<Usage>,
+    },
     /// A stop was asked for.
     Draining { signal: &'static str, active: usize, patience: Duration },
     /// The living are told to end.

@@ -241,7 +241,7 @@ fn emit(event: &Event) {
                 "{event}"
             );
         }
-        Event::Ended { id: connection, pid, how, after, waited, usage } => {
+        Event::Ended { id: connection, pid, listener, peer: (peer, addr), how, after, waited, usage } => {
             let (status, signal) = match how {
                 How::Exit(Exit::Code(code)) => (Some(*code), None),
                 How::Exit(Exit::Signal(signal)) => (None, Some(*signal)),
@@ -251,6 +251,9 @@ fn emit(event: &Event) {
                 MESSAGE_ID = id,
                 SOCKCAP_CONNECTION = connection,
                 SOCKCAP_PID = pid,
+                SOCKCAP_LISTENER = listener.as_deref(),
+                SOCKCAP_PEER = peer,
+                SOCKCAP_PEER_ADDR = addr.as_deref(),
                 SOCKCAP_EXIT_STATUS = status,
                 SOCKCAP_SIGNAL = signal,
                 SOCKCAP_DURATION_USEC = after.as_micros() as u64,

@@ -6,7 +6,7 @@ use crate::policy::network::{Network, Prefixes};
 use crate::policy::source::Source;
 use crate::sys::socket::{Address, Ip};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddrV6};
 
 /// What [`LogPeer::Prefix`] shows.
 const SHOWN: Prefixes = Prefixes { v4: Some(24), v6: Some(48) };
@@ -70,6 +70,24 @@ impl fmt::Display for ShownPeer {
     }
 }
 
+/// A client of whom no more is known than whom it was counted for: in words, and for the journal field that holds just an address.
+pub fn shown_client(source: Source, detail: LogPeer) -> (String, Option<String>) {
+    let address = match source {
+        Source::Ip(ip) => Address::Ip((ip, 0).into()),
+        Source::Link(ip, interface) => Address::Ip(SocketAddrV6::new(ip, 0, 0, interface).into()),
+        Source::Cid(cid) => Address::Vsock { cid, port: 0 },
+        Source::Uid(_) | Source::Unknown => Address::Other,
+    };
+    let shown = ShownPeer::new(Peer::new(address, None), detail);
+    let words = match (detail, source) {
+        (LogPeer::None, _) => shown.to_string(),
+        (_, Source::Uid(uid)) => format!("uid {uid}"),
+        (_, Source::Cid(cid)) => format!("vsock {cid}"),
+        _ => shown.address().0.unwrap_or_else(|| shown.to_string()),
+    };
+    (words, shown.address().0)
+}
+
 /// The network of a limit, as far as the log shows it.
 pub fn shown_source(network: Network, detail: LogPeer) -> Option<String> {
     match detail {
@@ -106,5 +124,24 @@ mod tests {
         }
         let full = ("192.0.2.77 port 873".into(), (Some("192.0.2.77".into()), Some(873)));
         assert_eq!(told(ip("192.0.2.77:873"), LogPeer::Full), full);
+    }
+
+    #[test]
+    fn a_source_is_shown_as_its_clients_are() {
+        let told = |source: &str, detail| shown_client(source.parse().unwrap(), detail);
+        let address = |text: &str| (text.to_owned(), Some(text.to_owned()));
+        let words = |text: &str| (text.to_owned(), None);
+        for (source, full, prefix) in [
+            ("192.0.2.77", address("192.0.2.77"), address("192.0.2.0/24")),
+            ("2001:db8:1:2::3", address("2001:db8:1:2::3"), address("2001:db8:1::/48")),
+            ("fe80::1%4294967295", address("fe80::1%4294967295"), address("fe80::/48")),
+            ("uid=7", words("uid 7"), words("uid 7")),
+            ("cid=3", ("vsock 3".into(), Some("vsock:3".into())), ("vsock 3".into(), Some("vsock:3".into()))),
+            ("?", words("an unknown peer"), words("a client")),
+        ] {
+            assert_eq!(told(source, LogPeer::Full), full);
+            assert_eq!(told(source, LogPeer::Prefix), prefix);
+            assert_eq!(told(source, LogPeer::None), words("a client"));
+        }
     }
 }

@@ -3,9 +3,10 @@
 
 use super::event::{Counters, Event, How, Rejected, Severity};
 use super::log::Log;
-use super::peer::{LogPeer, ShownPeer, shown_source};
+use super::peer::{LogPeer, ShownPeer, shown_client, shown_source};
 use crate::peer::Peer;
 use crate::policy::reason::{Reason, Refusal};
+use crate::policy::source::Source;
 use crate::policy::throttle::{INTERVAL, Summary, Throttle};
 use crate::sys::process::Usage;
 use std::sync::Arc;
@@ -49,11 +50,15 @@ pub struct Figures {
 
 /// A command that is over.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended {
+pub struct Ended<'a> {
     /// Number of its connection; 0 is not known.
     pub id: u64,
     /// Its process.
     pub pid: i32,
+    /// Name of the listener that its client came in by, if known.
+    pub listener: Option<&'a Arc<str>>,
+    /// Whom it was counted for.
+    pub source: Source,
     /// How it ended.
     pub how: How,
     /// How long it ran.
@@ -178,12 +183,13 @@ impl Report {
     }
 
     /// A command is over. One whose exec failed was counted as refused already.
-    pub fn ended(&mut self, Ended { id, pid, how, after, waited, usage }: Ended) {
+    pub fn ended(&mut self, Ended { id, pid, listener, source, how, after, waited, usage }: Ended) {
         if !matches!(how, How::NotStarted(_)) {
             self.counters.served += 1;
         }
         if self.log.is_enabled(Severity::Info) {
-            self.log.send(Event::Ended { id, pid, how, after, waited, usage });
+            let (listener, peer) = (listener.cloned(), shown_client(source, self.log_peer));
+            self.log.send(Event::Ended { id, pid, listener, peer, how, after, waited, usage });
         }
     }
 

@@ -137,7 +137,7 @@ impl fmt::Display for Event {
                     None => Ok(()),
                 }
             }
-            Event::Ended { id, pid, how, after, waited, usage } => {
+            Event::Ended { id, pid, how, after, waited, usage, .. } => {
                 write!(f, "connection {id} ended: pid {pid} {how} after {}", seconds(after))?;
                 if let Some(waited) = waited {
                     write!(f, " (waited {})", seconds(waited))?;

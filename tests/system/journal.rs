@@ -52,6 +52,11 @@ impl Journal {
         Journal::follow(rig, &format!("_PID={pid} {matches}"))
     }
 
+    /// What has been logged by anybody since the container was booted.
+    pub fn of_boot(rig: &Rig, matches: &str) -> Journal {
+        Journal::follow(rig, &format!("--boot {matches}"))
+    }
+
     fn follow(rig: &Rig, matches: &str) -> Journal {
         // Its standard input is its leash: nsenter's child could not be killed from here.
         let script = format!("journalctl -q --follow --lines=all --output=json {matches} & cat >/dev/null; kill $!");

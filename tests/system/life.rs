@@ -3,6 +3,7 @@
 use super::client::{Client, Transfer, refusal, rsync_ok};
 use super::journal::Journal;
 use super::rig::{FUSE, Rig, SERVICE, SOCKET, until};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 pub fn the_first_client_starts_it_and_status_tells(rig: &Rig) {
@@ -168,4 +169,39 @@ pub fn a_restart_during_the_start_is_no_failure(rig: &Rig) {
         ["Deactivated successfully", "Failed with result"].iter().any(|words| said.contains(words)).then_some(said)
     });
     assert!(!said.contains("Failed"), "{said}");
+}
+
+/// From a line that a command has written to its client, and back, as docs/watching.md has it.
+pub fn a_line_of_a_command_leads_to_its_client(rig: &Rig) {
+    let command = "/bin/sh -c 'echo trouble of $$REMOTE_PORT >&2; echo $$SOCKCAP_CONNECTION; exec cat'";
+    rig.edit(&format!(
+        "ExecStart=\nExecStart=/usr/bin/sockcap --verbose -- {command}\nUnsetEnvironment=SOCKCAP_EXEMPT"
+    ));
+    let from = |host: u8| Client::from(rig, Ipv4Addr::new(127, 0, 0, host).into(), Ipv4Addr::LOCALHOST, 873);
+    for (host, mut client) in [2, 3].map(|host| (host, from(host))) {
+        let mark = client.line();
+        let words: Vec<&str> = mark.split_whitespace().collect();
+        let [number, _, pid] = words[..] else { panic!("{mark}") };
+        let port = client.port().to_string();
+        drop(client);
+
+        let trouble = format!("trouble of {port}");
+        let line = Journal::of_boot(rig, &format!("-t rsync 'MESSAGE={trouble}'")).next();
+        assert_eq!(line.get("_PID"), pid);
+        let journal = Journal::of_daemon(rig, &format!("SOCKCAP_PID={pid}"));
+        let (start, end) = (journal.next(), journal.next());
+        assert!(start.message().starts_with(&format!("serving connection {number} from ")), "{}", start.message());
+        assert!(end.message().starts_with(&format!("connection {number} ended: ")), "{}", end.message());
+        assert_eq!(start.get("SOCKCAP_PEER_PORT"), port);
+        for entry in [&start, &end] {
+            assert_eq!(entry.get("SOCKCAP_CONNECTION"), number);
+            assert_eq!(entry.get("SOCKCAP_LISTENER"), "rsync");
+            assert_eq!(entry.get("SOCKCAP_PEER_ADDR"), format!("127.0.0.{host}"));
+        }
+        assert_eq!(end.get("SOCKCAP_PEER"), format!("127.0.0.{host}"));
+        let both = rig.ok(&format!("journalctl -q -b -o cat SOCKCAP_PID={pid} + _PID={pid}"));
+        for message in [start.message(), &trouble, end.message()] {
+            assert!(both.lines().any(|line| line == message), "no {message:?} in {both}");
+        }
+    }
 }

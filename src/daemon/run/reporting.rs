@@ -40,6 +40,7 @@ impl Daemon {
                 self.report.log(Event::TimeLimit { id, pid, limit });
             }
             commands::News::Ended(commands::Ended { pid, id, slot, since, waited, how, exec_errno, outcome }) => {
+                let (listener, source) = (slot.listener(), slot.source());
                 let ending = Ending { outcome, lasted: now.saturating_duration_since(since) };
                 self.gate.ended(now, slot, ending, &mut self.actions);
                 let (how, usage) = match (exec_errno, how) {
@@ -47,7 +48,8 @@ impl Daemon {
                     (None, Some((exit, usage))) => (How::Exit(exit), Some(usage)),
                     (None, None) => (How::Unknown, None),
                 };
-                self.report.ended(Ended { id, pid, how, after: now - since, waited, usage });
+                let listener = listener.map(|listener| &self.listeners[listener].name);
+                self.report.ended(Ended { id, pid, listener, source, how, after: now - since, waited, usage });
             }
         }
     }
