@@ -37,6 +37,16 @@ impl Peer {
         }
     }
 
+    /// TCP or VSOCK port, or the process of a UNIX peer; 0 is not known.
+    pub fn port(&self) -> u32 {
+        match (&self.address, self.credentials) {
+            (Address::Ip(at), _) => at.port().into(),
+            (Address::Vsock { port, .. }, _) => *port,
+            (_, Some((pid, ..))) => u32::try_from(pid).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// The key to count it by.
     pub fn source(&self) -> Source {
         match (&self.address, self.credentials) {
@@ -83,6 +93,15 @@ impl fmt::Display for Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_s_port_or_process() {
+        let unix = |pid| Peer::new(Address::Unix(None), Some((pid, 7, 7))).port();
+        assert_eq!((unix(4242), unix(-1), unix(0)), (4242, 0, 0), "of another pid namespace it is 0");
+        assert_eq!(Peer::new(Address::Ip("[2001:db8::1]:65535".parse().unwrap()), None).port(), 65535);
+        assert_eq!(Peer::new(Address::Vsock { cid: 3, port: u32::MAX }, None).port(), u32::MAX);
+        assert_eq!(Peer::UNKNOWN.port(), 0);
+    }
 
     #[test]
     fn a_name_has_nothing_that_a_terminal_or_a_line_would_take_for_more() {

@@ -21,6 +21,8 @@ pub struct Adopted {
     pub id: Option<u64>,
     /// What it is counted for, to be given back with its end.
     pub slot: Slot,
+    /// The peer's port, or its process; 0 is not known.
+    pub peer_port: u32,
     /// When it was started.
     pub since: Instant,
     /// Where its entry in the ledger is.

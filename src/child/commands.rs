@@ -3,6 +3,7 @@
 
 mod ends;
 mod inherit;
+pub mod listing;
 mod signals;
 
 use super::ConnectionInfo;
@@ -230,6 +231,7 @@ impl Commands {
             id: Some(info.id),
             listener: Some(listener_key(info.label)),
             source: who.source,
+            peer_port: info.peer.port(),
             not_before: uptime(),
             not_after: None,
         };
@@ -259,6 +261,7 @@ impl Commands {
             pid,
             id,
             slot,
+            peer_port: entry.peer_port,
             since: now,
             waited_ms,
             launch,

@@ -12,7 +12,7 @@
 //! | 2 | places that were ever used |
 //! | 3 | commands that run without an entry |
 //! | 16 to 255 | numbers of the daemon's, each with a key before it |
-//! | 256 on | places, of 16 words: pid (0: free), kind of source, id, listener's key, start's bounds (two, in nanoseconds), source |
+//! | 256 on | places, of 16 words: pid (0: free), kind of source, id, listener's key, start's bounds (two, in nanoseconds), source (five), the peer's port |
 #![forbid(unsafe_code)]
 
 use crate::policy::source::Source;
@@ -64,6 +64,8 @@ pub struct Entry {
     pub listener: Option<u64>,
     /// Whom the connection is counted for.
     pub source: Source,
+    /// The peer's port, or its process; 0 is not known.
+    pub peer_port: u32,
     /// It was not started before this; on the clock of [`super::proc::uptime`].
     pub not_before: Duration,
     /// Nor after this; `None` if the daemon did not live to see it.
@@ -200,6 +202,7 @@ impl Ledger {
         for (nth, word) in value.into_iter().enumerate() {
             self.put(at + 10 + nth, word);
         }
+        self.put(at + 15, entry.peer_port);
         compiler_fence(Ordering::SeqCst); // whoever kills us sees the rest first
         Some(Place(place))
     }
@@ -300,6 +303,7 @@ fn entry(words: &[AtomicU32]) -> Option<Entry> {
         id: known(id),
         listener: known(get_long(words, 4)),
         source,
+        peer_port: get(words, 15),
         not_before: Duration::from_nanos(get_long(words, 6)),
         not_after: known(get_long(words, 8)).map(Duration::from_nanos),
     })

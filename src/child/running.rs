@@ -23,6 +23,8 @@ pub struct Child {
     pub id: u64,
     /// What it is counted for, to be given back with its end.
     pub slot: Slot,
+    /// The peer's port, or its process; 0 is not known.
+    pub peer_port: u32,
     /// When it was started.
     pub since: Instant,
     /// Milliseconds that its client had waited then; `None` if that is not known.
@@ -168,6 +170,7 @@ mod tests {
             pid,
             id: pid as u64 * 10,
             slot,
+            peer_port: 0,
             since: now,
             waited_ms: None,
             launch: Launch::default(),

@@ -27,6 +27,8 @@ pub struct Survivor {
     pub age: std::time::Duration,
     /// Whom its connection is counted for.
     pub source: Source,
+    /// The peer's port, or its process; 0 is not known.
+    pub peer_port: u32,
     /// What it says of its connection, if it can be read.
     pub mark: Option<Mark>,
 }
@@ -40,10 +42,18 @@ pub struct Mark {
     pub listener: String,
 }
 
+/// All that a command's environment says.
+#[derive(Debug, PartialEq)]
+struct Marked {
+    mark: Mark,
+    source: Source,
+    peer_port: u32,
+}
+
 /// The kinds of process in a cgroup.
 #[derive(Debug, PartialEq)]
 enum Kind {
-    Command(Option<(Mark, Source)>),
+    Command(Option<Marked>),
     /// What a command has started.
     Descendant,
 }
@@ -57,7 +67,7 @@ pub fn recorded(recorded: &Recorded) -> Option<Survivor> {
         return None;
     }
     let age = process.stat().map_or(proc::uptime().saturating_sub(entry.not_before), Stat::age);
-    Some(Survivor { process, age, source: entry.source, mark: None })
+    Some(Survivor { process, age, source: entry.source, peer_port: entry.peer_port, mark: None })
 }
 
 /// The processes here that look like commands of an earlier daemon, but for those that are `known`. Call it before a command is
@@ -80,8 +90,13 @@ pub fn commands(cgroup: &Cgroup, session: Session, known: impl Fn(i32) -> bool) 
         let Kind::Command(marked) = kind else { continue };
         // What was read is of this process only if it lives now.
         if !process.has_ended() {
-            let (mark, source) = marked.map_or((None, Source::Unknown), |(mark, source)| (Some(mark), source));
-            found.push(Survivor { mark, source, ..Survivor::from(process) });
+            let survivor = Survivor::from(process);
+            found.push(match marked {
+                Some(Marked { mark, source, peer_port }) => {
+                    Survivor { mark: Some(mark), source, peer_port, ..survivor }
+                }
+                None => survivor,
+            });
         }
     }
     Ok(found)
@@ -90,7 +105,7 @@ pub fn commands(cgroup: &Cgroup, session: Session, known: impl Fn(i32) -> bool) 
 impl From<Watched> for Survivor {
     fn from(process: Watched) -> Survivor {
         let age = process.stat().map(Stat::age).unwrap_or_default();
-        Survivor { process, age, source: Source::Unknown, mark: None }
+        Survivor { process, age, source: Source::Unknown, peer_port: 0, mark: None }
     }
 }
 
@@ -115,8 +130,8 @@ fn kind(pid: i32, stat: &Stat, session: Session, has_parent_here: bool, environ:
     }
 }
 
-/// The mark, if it can be true, and the pid in it.
-fn marked(environ: &[u8]) -> Option<(Option<(Mark, Source)>, i32)> {
+/// What it says, if that can be true, and the pid in it.
+fn marked(environ: &[u8]) -> Option<(Option<Marked>, i32)> {
     let value = |name: &str| {
         let mut entries = environ.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok());
         entries.find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
@@ -127,8 +142,10 @@ fn marked(environ: &[u8]) -> Option<(Option<(Mark, Source)>, i32)> {
     let cid = || value("REMOTE_ADDR")?.strip_prefix("vsock:")?.parse().ok().map(Source::Cid);
     let uid = || value("IPCREMOTEEUID")?.parse().ok().map(Source::Uid);
     let source = ip().or_else(cid).or_else(uid).unwrap_or(Source::Unknown);
+    let peer_port = value("REMOTE_PORT").and_then(|port| port.parse().ok()).unwrap_or(0);
     let id = id.parse().ok().filter(|id| (1..=LAST_ID).contains(id));
-    Some((id.map(|id| (Mark { id, listener: listener.to_owned() }, source)), pid.parse().ok()?))
+    let mark = id.map(|id| Mark { id, listener: listener.to_owned() });
+    Some((mark.map(|mark| Marked { mark, source, peer_port }), pid.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -137,12 +154,14 @@ mod tests {
 
     #[test]
     fn a_mark_names_connection_listener_and_leader() {
-        let environ = b"PATH=/bin\0REMOTE_ADDR=::ffff:192.0.2.1\0SOCKCAP_CONNECTION=17 my ) port 4242\0";
+        let environ =
+            b"PATH=/bin\0REMOTE_ADDR=::ffff:192.0.2.1\0REMOTE_PORT=873\0SOCKCAP_CONNECTION=17 my ) port 4242\0";
         let source = Source::ip("192.0.2.1".parse().unwrap());
         let mark = Mark { id: 17, listener: "my ) port".into() };
-        assert_eq!(marked(environ), Some((Some((mark, source)), 4242)));
+        assert_eq!(marked(environ), Some((Some(Marked { mark, source, peer_port: 873 }), 4242)));
         let unix = b"SOCKCAP_CONNECTION=1 u 2\0IPCREMOTEEUID=7\0REMOTE_ADDR=@x\0";
-        assert_eq!(marked(unix).and_then(|(mark, _)| mark).map(|(_, source)| source), Some(Source::Uid(7)));
+        let unix = marked(unix).and_then(|(marked, _)| marked);
+        assert_eq!(unix.map(|marked| (marked.source, marked.peer_port)), Some((Source::Uid(7), 0)));
         for bad in
             [&b""[..], b"SOCKCAP_CONNECTION=", b"SOCKCAP_CONNECTION=1 2\0", b"SOCKCAP_CONNECTION=1 y x\0", b"\xff"]
         {
@@ -159,7 +178,8 @@ mod tests {
         let own = Stat::of(std::process::id() as i32).unwrap();
         let stat = |group, session| Stat { group, session, ..own };
         let mark = |pid: i32| move || format!("SOCKCAP_CONNECTION=3 web {pid}\0").into_bytes();
-        let marked = || Kind::Command(Some((Mark { id: 3, listener: "web".into() }, Source::Unknown)));
+        let web = || Mark { id: 3, listener: "web".into() };
+        let marked = || Kind::Command(Some(Marked { mark: web(), source: Source::Unknown, peer_port: 0 }));
         let none = Vec::new;
         for session in [Session::Own, Session::Shared] {
             for (group, of) in [(7, 7), (7, 1), (6, 1)] {

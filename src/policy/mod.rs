@@ -8,6 +8,7 @@ pub mod back_off;
 pub mod episode;
 pub mod gate;
 pub mod grounds;
+pub mod least;
 pub mod limit;
 pub mod network;
 pub mod phase;

@@ -83,7 +83,7 @@ impl Commands {
         self.news.pop_front()
     }
 
-    fn child_ended(&mut self, now: Instant, pid: i32, exit: Exit, usage: Usage) {
+    pub(super) fn child_ended(&mut self, now: Instant, pid: i32, exit: Exit, usage: Usage) {
         if exit == Exit::Code(EXEC_FAILED) {
             self.receive_failed_execs(now); // sent before the exit, so it is there by now
         }

@@ -62,15 +62,15 @@ impl Commands {
         place: Option<Place>,
         poll: &Poll,
     ) {
-        let Survivor { process, age, source, .. } = found;
+        let Survivor { process, age, source, peer_port, .. } = found;
         let pid = process.pid();
         self.go_on_from(id.unwrap_or(0).saturating_add(1));
         let since = now.checked_sub(age).unwrap_or(now);
         let started = uptime().saturating_sub(age);
-        let entry = Entry { id, listener, source, not_before: started, not_after: Some(started) };
+        let entry = Entry { id, listener, source, peer_port, not_before: started, not_after: Some(started) };
         let place = place.or_else(|| self.ledger.keep(pid, &entry));
         self.times.begin(pid, since);
-        self.adopted.insert(now, Adopted { process, id, slot, since, place }, poll);
+        self.adopted.insert(now, Adopted { process, id, slot, peer_port, since, place }, poll);
     }
 
     /// Looks for adopted processes that have ended by now, and whose end is an event.

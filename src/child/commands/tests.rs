@@ -1,4 +1,5 @@
-//! How many commands are under way at once. A child that has not been left its connection waits between clone and exec.
+//! Commands that are real processes: how many are under way at once, and what is told and done of them. A child that has not been left
+//! its connection waits between clone and exec.
 #![forbid(unsafe_code)]
 
 use super::*;
@@ -7,18 +8,27 @@ use crate::policy::gate::{Gate, Hold, WhenFull};
 use crate::policy::limit::rule::Rules;
 use crate::policy::source::Source;
 use crate::sys::launch::Pass;
+use crate::sys::process::reap;
 use crate::sys::socket::Address;
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
+use std::ffi::CStr;
 use std::os::unix::net::UnixStream;
+
+mod listing;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn commands() -> Commands {
-    let template = Template::parse([&b"true"[..]].into_iter()).unwrap();
+    commands_of(c"/bin/true", &["true"], None, &Poll::new().unwrap())
+}
+
+/// None runs yet; each is this program with these words.
+fn commands_of(program: &CStr, words: &[&str], time_limit: Option<Duration>, poll: &Poll) -> Commands {
+    let template = Template::parse(words.iter().map(|word| word.as_bytes())).unwrap();
     let fixed_vars = FixedVars::new([(&Address::Other, false)].into_iter(), Pass::Stdio);
     let spec = CommandSpec {
-        program: c"/bin/true".into(),
+        program: program.into(),
         arguments: template.fixed.clone(),
         environment: Vec::new(),
         entries: fixed_vars.all.clone(),
@@ -26,28 +36,39 @@ fn commands() -> Commands {
         session: Session::Own,
         nofile: None,
     };
-    let terms = Terms { room: 0, time_limit: None, kill_grace: SECOND, asks_for_oom: false };
-    Commands::new(spec, template, fixed_vars, terms, &Poll::new().unwrap()).unwrap()
+    let terms = Terms { room: 0, time_limit, kill_grace: SECOND, asks_for_oom: false };
+    Commands::new(spec, template, fixed_vars, terms, poll).unwrap()
 }
 
 /// A command that was started, and the connection that it waits for.
 fn start(commands: &mut Commands, now: Instant) -> (Started, ClientFd) {
-    let rules = Rules { max_per_listener: vec![0], ..Rules::default() };
+    start_for(commands, now, &Peer::UNKNOWN)
+}
+
+/// One slot, counted for the listener 0 and this source.
+fn slot(source: Source) -> Slot {
+    let rules = Rules { max_per_listener: vec![0], exempt: vec!["192.0.2.99".parse().unwrap()], ..Rules::default() };
     let mut gate = Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1);
-    let slot = gate.adopt(now, Some(0), Source::Unknown, &mut VecDeque::new());
+    gate.adopt(Instant::now(), Some(0), source, &mut VecDeque::new())
+}
+
+/// Reaps one that ends, and no other test's.
+fn see_end(commands: &mut Commands, now: Instant, pid: i32) -> Option<Ended> {
+    waitid(Id::Pid(Pid::from_raw(pid)), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+    let (pid, exit, usage) = reap(Some(pid)).unwrap().unwrap();
+    commands.child_ended(now, pid, exit, usage);
+    let ended = |news| if let News::Ended(ended) = news { Some(ended) } else { None };
+    std::iter::from_fn(|| commands.next_news(now)).find_map(ended)
+}
+
+fn start_for(commands: &mut Commands, now: Instant, peer: &Peer) -> (Started, ClientFd) {
+    let slot = slot(peer.source());
     let connection = ClientFd::new(UnixStream::pair().unwrap().0.into(), true);
     let id = commands.next_id();
-    let info = ConnectionInfo {
-        id,
-        listener: "web",
-        label: "web",
-        peer: &Peer::UNKNOWN,
-        local: &Address::Other,
-        cookie: None,
-        of_source: 1,
-    };
-    let who = Arrival { ticket: id, listener: 0, source: Source::Unknown, is_exempt: false, since: now };
-    let started = commands.start(now, (&who, slot), &info, &connection, None).unwrap();
+    let info =
+        ConnectionInfo { id, listener: "web", label: "web", peer, local: &Address::Other, cookie: None, of_source: 1 };
+    let who = Arrival { ticket: id, listener: 0, source: peer.source(), is_exempt: false, since: now };
+    let started = commands.start(now, (&who, slot), &info, &connection, Some(1_500)).unwrap();
     (started, connection)
 }
 

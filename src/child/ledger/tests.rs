@@ -6,7 +6,8 @@ use super::*;
 fn entry_of(id: u64, source: Source) -> Entry {
     let listener = (id > 0).then(|| listener_key("web"));
     let (not_before, not_after) = (Duration::from_nanos(id), (id > 1).then(|| Duration::from_secs(id)));
-    Entry { id: (id > 0).then_some(id), listener, source, not_before, not_after }
+    let peer_port = if id > 0 { u32::MAX - id as u32 } else { 0 };
+    Entry { id: (id > 0).then_some(id), listener, source, peer_port, not_before, not_after }
 }
 
 fn fd(ledger: &Ledger) -> OwnedFd {

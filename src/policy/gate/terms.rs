@@ -60,6 +60,11 @@ impl Slot {
     pub fn source(&self) -> Source {
         self.source
     }
+
+    /// Whether its client is one of `--exempt`.
+    pub fn is_exempt(&self) -> bool {
+        self.is_exempt
+    }
 }
 
 /// What becomes of a client that has just arrived.
