@@ -1,5 +1,8 @@
 //! Help, README, docs/ and units name the same options, defaults and message ids.
 
+#[path = "docs/metrics.rs"]
+mod metrics;
+
 use clap::CommandFactory;
 use sockcap::cli::Args;
 use sockcap::policy::limit::LIMITS;

@@ -38,6 +38,8 @@ need swaks swaks
 need telnet inetutils-telnet
 need testhost suck
 need vncsnapshot vncsnapshot
+# For tests/serve/metrics.rs; its service is masked below, since only the programs are wanted.
+need prometheus prometheus
 # For tests/package.rs.
 need journalctl systemd
 need mandoc mandoc
@@ -52,6 +54,7 @@ need autopkgtest autopkgtest
 
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq
+    case $missing in *" prometheus"*) [ ! -d /run/systemd/system ] || systemctl mask --quiet prometheus.service ;; esac
     # shellcheck disable=SC2086  # a list of names
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 elif [ -n "$missing" ]; then

@@ -7,6 +7,7 @@ mod clients;
 mod command;
 mod held_replies;
 mod listen;
+mod metrics;
 mod proxy;
 mod refusal;
 mod sockets;

@@ -183,6 +183,13 @@ pub static METRICS: [Metric; 28] = [
         },
     },
     Metric {
+        name: "time_limit_seconds",
+        kind: Kind::Gauge,
+        help: "How long a command may run (--time-limit); no row if there is no limit",
+        labels: &[],
+        rows: |s| Some(s.context.time_limit_usec).filter(|max| *max > 0).map_or(vec![], |max| one(Value::Usec(max))),
+    },
+    Metric {
         name: "commands_ended",
         kind: Kind::Counter,
         help: "Commands that ended, by result",
@@ -273,13 +280,6 @@ pub static METRICS: [Metric; 28] = [
         help: "Log entries that the journal or stderr did not take in time",
         labels: &[],
         rows: |s| one(Value::Count(s.runtime.log_entries_lost)),
-    },
-    Metric {
-        name: "time_limit_seconds",
-        kind: Kind::Gauge,
-        help: "How long a command may run (--time-limit); no row if there is no limit",
-        labels: &[],
-        rows: |s| Some(s.context.time_limit_usec).filter(|max| *max > 0).map_or(vec![], |max| one(Value::Usec(max))),
     },
 ];
 
