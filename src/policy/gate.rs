@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod limits;
+mod live;
 mod slots;
 mod terms;
 

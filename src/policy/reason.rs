@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// The reasons that are no limit.
-static OTHERS: [Info; 5] = [
+static OTHERS: [Info; 6] = [
     Info {
         slug: "start-failed",
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a04",
@@ -54,6 +54,14 @@ static OTHERS: [Info; 5] = [
             _ => f.write_str("broken PROXY header"),
         },
     },
+    Info {
+        slug: "drained",
+        message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a0e",
+        option: None,
+        summary: "the service is drained for maintenance",
+        is_of_source: false,
+        words: |_, f| f.write_str("the service is drained for maintenance"),
+    },
 ];
 
 /// Trouble, and not a number, may be what keeps a client waiting.
@@ -83,6 +91,8 @@ impl Reason {
     pub const STOPPING: Reason = Reason::other(3);
     /// Its PROXY header is missing or broken, or from somebody who may not send one.
     pub const PROXY: Reason = Reason::other(4);
+    /// No command is started for anybody, since an administrator has asked for that.
+    pub const DRAINED: Reason = Reason::other(5);
 
     /// Every reason, in the order of the counters: those of [`LIMITS`] come first, in its order.
     pub const ALL: [Reason; LIMITS.len() + OTHERS.len()] = {
@@ -209,6 +219,7 @@ mod tests {
             ("queue-full", count, "queue full (2 waiting, 3/4 running)"),
             ("queue-full", none, "queue full (2 waiting, 3 running)"),
             ("stopping", none, "the service is stopping"),
+            ("drained", none, "the service is drained for maintenance"),
             ("proxy", header(HeaderFault::Elsewhere), "peer is not in --proxy-from"),
             ("proxy", header(HeaderFault::Late), "no PROXY header within 2 s"),
             ("proxy", header(HeaderFault::Closed), "closed before its PROXY header was complete"),
@@ -221,6 +232,8 @@ mod tests {
             (Reason::WAITED_TOO_LONG, "waited-too-long"),
             (Reason::QUEUE_FULL, "queue-full"),
             (Reason::STOPPING, "stopping"),
+            (Reason::PROXY, "proxy"),
+            (Reason::DRAINED, "drained"),
         ] {
             assert_eq!(reason.slug(), words);
         }

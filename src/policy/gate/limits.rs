@@ -3,6 +3,7 @@
 
 use crate::policy::arrival::Arrival;
 use crate::policy::limit::LIMITS;
+use crate::policy::limit::drained::Drained;
 use crate::policy::limit::rule::{Census, Ending, Gauge, Kind, Limit, No, Reading, Rules, Stage, Who};
 use crate::policy::network::Network;
 use crate::policy::reason::{Reason, Refusal};
@@ -61,6 +62,20 @@ impl Limits {
             }
         }
         Limits { rules, exempt: Vec::new(), gauges }
+    }
+
+    /// Begins, or ends, to let no command start for anybody.
+    pub(super) fn set_drained(&mut self, is_drained: bool) {
+        self.rules.retain(|rule| rule.reason != Reason::DRAINED);
+        if is_drained {
+            let (reason, stage, limit) = (Reason::DRAINED, Stage::Start, Box::new(Drained));
+            self.rules.insert(0, Rule { reason, stage, spares_exempt: false, is_dry: false, limit });
+        }
+    }
+
+    /// Whether no command starts for anybody.
+    pub(super) fn is_drained(&self) -> bool {
+        self.rules.first().is_some_and(|rule| rule.reason == Reason::DRAINED)
     }
 
     /// Whether some spare clients of this source.

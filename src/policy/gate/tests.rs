@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 mod fair;
+mod live;
 mod memory;
 mod model;
 mod penalties;

@@ -4,6 +4,7 @@
 
 mod debtors;
 pub mod debts;
+pub(super) mod drained;
 pub mod gcra;
 mod listener;
 mod load;

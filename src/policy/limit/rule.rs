@@ -123,6 +123,8 @@ pub enum Until {
     AReading,
     /// This time, which has not come yet.
     Then(Instant),
+    /// An administrator's word.
+    Resumed,
 }
 
 /// A limit's "no".

@@ -18,6 +18,7 @@ enum Step {
     Leave(usize),
     Load(f64),
     Pass(u32),
+    Drained(bool),
     Drain,
 }
 
@@ -32,6 +33,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any().prop_map(Step::Leave),
         2 => (0..8u32).prop_map(|half| Step::Load(f64::from(half) / 2.0)),
         2 => (0..3u32).prop_map(Step::Pass),
+        1 => proptest::bool::ANY.prop_map(Step::Drained),
     ];
     // A stop in the middle of every fourth run or so.
     (vec(one, 0..200), 0..800usize).prop_map(|(mut steps, stop)| {
@@ -72,6 +74,7 @@ struct Model {
     turns: u32,
     last_load: f64,
     postponed: bool,
+    drained: bool,
     draining: bool,
 }
 
@@ -87,6 +90,7 @@ impl Model {
     fn is_full_at_any_time(&self, listener: usize) -> bool {
         self.postponed
             || self.draining
+            || self.drained
             || (self.max > 0 && self.living.len() as u32 >= self.max)
             || (self.each[listener] > 0 && self.here(listener) >= self.each[listener])
             || (self.load.is_some_and(|below| self.last_load >= below) && !self.living.is_empty())
@@ -222,6 +226,7 @@ impl Tried {
             Step::Leave(_) => gate.left(now, &who.unwrap(), &mut out),
             Step::Load(load) => gate.read(now, Reading::Load(load), &mut out),
             Step::Pass(_) => gate.tick(now, &mut out),
+            Step::Drained(is_drained) => gate.set_drained(now, is_drained, &mut out),
             Step::Drain => gate.drain(now, &mut out),
         }
         for action in out {
@@ -255,7 +260,7 @@ proptest! {
         let tried = || Tried { gate: with_limits(limits(), when_full, hold, 3), slots: HashMap::new(), paused: [false; 3] };
         let (mut tried, mut twin) = (tried(), tried());
         let mut model = Model {
-            max, each: each.clone(), load, hold, wait, memory, every, last_start: HashMap::new(), living: vec![], held: vec![], served: HashMap::new(), starts: 0, turns: 0, last_load: 0.0, postponed: false, draining: false,
+            max, each: each.clone(), load, hold, wait, memory, every, last_start: HashMap::new(), living: vec![], held: vec![], served: HashMap::new(), starts: 0, turns: 0, last_load: 0.0, postponed: false, drained: false, draining: false,
         };
         let (t0, mut clock, mut next) = (any_time(), 100, 0);
         let (mut arrived, mut adopted, mut ended, mut refused, mut gone) = (0, 0, 0, 0, 0);
@@ -327,6 +332,7 @@ proptest! {
                 }
                 Step::Load(load) => model.last_load = load,
                 Step::Pass(seconds) => clock += seconds,
+                Step::Drained(is_drained) => model.drained = is_drained,
                 Step::Drain => model.draining = true,
             }
             let now = at(clock);
@@ -360,6 +366,7 @@ proptest! {
                 let is_time = !model.is_full_at_any_time(listener);
                 prop_assert!(!is_time || gate.deadline().is_some_and(|at| at <= then), "nobody is forgotten");
             }
+            prop_assert_eq!(gate.is_drained(), model.drained);
             prop_assert!(gate.next_yes.is_none_or(|at| at > now), "no turn for nothing");
             prop_assert_eq!(
                 arrived + adopted, ended + refused + gone + model.living.len() + model.held.len(), "each is accounted for once"

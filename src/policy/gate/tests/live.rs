@@ -1,0 +1,93 @@
+//! What is asked of a gate that works: to start nothing for a while.
+#![forbid(unsafe_code)]
+
+use super::*;
+
+fn words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Refuse(refusal) => refusal.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One that runs goes on, and with one below, at and above the cap nobody new comes in, whoever it is.
+#[test]
+fn drained_it_refuses_everybody() {
+    for running in [0, 1, 2] {
+        let exempt = vec!["192.0.2.99".parse().unwrap()];
+        let rules = Rules { max_connections: 2, reserved: 1, max_per_listener: vec![0], exempt, ..Rules::default() };
+        let (mut gate, now) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
+        let mut slots: Vec<_> =
+            (0..running).map(|nth| admitted(&mut gate, now, from(nth, "192.0.2.99", true))).collect();
+        assert!(!gate.is_drained());
+        for _ in 0..2 {
+            assert_eq!(step(|out| gate.set_drained(now, true, out)), [], "again changes nothing");
+            assert!(gate.is_drained());
+        }
+        for (source, is_exempt) in [("192.0.2.1", false), ("192.0.2.99", true), ("?", false)] {
+            let (verdict, actions) = arrive(&mut gate, now, from(7, source, is_exempt));
+            assert_eq!((reason(&verdict), actions), (Some(Reason::DRAINED), vec![]));
+            assert_eq!(words(&verdict), "the service is drained for maintenance");
+        }
+        assert_eq!((gate.census().active, gate.deadline()), (running as u32, None));
+        slots.drain(..).for_each(|slot| assert_eq!(step(|out| gate.ended(now, slot, END, out)), []));
+        for _ in 0..2 {
+            assert_eq!(step(|out| gate.set_drained(now, false, out)), []);
+            assert!(!gate.is_drained());
+        }
+        let _slot = admitted(&mut gate, now, from(8, "192.0.2.1", false));
+    }
+}
+
+/// Who is told by a limit on its source is told that.
+#[test]
+fn drained_it_still_judges_sources_first() {
+    let rules = Rules { max_per_listener: vec![0], max_per_source: vec![(1, Default::default())], ..Rules::default() };
+    let (mut gate, now) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
+    let _slot = admitted(&mut gate, now, from(0, "192.0.2.1", false));
+    gate.set_drained(now, true, &mut VecDeque::new());
+    assert_eq!(reason(&arrive(&mut gate, now, from(1, "192.0.2.1", false)).0), Some(named("source-limit")));
+    assert_eq!(reason(&arrive(&mut gate, now, from(2, "192.0.2.2", false)).0), Some(Reason::DRAINED));
+}
+
+#[test]
+fn drained_it_holds_who_may_wait_and_resumed_it_admits_them_in_order() {
+    let hold = Hold { max_wait: Some(10 * SECOND), max_waiting: 3, capacity: 9, ..Hold::default() };
+    let (mut gate, t0) = (gate_of(2, &[0], None, WhenFull::Wait, hold), Instant::now());
+    assert_eq!(step(|out| gate.set_drained(t0, true, out)), []);
+    for ticket in 1..=3 {
+        let since = t0 + SECOND * ticket as u32;
+        assert_eq!(arrive(&mut gate, since, arrival(0, ticket, since)), (Verdict::Hold, vec![]), "N-1 and N");
+    }
+    let fourth = arrive(&mut gate, t0 + 4 * SECOND, arrival(0, 5, t0 + 4 * SECOND)).0;
+    assert_eq!(reason(&fourth), Some(Reason::QUEUE_FULL), "N+1");
+    assert_eq!(words(&fourth), "queue full (3 waiting, 0 running)");
+    // Their time goes on.
+    assert_eq!(gate.deadline(), Some(t0 + 11 * SECOND));
+    assert_eq!(refusals(&step(|out| gate.tick(t0 + 11 * SECOND, out))), [(1, Reason::WAITED_TOO_LONG)]);
+    let who = arrival(0, 4, t0 + 11 * SECOND);
+    assert_eq!(arrive(&mut gate, t0 + 11 * SECOND, who), (Verdict::Hold, vec![]));
+    let admitted = only_admitted(step(|out| gate.set_drained(t0 + 11 * SECOND, false, out)));
+    assert_eq!(admitted.iter().map(|(ticket, _)| *ticket).collect::<Vec<_>>(), [2, 3], "up to the cap");
+    assert_eq!(gate.queue().len(), 1);
+}
+
+#[test]
+fn drained_it_leaves_clients_in_the_kernel_s_queue() {
+    let (mut gate, now) = (gate(2, &[0, 0], None, WhenFull::Wait), Instant::now());
+    assert_eq!(step(|out| gate.set_drained(now, true, out)), [Action::Pause(0), Action::Pause(1)]);
+    assert_eq!((gate.is_anybody_waiting(), gate.deadline()), (true, None), "no turn for nothing");
+    assert_eq!(step(|out| gate.set_drained(now, false, out)), [Action::Resume(0), Action::Resume(1)]);
+}
+
+/// A stop ends it all; and a drained gate that stops tells who waits that it stops.
+#[test]
+fn a_stop_comes_before_it() {
+    let hold = Hold { capacity: 9, ..Hold::default() };
+    let (mut gate, now) = (gate_of(0, &[0], None, WhenFull::Wait, hold), Instant::now());
+    gate.set_drained(now, true, &mut VecDeque::new());
+    assert_eq!(arrive(&mut gate, now, arrival(0, 1, now)).0, Verdict::Hold);
+    assert_eq!(refusals(&step(|out| gate.drain(now, out))), [(1, Reason::STOPPING)]);
+    assert_eq!(step(|out| gate.set_drained(now, false, out)), []);
+    assert_eq!(reason(&arrive(&mut gate, now, arrival(0, 2, now)).0), Some(Reason::STOPPING));
+}
