@@ -31,6 +31,11 @@ pub fn binary() -> OsString {
     std::env::var_os("SOCKCAP_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sockcap").into())
 }
 
+/// The program that asks it, likewise.
+pub fn ctl_binary() -> OsString {
+    std::env::var_os("SOCKCAPCTL_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sockcapctl").into())
+}
+
 /// Starts with these options; the command is `/bin/cat` until told otherwise.
 pub fn sockcap<S: AsRef<str>>(args: &[S]) -> Start {
     Start {

@@ -3,7 +3,7 @@
 //! The tree is never written to (an overlay in memory takes the changes), the container lives in a cgroup of its own, and
 //! it is gone a moment after this process is, however that ended.
 
-use crate::common::{binary, unless_stalled};
+use crate::common::{binary, ctl_binary, unless_stalled};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -137,6 +137,7 @@ impl Rig {
             .arg(format!("--machine={name}"))
             .arg(format!("--directory={}", tree.display()))
             .arg(format!("--bind-ro={}:/usr/bin/sockcap", Path::new(&binary()).display()))
+            .arg(format!("--bind-ro={}:/usr/bin/sockcapctl", Path::new(&ctl_binary()).display()))
             .args(
                 shipped().iter().map(|u| format!("--bind-ro={}:/usr/lib/systemd/system/{u}", units.join(u).display())),
             )
