@@ -30,6 +30,10 @@ pub enum Watch {
     Preamble(u64),
     /// A resource whose pressure has reached the limit, by its number.
     Pressure(u32),
+    /// A socket at which others ask about the daemon, by its position among them.
+    QuerySocket(u32),
+    /// Somebody who asks, by position.
+    Asker(u32),
     /// Processes that are not our children: a set of their own, so that it can be asked who of them has ended.
     AllAdopted,
     /// One of them, by pid, in that set.
@@ -51,6 +55,8 @@ impl Watch {
             Watch::AllAdopted => (6, 0),
             Watch::Preamble(ticket) => (7, ticket),
             Watch::Pressure(number) => (8, number.into()),
+            Watch::QuerySocket(at) => (9, at.into()),
+            Watch::Asker(at) => (10, at.into()),
         };
         debug_assert!(number >> Self::SHIFT == 0, "{self:?}");
         kind << Self::SHIFT | number
@@ -67,7 +73,9 @@ impl Watch {
             5 => Watch::Adopted(number as i32),
             6 => Watch::AllAdopted,
             7 => Watch::Preamble(number),
-            _ => Watch::Pressure(number as u32),
+            8 => Watch::Pressure(number as u32),
+            9 => Watch::QuerySocket(number as u32),
+            _ => Watch::Asker(number as u32),
         }
     }
 }
@@ -226,6 +234,10 @@ mod tests {
             Watch::Adopted(i32::MAX),
             Watch::AllAdopted,
             Watch::Pressure(2),
+            Watch::QuerySocket(0),
+            Watch::QuerySocket(u32::MAX),
+            Watch::Asker(0),
+            Watch::Asker(u32::MAX),
         ] {
             assert_eq!(Watch::unpack(watch.pack()), watch);
         }

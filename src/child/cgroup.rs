@@ -95,6 +95,15 @@ pub fn own_folder() -> Option<String> {
     }
 }
 
+/// The unit that the manager has started this process for, with its suffix, if one has: the last part of its cgroup's path.
+pub fn own_unit() -> Option<String> {
+    let own = std::process::id().to_string();
+    std::env::var("SYSTEMD_EXEC_PID").ok().filter(|pid| *pid == own)?;
+    let text = proc::read_list("/proc/self/cgroup").ok()?;
+    let names = text.lines().filter_map(|line| line.rsplit('/').next());
+    names.filter(|name| name.ends_with(".service")).map(str::to_owned).next()
+}
+
 /// Whether these can be the processes of one service, `own` among them: the manager that has started it, PID 1 and whoever
 /// cannot be seen from here are never in its cgroup.
 fn is_for_one_alone(pids: &[i32], own: i32, parent: i32) -> bool {
@@ -126,7 +135,7 @@ mod tests {
         let own = std::process::id() as i32;
         for (_, line) in lines(&text) {
             assert!(asked(line).unwrap().contains(&own), "{line}");
-            assert_eq!(asked(&format!("{line}/nowhere")).unwrap(), []);
+            assert!(asked(&format!("{line}/nowhere")).unwrap().is_empty());
         }
         let hidden = text.replace(":/", ":/nowhere/");
         assert!(Cgroup::of(&hidden, own, 1).is_err(), "{hidden}");

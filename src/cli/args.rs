@@ -21,6 +21,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgAction, Parser};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Run one COMMAND per connection of the sockets that systemd passes, never more than N at once
@@ -220,6 +221,16 @@ pub struct Args {
           hide_short_help = true, allow_negative_numbers = true)]
     pub(super) idle_exit: Option<Duration>,
 
+    /// Control socket for sockcapctl and Varlink clients, for root and the daemon's user; a passed `varlink` listener replaces it
+    #[arg(long, value_name = "PATH", env = "SOCKCAP_CONTROL", value_parser = control, help_heading = "Observing",
+          hide_short_help = true)]
+    pub(super) control: Option<PathBuf>,
+
+    /// Balancers that ask a listener named agent-check: each is told its part of --max-connections
+    #[arg(long, value_name = "N", env = "SOCKCAP_AGENT_SHARE", default_value = "1", value_parser = share,
+          help_heading = "Observing", hide_short_help = true, allow_negative_numbers = true)]
+    pub(super) agent_share: NonZeroU32,
+
     /// Also log every connection
     #[arg(short, long, env = "SOCKCAP_VERBOSE", value_parser = switch,
           help_heading = "Logging")]
@@ -238,11 +249,6 @@ pub struct Args {
     #[arg(long, value_name = "full|prefix|none", env = "SOCKCAP_LOG_PEER", default_value = "full",
           value_parser = ["full", "prefix", "none"], help_heading = "Logging", hide_short_help = true)]
     pub(super) log_peer: String,
-
-    /// Balancers that ask a listener named agent-check: each is told its part of --max-connections
-    #[arg(long, value_name = "N", env = "SOCKCAP_AGENT_SHARE", default_value = "1", value_parser = share,
-          help_heading = "Other", hide_short_help = true, allow_negative_numbers = true)]
-    pub(super) agent_share: NonZeroU32,
 
     /// Validate, print the effective settings, and exit (0 valid, 2 not)
     #[arg(long, env = "SOCKCAP_CHECK", value_parser = switch, help_heading = "Other")]
@@ -313,6 +319,7 @@ impl Args {
             idle_exit: self.idle_exit.filter(|idle| !idle.is_zero()),
             drain_timeout: self.drain_timeout,
             kill_grace: self.kill_grace,
+            control: self.control,
             max_severity: match (self.verbose, self.quiet) {
                 (true, _) => Severity::Info,
                 (_, true) => Severity::Warning,

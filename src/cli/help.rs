@@ -152,8 +152,16 @@ mod tests {
         }
         let headings: Vec<_> =
             whole.lines().filter(|line| line.ends_with(':') && !line.starts_with([' ', 'P'])).collect();
-        let expected =
-            ["Listening:", "Limits:", "Waiting and refusing:", "The command:", "Stopping:", "Logging:", "Other:"];
+        let expected = [
+            "Listening:",
+            "Limits:",
+            "Waiting and refusing:",
+            "The command:",
+            "Stopping:",
+            "Observing:",
+            "Logging:",
+            "Other:",
+        ];
         assert_eq!(headings, expected, "each group once, in this order");
         let rows = |text: &str| text.lines().filter(|line| line.trim_start().starts_with('-')).count();
         assert!((10..=14).contains(&rows(&short)), "{short}");

@@ -1,6 +1,7 @@
 //! What a value may be; a mistake is told in words that say what to type.
 #![forbid(unsafe_code)]
 
+use crate::listen::place::Place;
 use crate::policy::limit::LIMITS;
 use crate::policy::limit::gcra::Rate;
 use crate::policy::limit::rule::{Outcome, Penalty};
@@ -11,6 +12,7 @@ use crate::sys::plain;
 use std::fs::{self, File};
 use std::io::Read;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) fn busy_reply(text: &str) -> Result<Choice, String> {
@@ -25,6 +27,14 @@ pub(super) fn busy_reply(text: &str) -> Result<Choice, String> {
     let file = File::open(path).map_err(cannot)?;
     file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(cannot)?;
     Choice::file(path, bytes)
+}
+
+/// The path of a socket that we make; absolute, since sockcapctl is elsewhere.
+pub(super) fn control(text: &str) -> Result<PathBuf, String> {
+    match text.parse()? {
+        Place::Path(path) => Ok(path),
+        _ => Err("expected an absolute path of at most 107 bytes, as in /run/sockcap/NAME/control.sock".into()),
+    }
 }
 
 pub(crate) fn per_listener(text: &str) -> Result<(Option<String>, u32), String> {

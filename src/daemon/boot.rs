@@ -12,11 +12,9 @@ use crate::child::{environment, program};
 use crate::listen::linger;
 use crate::listen::listeners::Listeners;
 use crate::listen::open::{self, Opened};
-use crate::listen::place::{Family, Place};
-use crate::listen::waiting::HalfClose;
+use crate::listen::queries::{self, Queries};
 use crate::listen::{DisplayAddr, Listener, adopt, preamble};
 use crate::observe::event::Event;
-use crate::observe::words::limit;
 use crate::policy::gate::{Gate, Hold, WhenFull};
 use crate::policy::limit::rule::{Outcome, Rules};
 use crate::policy::queue::QueueOrder;
@@ -25,7 +23,6 @@ use crate::sys::launch::CommandSpec;
 use crate::sys::plain;
 use crate::sys::socket::{self, Address};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::fmt::Write;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -39,7 +36,7 @@ pub enum Failure {
     System(String),
 }
 
-fn system<T>(result: Result<T, io::Error>, what: &str) -> Result<T, Failure> {
+pub(super) fn system<T>(result: Result<T, io::Error>, what: &str) -> Result<T, Failure> {
     result.map_err(|error| Failure::System(format!("{what}: {}", plain(&error))))
 }
 
@@ -51,7 +48,8 @@ fn system<T>(result: Result<T, io::Error>, what: &str) -> Result<T, Failure> {
 pub fn start(settings: Settings) -> Result<(), Failure> {
     let nofile = raise_descriptor_limit();
     enough_descriptors(settings.listen.len() as u64).map_err(Failure::System)?;
-    let adopt::Passed { mut listeners, held, state } = adopt::from_environment().map_err(Failure::Usage)?;
+    let adopt::Passed { listeners, held, state } = adopt::from_environment().map_err(Failure::Usage)?;
+    let (mut listeners, mut for_queries) = apart(listeners);
     let (program, template) = command(&settings)?;
     let mut events = Vec::new();
     for (text, place) in &settings.listen {
@@ -75,6 +73,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         let what = format!("cannot set the backlog of '{}' to {}", listener.name, settings.backlog);
         system(socket::listen(listener.fd.as_fd(), settings.backlog), &what)?;
     }
+    for_queries.extend(control(&settings, &for_queries)?);
     let names: Vec<&str> = listeners.iter().map(|listener| &*listener.name).collect();
     let rules = rules(&settings, &names)?;
     // The address that a client connected to is the listener's, or one that its connection or its PROXY header tells.
@@ -96,14 +95,43 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
             .then_some(Event::FewerHeld { wanted: hold.max_waiting, capacity: hold.capacity }),
     );
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
-    let pressure = pressure(&settings)?;
-    let daemon =
-        system(daemon(settings, (gate, Gauges::new(pressure)), listeners, spec, template, fixed_vars), "cannot start")?;
+    let gate = (gate, Gauges::new(pressure(&settings)?));
+    let daemon = system(daemon(settings, gate, (listeners, for_queries), spec, template, fixed_vars), "cannot start")?;
     daemon.run(HandedOver { held, state }, events).map_err(Failure::System)
 }
 
+/// The sockets that clients come in by, and those that are for questions about the daemon, by their names.
+pub(super) fn apart(listeners: Vec<Listener>) -> (Vec<Listener>, Vec<(queries::Kind, Listener)>) {
+    let (mut for_clients, mut for_queries) = (Vec::new(), Vec::new());
+    for listener in listeners {
+        match queries::Kind::of_name(&listener.name) {
+            Some(kind) => for_queries.push((kind, listener)),
+            None => for_clients.push(listener),
+        }
+    }
+    (for_clients, for_queries)
+}
+
+/// The socket of `--control`, unless one was passed.
+fn control(
+    settings: &Settings,
+    passed: &[(queries::Kind, Listener)],
+) -> Result<Option<(queries::Kind, Listener)>, Failure> {
+    let is_passed = passed.iter().any(|(kind, _)| *kind == queries::Kind::Control);
+    let Some(path) = settings.control.as_ref().filter(|_| !is_passed) else { return Ok(None) };
+    let socket = open::open_private(path, queries::VARLINK).map_err(|error| {
+        let (path, folder) = (path.display(), path.parent().unwrap_or(path).display());
+        let remedy = match error.raw_os_error() {
+            Some(libc::ENOENT) => format!(" (the folder {folder} is missing: RuntimeDirectory= of the unit makes it)"),
+            _ => String::new(),
+        };
+        Failure::System(format!("cannot open the control socket '{path}': {}{remedy}", plain(&error)))
+    })?;
+    Ok(Some((queries::Kind::Control, socket)))
+}
+
 /// What tells of the pressure; opened only if it is asked for.
-fn pressure(settings: &Settings) -> Result<Pressure, Failure> {
+pub(super) fn pressure(settings: &Settings) -> Result<Pressure, Failure> {
     let limits = &settings.max_pressure;
     let folders = if limits.is_empty() { Vec::new() } else { pressure::folders() };
     Pressure::open(limits, folders).map_err(Failure::System)
@@ -112,7 +140,7 @@ fn pressure(settings: &Settings) -> Result<Pressure, Failure> {
 fn daemon(
     settings: Settings,
     gate: (Gate, Gauges),
-    listeners: Vec<Listener>,
+    (listeners, for_queries): (Vec<Listener>, Vec<(queries::Kind, Listener)>),
     spec: CommandSpec,
     template: Template,
     fixed_vars: environment::FixedVars,
@@ -123,7 +151,7 @@ fn daemon(
     let terms = commands::Terms { room, time_limit, kill_grace, asks_for_oom };
     let poll = Poll::new()?;
     let commands = Commands::new(spec, template, fixed_vars, terms, &poll)?;
-    let listeners = Listeners::new(listeners, &poll)?;
+    let listeners = (Listeners::new(listeners, &poll)?, Queries::new(for_queries, &poll)?);
     Daemon::new(settings, poll, gate, listeners, commands)
 }
 
@@ -184,7 +212,7 @@ fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Ho
     Hold { max_wait, max_waiting, capacity: room.min(wanted.into()) as u32, order }
 }
 
-fn command(settings: &Settings) -> Result<(std::ffi::CString, Template), Failure> {
+pub(super) fn command(settings: &Settings) -> Result<(std::ffi::CString, Template), Failure> {
     let first = settings
         .command
         .first()
@@ -197,7 +225,7 @@ fn command(settings: &Settings) -> Result<(std::ffi::CString, Template), Failure
 }
 
 /// For listeners of these names, in this order.
-fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
+pub(super) fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
     let mut max_per_listener = vec![0; names.len()];
     for (_, max) in settings.max_per_listener.iter().filter(|(name, _)| name.is_none()) {
         max_per_listener.fill(*max);
@@ -235,131 +263,4 @@ fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
         max_pressure: settings.max_pressure.clone(),
         dry_run: settings.dry_run.clone(),
     })
-}
-
-/// `--check`: reads everything, changes nothing that lasts, and says what would hold.
-///
-/// # Errors
-/// As for [`start`], as far as it can be known without opening `--listen` sockets.
-pub fn check(settings: &Settings) -> Result<String, Failure> {
-    let passed = adopt::from_environment().map_err(Failure::Usage)?.listeners;
-    let (program, _) = command(settings)?;
-    let names = passed.iter().map(|listener| &*listener.name).chain(settings.listen.iter().map(|(text, _)| &**text));
-    let names: Vec<&str> = names.collect();
-    for (text, place) in &settings.listen {
-        system(open::check(place, settings.family), &format!("cannot listen on '{text}'"))?;
-    }
-    // Without any, the names are those that systemd will pass.
-    if !names.is_empty() {
-        rules(settings, &names)?;
-    }
-    let mut out = String::new();
-    let mut line = |name: &str, value: &dyn std::fmt::Display| {
-        let _ = writeln!(out, "{name:<19} {value}"); // writing to a String cannot fail
-    };
-    for listener in &passed {
-        line("passed socket", &format_args!("{} as '{}'", DisplayAddr(&listener.local), listener.name));
-    }
-    for (text, _) in &settings.listen {
-        line("listen", text);
-    }
-    if passed.is_empty() && settings.listen.is_empty() {
-        line("listen", &"the sockets that systemd passes (none now)");
-    }
-    let is_restricted = settings.listen.iter().any(|(_, place)| matches!(place, Place::Port(_) | Place::Host(..)));
-    let family = if is_restricted || settings.family == Family::Any { "" } else { " (not used: needs --listen)" };
-    line("family", &format_args!("{}{family}", settings.family));
-    line("backlog", &settings.backlog);
-    line("proxy-protocol", &if settings.proxy_protocol { "on" } else { "off" });
-    for network in &settings.proxy_from {
-        line("proxy-from", network);
-    }
-    if settings.proxy_protocol && settings.proxy_from.is_empty() {
-        line("proxy-from", &"loopback and UNIX sockets");
-    }
-    line("max-connections", &limit(settings.max_connections));
-    for (name, max) in &settings.max_per_listener {
-        let of = name.as_ref().map_or(String::new(), |name| format!("'{name}': "));
-        line("max-per-listener", &format_args!("{of}{}", limit(*max)));
-    }
-    for (max, prefixes) in &settings.max_per_source {
-        line("max-per-source", &format_args!("{max} per network of prefix {prefixes}"));
-    }
-    if settings.max_per_source.is_empty() {
-        line("max-per-source", &"unlimited");
-    }
-    line("source-prefix", &settings.source_prefix);
-    for (name, rate) in [("max-rate", settings.max_rate), ("max-rate-per-source", settings.max_rate_per_source)] {
-        match rate {
-            Some(rate) => line(name, &rate),
-            None => line(name, &"unlimited"),
-        }
-    }
-    let penalties = &settings.penalties;
-    let unused = if penalties.of.is_empty() { " (not used: needs --penalty)" } else { "" };
-    match penalties.of.is_empty() {
-        true => line("penalty", &"off"),
-        false => line("penalty", penalties),
-    }
-    line("penalty-min", &format_args!("{}{unused}", humantime::format_duration(penalties.min)));
-    match penalties.max {
-        std::time::Duration::MAX => line("penalty-max", &format_args!("unlimited{unused}")),
-        max => line("penalty-max", &format_args!("{}{unused}", humantime::format_duration(max))),
-    }
-    let remembers = settings.max_rate_per_source.is_some() || !penalties.of.is_empty();
-    let unused = if remembers { "" } else { " (not used: needs --max-rate-per-source or --penalty)" };
-    line("max-sources", &format_args!("{}{unused}", settings.max_sources));
-    for network in &settings.exempt {
-        line("exempt", network);
-    }
-    if settings.reserved > 0 {
-        line("reserved", &settings.reserved);
-    }
-    match settings.load_average {
-        Some(below) => line("load-average", &below),
-        None => line("load-average", &"off"),
-    }
-    pressure(settings)?;
-    let limits: Vec<_> = settings.max_pressure.iter().map(|(of, max)| format!("{}={max}", of.name())).collect();
-    line("max-pressure", &if limits.is_empty() { "off".to_owned() } else { limits.join(",") });
-    if !settings.dry_run.is_empty() {
-        line("dry-run", &settings.dry_run.join(","));
-    }
-    line("when-full", &settings.when_full);
-    let used = if settings.when_full == WhenFull::Refuse { " (not used: needs --when-full wait)" } else { "" };
-    match settings.max_wait {
-        Some(max) => line("max-wait", &format_args!("{}{used}", humantime::format_duration(max))),
-        None => line("max-wait", &"unlimited"),
-    }
-    line(
-        "max-waiting",
-        &format_args!("{}{}", limit(settings.max_waiting), if settings.max_waiting > 0 { used } else { "" }),
-    );
-    let is_default = settings.half_close == HalfClose::Serve;
-    line("half-close", &format_args!("{}{}", settings.half_close, if is_default { "" } else { used }));
-    let is_fifo = settings.queue_order == QueueOrder::Fifo;
-    line("queue-order", &format_args!("{}{}", settings.queue_order, if is_fifo { "" } else { used }));
-    line("busy-reply", &settings.busy_reply);
-    line("busy-message", &settings.busy_message);
-    line("pass", &settings.pass);
-    line("session", &settings.session);
-    if let Some(name) = &settings.argv0 {
-        line("argv0", name);
-    }
-    for (name, span) in [("time-limit", settings.time_limit), ("idle-exit", settings.idle_exit)] {
-        match span {
-            Some(span) => line(name, &humantime::format_duration(span)),
-            None => line(name, &"off"),
-        }
-    }
-    line("drain-timeout", &humantime::format_duration(settings.drain_timeout));
-    line("kill-grace", &humantime::format_duration(settings.kill_grace));
-    line("log", &settings.max_severity);
-    line("log-target", &settings.log_target);
-    line("log-peer", &settings.log_peer);
-    line("agent-share", &settings.agent_share);
-    let rest = settings.command.iter().skip(1).map(|word| word.to_string_lossy());
-    let command = std::iter::once(program.to_string_lossy()).chain(rest).collect::<Vec<_>>().join(" ");
-    line("command", &command);
-    Ok(out)
 }

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod check;
 mod gauges;
 mod run;
 pub mod settings;
 mod state;
 
-pub use boot::{Failure, check, start};
+pub use boot::{Failure, start};
+pub use check::check;

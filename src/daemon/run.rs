@@ -4,8 +4,10 @@
 //! what has happened to it; here alone one room's news become another's.
 #![forbid(unsafe_code)]
 
+mod answers;
 mod connection;
 mod hand_over;
+mod inspect;
 mod leaving;
 mod preamble;
 mod reporting;
@@ -13,10 +15,12 @@ mod reporting;
 use super::gauges::Gauges;
 use super::settings::Settings;
 use super::state::HandedOver;
+use crate::child::cgroup;
 use crate::child::commands::Commands;
 use crate::listen::DisplayAddr;
 use crate::listen::listeners::Listeners;
 use crate::listen::preamble::Preambles;
+use crate::listen::queries::Queries;
 use crate::listen::refusals::Refusals;
 use crate::listen::waiting::Waiting;
 use crate::observe::event::Event;
@@ -35,7 +39,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::collections::VecDeque;
 use std::io;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What may be due: set in [`Daemon::deadlines`], and handled in [`Daemon::on_timer`].
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +61,21 @@ enum Timer {
     Phase,
     Manager,
     Status,
+    Queries,
+}
+
+/// Who asks about the daemon, and what of it never changes.
+struct Inquiry {
+    queries: Queries,
+    /// That it was started for, with its suffix; empty if it was not by a manager.
+    unit: String,
+    /// When it was started, in microseconds since 1970.
+    started_usec: u64,
+}
+
+/// Microseconds since 1970.
+fn realtime_usec() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 /// The rooms, and what passes between them.
@@ -73,9 +92,8 @@ pub(super) struct Daemon {
     commands: Commands,
     refusals: Refusals,
     report: Report,
+    inquiry: Inquiry,
     manager: Notify,
-    /// Whether the manager's store has the ledger; `None`: there is no store.
-    is_stored: Option<bool>,
     phase: Phase,
     trim: Trim,
 }
@@ -92,7 +110,7 @@ impl Daemon {
         settings: Settings,
         poll: Poll,
         (gate, mut gauges): (Gate, Gauges),
-        listeners: Listeners,
+        (listeners, queries): (Listeners, Queries),
         commands: Commands,
     ) -> io::Result<Daemon> {
         let signals = SignalFd::with_flags(&signals_to_read(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -116,8 +134,8 @@ impl Daemon {
                 &host_name(),
             )),
             report: Report::new(Log::start(settings.log_target, settings.max_severity)?, settings.log_peer),
+            inquiry: Inquiry { queries, unit: cgroup::own_unit().unwrap_or_default(), started_usec: realtime_usec() },
             manager: Notify::from_environment(Instant::now()),
-            is_stored: None,
             phase: Phase::new(phase::Terms { drain_timeout, kill_grace, idle_exit }),
             trim: Trim::default(),
             poll,
@@ -132,7 +150,7 @@ impl Daemon {
         let mut now = Instant::now();
         while !self.is_finished(now) {
             let is_quiet = self.trim.take_due(now);
-            let until = self.deadlines().into_iter().filter_map(|(_, at)| at).min();
+            let until = self.deadlines(now).into_iter().filter_map(|(_, at)| at).min();
             if is_quiet {
                 self.give_back();
             }
@@ -147,6 +165,7 @@ impl Daemon {
             }
             ready.listeners().for_each(|id| self.accept_some(now, id));
             self.publish(now);
+            self.answer_queries(now, &ready);
             now = Instant::now();
         }
         let lost = self.listeners.are_lost();
@@ -164,6 +183,10 @@ impl Daemon {
         }
         let (max, when_full) = (self.settings.max_connections, self.settings.when_full);
         let (dry_run, command) = (self.gate.limits().dry_run().join(","), self.commands.program().to_owned());
+        for (name, local) in self.inquiry.queries.listeners() {
+            let local = DisplayAddr(local).to_string();
+            self.report.log(Event::Listening { local, listener: name.clone() });
+        }
         self.report.log(Event::Ready { max, when_full, dry_run, command });
         let now = Instant::now();
         self.take_over(now, handed_over);
@@ -188,13 +211,14 @@ impl Daemon {
                     self.gate.read(now, Reading::PressureEvent(resource), &mut self.actions);
                 }
             }
-            Watch::Listener(_) => {} // after the timers
+            Watch::Listener(_) => {}                      // after the timers
+            Watch::QuerySocket(_) | Watch::Asker(_) => {} // after all else
         }
         self.settle(now);
     }
 
     /// The one list of what is due when.
-    fn deadlines(&self) -> [(Timer, Option<Instant>); 17] {
+    fn deadlines(&self, now: Instant) -> [(Timer, Option<Instant>); 18] {
         [
             (Timer::Refusals, self.refusals.deadline()),
             (Timer::Preambles, self.waiting.preambles.deadline()),
@@ -212,13 +236,14 @@ impl Daemon {
             (Timer::Idle, self.phase.idle_deadline()),
             (Timer::Phase, self.phase_deadline()),
             (Timer::Manager, self.manager.deadline()),
+            (Timer::Queries, self.inquiry.queries.deadline(now)),
             (Timer::Status, self.manager.status_deadline().filter(|_| self.status_may_change())),
         ]
     }
 
     /// Everything that is due by the clock.
     fn on_time(&mut self, now: Instant) {
-        for (timer, at) in self.deadlines() {
+        for (timer, at) in self.deadlines(now) {
             if at.is_some_and(|at| at <= now) {
                 self.on_timer(now, timer);
                 self.settle(now);
@@ -252,6 +277,7 @@ impl Daemon {
             Timer::Idle => self.end_if_idle(now),
             Timer::Phase => self.phase_is_due(now),
             Timer::Manager => self.manager.on_time(now),
+            Timer::Queries => self.inquiry.queries.on_time(now, &self.poll),
             Timer::Status => {} // told after this turn's clients, see `publish`
         }
     }

@@ -16,6 +16,7 @@ use crate::reply::{Choice, Message};
 use crate::sys::launch::{Pass, Session};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Every setting.
@@ -87,6 +88,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// `--kill-grace`.
     pub kill_grace: Duration,
+    /// `--control`; `None` is off.
+    pub control: Option<PathBuf>,
     /// `--verbose`, `--quiet`.
     pub max_severity: Severity,
     /// `--log-target`.

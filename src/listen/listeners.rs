@@ -249,6 +249,11 @@ impl Listeners {
         self.all.iter().all(|entry| entry.is_watched)
     }
 
+    /// Whether this one is in the poll set.
+    pub fn is_watched(&self, id: ListenerId) -> bool {
+        self.all[id].is_watched
+    }
+
     /// Connections in the kernel's queues, as far as they are known.
     pub fn queued(&self) -> u32 {
         self.iter().filter_map(Listener::queued).sum()

@@ -10,6 +10,7 @@ pub mod path;
 pub mod place;
 pub mod preamble;
 pub mod proxy;
+pub mod queries;
 pub mod refusals;
 pub mod resolve;
 pub mod waiting;

@@ -10,9 +10,11 @@ use super::place::{Family, Place};
 use super::resolve::resolve;
 use crate::sys::socket;
 use nix::sys::socket as ns;
+use nix::sys::stat::Mode;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
 /// Seconds without a byte after which the other end is asked whether it is still there, as in the shipped units.
 const KEEPALIVE_IDLE: u32 = 300;
@@ -60,7 +62,7 @@ pub fn open(place: &Place, text: &str, family: Family) -> io::Result<Opened> {
             None => Ok(Opened { is_interrupted: true, ..Opened::default() }),
         },
         Place::Path(path) => {
-            let (fd, path) = OwnPath::bind(path.clone())?;
+            let (fd, path) = OwnPath::bind(path.clone(), Mode::from_bits_truncate(0o777))?;
             let mut listener = finish(fd)?;
             listener.path = Some(path);
             Ok(listener.into())
@@ -76,6 +78,17 @@ pub fn open(place: &Place, text: &str, family: Family) -> io::Result<Opened> {
             Ok(finish(fd)?.into())
         }
     }
+}
+
+/// A socket for its owner and root alone, by this name.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_private(path: &Path, name: &str) -> io::Result<Listener> {
+    let (fd, own) = OwnPath::bind(path.to_owned(), Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let mut listener = finish(fd, name)?;
+    listener.path = Some(own);
+    Ok(listener)
 }
 
 fn finish(fd: OwnedFd, text: &str) -> io::Result<Listener> {

@@ -3,6 +3,7 @@
 
 use crate::sys::socket;
 use nix::sys::socket as ns;
+use nix::sys::stat::{Mode, fchmod};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -18,12 +19,15 @@ pub struct OwnPath {
 
 impl OwnPath {
     /// Binds a socket at `path`. A socket file that no socket is bound to any more is replaced, as systemd does
-    /// (`socket_address_listen` unlinks on EADDRINUSE); one that is in use is left alone, and so is any other file.
+    /// (`socket_address_listen` unlinks on EADDRINUSE); one that is in use is left alone, and so is any other file. Its mode is at most
+    /// `mode`, less the umask, from the moment on at which it is there.
     ///
     /// # Errors
     /// bind(2)'s; `EADDRINUSE` if the path is somebody's.
-    pub fn bind(path: PathBuf) -> io::Result<(OwnedFd, OwnPath)> {
+    pub fn bind(path: PathBuf, mode: Mode) -> io::Result<(OwnedFd, OwnPath)> {
         let (fd, at) = (socket::stream(ns::AddressFamily::Unix)?, ns::UnixAddr::new(&path)?);
+        // The file gets the mode that its socket has (unix_bind_bsd(), net/unix/af_unix.c).
+        fchmod(&fd, mode)?;
         match ns::bind(fd.as_raw_fd(), &at) {
             Ok(()) => {}
             Err(nix::Error::EADDRINUSE) if is_abandoned(&path, &at)? => {

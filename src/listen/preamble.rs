@@ -7,6 +7,7 @@
 
 use super::accept::{Connection, PEEK};
 use super::proxy::{self, MAX_V2};
+use crate::policy::arrival::ListenerId;
 use crate::policy::grounds::HeaderFault;
 use crate::policy::network::Network;
 use crate::policy::queue::Ticket;
@@ -140,6 +141,11 @@ impl Preambles {
     /// What has become of those that came.
     pub fn next_news(&mut self) -> Option<News> {
         self.news.pop_front()
+    }
+
+    /// Those that came in by this listener.
+    pub fn count_of(&self, listener: ListenerId) -> usize {
+        self.awaited.values().filter(|awaited| awaited.connection.listener == listener).count()
     }
 
     /// How many are awaited.

@@ -3,6 +3,7 @@
 
 use super::accept::Connection;
 use super::preamble::Preambles;
+use crate::policy::arrival::ListenerId;
 use crate::policy::gate::Arrival;
 use crate::policy::queue::Ticket;
 use crate::policy::source::Source;
@@ -113,6 +114,23 @@ impl Waiting {
     /// Those of sources such as these.
     pub fn of_sources(&self, is_one: impl Fn(Source) -> bool) -> Vec<Ticket> {
         self.held.values().map(|held| &held.who).filter(|who| is_one(who.source)).map(|who| who.ticket).collect()
+    }
+
+    /// Those whose tickets are not below this one, in order, at most so many.
+    pub fn from(&self, ticket: Ticket, count: usize) -> Vec<&Held> {
+        let mut found: Vec<&Held> = self.held.values().filter(|held| held.who.ticket >= ticket).collect();
+        if found.len() > count {
+            found.select_nth_unstable_by_key(count, |held| held.who.ticket);
+            found.truncate(count);
+        }
+        found.sort_unstable_by_key(|held| held.who.ticket);
+        found
+    }
+
+    /// How many came in by this listener, those whose header is awaited among them.
+    pub fn count_of(&self, listener: ListenerId) -> u32 {
+        let held = self.held.values().filter(|held| held.who.listener == listener).count();
+        (held + self.preambles.count_of(listener)) as u32
     }
 
     /// How many wait.

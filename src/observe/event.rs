@@ -28,6 +28,12 @@ impl Severity {
     pub fn number(self) -> u8 {
         3 + self as u8
     }
+
+    /// That of this number.
+    pub fn of_number(number: u8) -> Option<Severity> {
+        let all = [Severity::Error, Severity::Warning, Severity::Notice, Severity::Info];
+        all.into_iter().find(|severity| severity.number() == number)
+    }
 }
 
 /// What became of all connections.

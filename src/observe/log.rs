@@ -109,6 +109,16 @@ impl Log {
         severity <= self.max_severity
     }
 
+    /// The least serious that are logged.
+    pub fn max_severity(&self) -> Severity {
+        self.max_severity
+    }
+
+    /// Logs entries of this severity, and more serious ones, from now on.
+    pub fn set_max_severity(&mut self, severity: Severity) {
+        self.max_severity = severity;
+    }
+
     /// Hands an entry over without waiting; `false` if the log is behind and did not take it.
     pub fn send(&mut self, event: Event) -> bool {
         if !self.is_enabled(event.severity()) {

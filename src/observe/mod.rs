@@ -12,4 +12,5 @@ pub mod peer;
 pub mod report;
 pub mod snapshot;
 pub mod spanless;
+pub mod varlink;
 pub mod words;

@@ -126,6 +126,8 @@ pub struct Notify {
     /// Half the watchdog's period.
     watchdog: Option<Duration>,
     next_watchdog: Option<Instant>,
+    /// Whether the manager's store has the daemon's state; `None`: there is no store.
+    pub is_stored: Option<bool>,
     /// The last status that went.
     last: Option<Status>,
     /// When a status was last tried.
@@ -151,6 +153,7 @@ impl Notify {
             retry_at: None,
             watchdog,
             next_watchdog: watchdog.map(|half| now + half),
+            is_stored: None,
             last: None,
             status_at: None,
         }

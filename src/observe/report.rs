@@ -193,6 +193,16 @@ impl Report {
         }
     }
 
+    /// The least serious entries that are logged.
+    pub fn max_severity(&self) -> Severity {
+        self.log.max_severity()
+    }
+
+    /// Logs entries of this severity, and more serious ones, from now on.
+    pub fn set_max_severity(&mut self, severity: Severity) {
+        self.log.set_max_severity(severity);
+    }
+
     /// Logs what changes no counter; `false` if the log did not take it.
     pub fn log(&mut self, event: Event) -> bool {
         self.log.send(event)

@@ -80,8 +80,8 @@ pub struct ListenerLimit {
 #[allow(missing_docs, reason = "the interface definition explains each")]
 pub struct SourceLimit {
     pub max: u32,
-    pub ipv4_prefix: u8,
-    pub ipv6_prefix: u8,
+    pub ipv4_prefix: Option<u8>,
+    pub ipv6_prefix: Option<u8>,
 }
 
 /// A rate; a count of 0 is no limit.

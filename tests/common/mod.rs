@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
 
 mod client;
+mod control;
 mod daemon;
 mod manager;
 mod socket;
@@ -14,6 +15,7 @@ mod start;
 mod system;
 
 pub use client::*;
+pub use control::*;
 pub use daemon::*;
 pub use manager::*;
 pub use socket::*;

@@ -185,6 +185,7 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--argv0", "it"], "SOCKCAP_ARGV0", "it", Some("that")),
     (&["--drain-timeout", "7s"], "SOCKCAP_DRAIN_TIMEOUT", "7s", Some("8s")),
     (&["--kill-grace", "7s"], "SOCKCAP_KILL_GRACE", "7s", Some("8s")),
+    (&["--control", "/run/a.sock"], "SOCKCAP_CONTROL", "/run/a.sock", Some("/run/b.sock")),
     (&["--log-target", "stderr"], "SOCKCAP_LOG_TARGET", "stderr", Some("journal")),
     (&["--log-peer", "prefix"], "SOCKCAP_LOG_PEER", "prefix", Some("none")),
     (&["--agent-share", "7"], "SOCKCAP_AGENT_SHARE", "7", Some("8")),

@@ -73,7 +73,7 @@ impl Daemon {
     fn open_ledger(&mut self, now: Instant, state: Option<OwnedFd>) -> Option<SavedState> {
         let was_stored = state.is_some();
         if let Some(past) = state.and_then(|state| self.commands.reopen_ledger(state)) {
-            self.is_stored = Some(true);
+            self.manager.is_stored = Some(true);
             state::name(self.commands.ledger());
             return Some(past);
         }
@@ -83,7 +83,7 @@ impl Daemon {
         if self.manager.is_enabled() && may_have_store() {
             self.commands.begin_ledger(self.settings.max_connections as usize);
             state::name(self.commands.ledger());
-            self.is_stored = Some(false);
+            self.manager.is_stored = Some(false);
             let _ = self.store_ledger(now); // tried again until it is there
         }
         None
@@ -91,9 +91,9 @@ impl Daemon {
 
     /// Has the manager store the ledger, if it has not yet. Waits for the manager, but not beyond `until`.
     pub(super) fn store_ledger(&mut self, until: Instant) -> io::Result<()> {
-        if self.is_stored == Some(false) {
+        if self.manager.is_stored == Some(false) {
             self.manager.store(adopt::STATE, self.commands.ledger().fd()?, until)?;
-            self.is_stored = Some(true);
+            self.manager.is_stored = Some(true);
         }
         Ok(())
     }

@@ -151,7 +151,7 @@ impl Daemon {
         let is_handing_over = matches!(self.phase.stage(), Stage::HandingOver(_));
         let until = Notify::last_words_end();
         let held = if is_handing_over { self.leave_behind(now, until) } else { 0 };
-        if !is_handing_over && self.is_stored.is_some() {
+        if !is_handing_over && self.manager.is_stored.is_some() {
             self.manager.forget(now, adopt::STATE); // nothing runs that anybody has to know of
         }
         self.manager.finish(until);
@@ -161,6 +161,7 @@ impl Daemon {
             true => Event::HandedOver { running, held, counters },
         };
         self.listeners.remove_files();
+        self.inquiry.queries.remove_files();
         let cut_short = self.cut_short();
         self.report.finish(now, cut_short.into_iter().chain([totals]));
     }

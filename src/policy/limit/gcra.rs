@@ -22,6 +22,11 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// How many in how long, and how many at once.
+    pub fn parts(self) -> (u32, Duration, u32) {
+        (self.count, self.per, self.burst)
+    }
+
     /// `count` connections in `per`, and `burst` of them at once; by default as many as `count`.
     ///
     /// # Errors

@@ -1,0 +1,140 @@
+//! What is asked about the daemon, and what is answered: one question a turn, after all clients.
+#![forbid(unsafe_code)]
+
+use super::inspect::usec;
+use super::{Daemon, realtime_usec};
+use crate::listen::queries::{Answer, Due, Kind, MAX_OUTPUT, Stream, Work};
+use crate::observe::event::Severity;
+use crate::observe::snapshot::{self, NAME};
+use crate::observe::varlink::{self, Call, Error, reply};
+use crate::poll::Ready;
+use serde_json::{Value, json};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Instant;
+
+/// Records of one part of an answer, so that it is about what an asker may be sent at once.
+const RECORDS: usize = MAX_OUTPUT / 256;
+
+/// A method's answer: its reply, or the first part of several.
+enum Told {
+    Once(Value),
+    InParts(Stream),
+}
+
+impl Daemon {
+    /// Does one asker's work.
+    pub(super) fn answer_queries(&mut self, now: Instant, ready: &Ready) {
+        if self.inquiry.queries.is_empty() {
+            return;
+        }
+        self.inquiry.queries.one_of(now, ready, &self.poll);
+        while let Some(news) = self.inquiry.queries.next_news() {
+            self.listener_news(news);
+        }
+        let Some(Due { at, kind, uid, work }) = self.inquiry.queries.next_due(now) else { return };
+        let answer = match (kind, work) {
+            (Kind::Control, Work::Request(Some(request))) => self.control(now, uid, &request),
+            (Kind::Control, Work::Part(stream)) => self.part(now, stream),
+            (_, _) => Answer { is_last: true, ..Answer::default() },
+        };
+        self.inquiry.queries.answer(now, at, answer, &self.poll);
+        self.settle(now);
+    }
+
+    fn control(&mut self, now: Instant, uid: Option<u32>, request: &[u8]) -> Answer {
+        let mut answer = Answer::default();
+        let Ok(call) = varlink::read(request) else { return Answer { is_last: true, ..answer } };
+        match self.call(now, uid, &call) {
+            Ok(_) if call.oneway => {}
+            Ok(Told::Once(told)) => reply(&mut answer.bytes, &told, false),
+            Ok(Told::InParts(_)) if !call.more => varlink::refuse(&mut answer.bytes, Error::ExpectedMore),
+            Ok(Told::InParts(stream)) => return self.part(now, stream),
+            Err(_) if call.oneway => {}
+            Err(error) => varlink::refuse(&mut answer.bytes, error),
+        }
+        answer
+    }
+
+    fn call(&mut self, now: Instant, uid: Option<u32>, call: &Call) -> Result<Told, Error> {
+        let once = |told: Value| Ok(Told::Once(told));
+        if let Some(method) = call.method.strip_prefix("org.varlink.service.") {
+            return once(varlink::about(call, method)?);
+        }
+        let may_change = || match uid {
+            Some(uid) if uid == 0 || nix::unistd::Uid::effective().as_raw() == uid => Ok(()),
+            _ => Err(Error::PermissionDenied),
+        };
+        if let Some(method) = call.method.strip_prefix("io.systemd.service.") {
+            return match method {
+                "Ping" => once(json!({})),
+                "GetLogLevel" => once(json!({ "level": self.report.max_severity().number() })),
+                "SetLogLevel" => {
+                    may_change()?;
+                    let level: u8 = call.needed("level")?;
+                    let severity = Severity::of_number(level).ok_or(Error::InvalidParameter("level"))?;
+                    self.report.set_max_severity(severity);
+                    once(json!({}))
+                }
+                _ => Err(Error::MethodNotFound(call.method.clone())),
+            };
+        }
+        let Some(method) = call.method.strip_prefix(NAME).and_then(|rest| rest.strip_prefix('.')) else {
+            return Err(varlink::unknown(call));
+        };
+        match method {
+            // What is a plain structure is a value without fail.
+            "Describe" => once(serde_json::to_value(self.snapshot(now)).unwrap_or_default()),
+            "ListWaiting" => Ok(Told::InParts(Stream::Waiting(0))),
+            "Subscribe" => Ok(Told::InParts(Stream::Changes(None, 0))),
+            _ => Err(varlink::unknown(call)),
+        }
+    }
+
+    /// The next part of an answer.
+    fn part(&mut self, now: Instant, stream: Stream) -> Answer {
+        let mut answer = Answer::default();
+        match stream {
+            Stream::Waiting(from) => {
+                let clients = self.waiting.from(from, RECORDS + 1);
+                let next = clients.get(RECORDS).map(|held| held.who.ticket);
+                let records: Vec<_> =
+                    clients.iter().take(RECORDS).map(|held| json!({ "client": self.client(now, held) })).collect();
+                records_to(&mut answer.bytes, &records, next.is_some());
+                answer.stream = next.map(Stream::Waiting);
+            }
+            Stream::Changes(_, before) => {
+                let mut runtime = self.runtime(now);
+                let at = std::mem::take(&mut runtime.now_usec);
+                let mut hasher = DefaultHasher::new();
+                serde_json::to_vec(&runtime).unwrap_or_default().hash(&mut hasher);
+                let known = hasher.finish().max(1);
+                runtime.now_usec = at;
+                if known != before {
+                    reply(&mut answer.bytes, &json!({ "runtime": runtime }), true);
+                }
+                answer.stream = Some(Stream::Changes(Some(now), known));
+            }
+            Stream::Connections(..) | Stream::Sources(_) => {}
+        }
+        answer
+    }
+
+    fn client(&self, now: Instant, held: &crate::listen::waiting::Held) -> snapshot::Client {
+        let who = &held.who;
+        snapshot::Client {
+            ticket: who.ticket,
+            listener: self.listeners[who.listener].label.clone(),
+            source: who.source.to_string(),
+            peer_port: held.connection.peer.port(),
+            is_exempt: who.is_exempt,
+            since_usec: realtime_usec().saturating_sub(usec(now.saturating_duration_since(who.since))),
+        }
+    }
+}
+
+/// Replies for these; without any, one that is empty. `continues`: more will follow them.
+fn records_to(out: &mut Vec<u8>, records: &[Value], continues: bool) {
+    let Some((last, others)) = records.split_last() else { return reply(out, &json!({}), continues) };
+    others.iter().for_each(|record| reply(out, record, true));
+    reply(out, last, continues);
+}

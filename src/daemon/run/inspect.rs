@@ -1,0 +1,132 @@
+//! The daemon's settings and state as plain data, made when somebody asks.
+#![forbid(unsafe_code)]
+
+use super::{Daemon, realtime_usec};
+use crate::listen::{DisplayAddr, Listener};
+use crate::observe::event::Counters;
+use crate::observe::snapshot::{self, Context, Count, Limits, ListenerLimit, Runtime, Snapshot, SourceLimit};
+use crate::policy::limit::gcra::Rate;
+use crate::policy::reason::Reason;
+use std::time::{Duration, Instant};
+
+/// Microseconds; as many as there are if there are too many.
+pub(super) fn usec(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn by_reason(counts: &[u64; Reason::ALL.len()]) -> Vec<Count> {
+    let named = Reason::ALL.into_iter().map(|reason| (reason.slug(), counts[reason.index()]));
+    named.map(|(name, count)| Count { name: name.into(), count }).collect()
+}
+
+fn rate(rate: Option<Rate>) -> snapshot::Rate {
+    let Some((count, per, burst)) = rate.map(Rate::parts) else { return snapshot::Rate::default() };
+    snapshot::Rate { count, per_usec: usec(per), burst }
+}
+
+impl Daemon {
+    /// All of it.
+    pub(super) fn snapshot(&self, now: Instant) -> Snapshot {
+        Snapshot { context: self.context(), runtime: self.runtime(now) }
+    }
+
+    fn context(&self) -> Context {
+        let settings = &self.settings;
+        let span = |span: Option<Duration>| span.map_or(0, usec);
+        Context {
+            version: env!("CARGO_PKG_VERSION").into(),
+            unit: self.inquiry.unit.clone(),
+            command: self.commands.program().into(),
+            when_full: settings.when_full.to_string(),
+            queue_order: settings.queue_order.to_string(),
+            limits: self.limits(),
+            time_limit_usec: span(settings.time_limit),
+            idle_exit_usec: span(settings.idle_exit),
+            max_sources: settings.max_sources.into(),
+            proxy_protocol: settings.proxy_protocol,
+            dry_run: settings.dry_run.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    /// The limits that hold now.
+    pub(super) fn limits(&self) -> Limits {
+        let settings = &self.settings;
+        let per_source = settings.max_per_source.iter().map(|(max, prefixes)| SourceLimit {
+            max: *max,
+            ipv4_prefix: prefixes.v4,
+            ipv6_prefix: prefixes.v6,
+        });
+        let per_listener = self.listeners.iter().enumerate();
+        let per_listener = per_listener.map(|(id, listener)| (listener, self.max_per_listener(id)));
+        Limits {
+            max_connections: Some(settings.max_connections),
+            max_per_listener: Some(
+                per_listener
+                    .filter(|(_, max)| *max > 0)
+                    .map(|(listener, max)| ListenerLimit { listener: listener.label.clone(), max })
+                    .collect(),
+            ),
+            max_per_source: Some(per_source.collect()),
+            max_rate: Some(rate(settings.max_rate)),
+            max_rate_per_source: Some(rate(settings.max_rate_per_source)),
+            reserved: Some(settings.reserved),
+            load_average: Some(settings.load_average.unwrap_or(0.0)),
+            max_wait_usec: Some(settings.max_wait.map_or(0, usec)),
+            max_waiting: Some(settings.max_waiting),
+        }
+    }
+
+    /// A listener's own limit; 0 is none.
+    fn max_per_listener(&self, id: usize) -> u32 {
+        let name = &*self.listeners[id].name;
+        let own = |of: &&(Option<String>, u32)| of.0.as_deref() == Some(name);
+        let settings = &self.settings.max_per_listener;
+        let found = settings.iter().rfind(own).or_else(|| settings.iter().rfind(|(of, _)| of.is_none()));
+        found.map_or(0, |(_, max)| *max)
+    }
+
+    /// The state.
+    pub(super) fn runtime(&self, now: Instant) -> Runtime {
+        let (census, queue, counters) = (self.gate.census(), self.gate.queue(), self.report.counters());
+        let Counters { accepted, served, gone, ref refused, ref would_refuse, untracked, .. } = *counters;
+        let phase = match self.phase.is_running() {
+            true => snapshot::Phase::Running,
+            false => snapshot::Phase::Stopping,
+        };
+        let closed = self.gate.limits().closed(now, census.active);
+        Runtime {
+            phase,
+            started_usec: self.inquiry.started_usec,
+            now_usec: realtime_usec(),
+            active: census.active,
+            held: queue.len() + self.waiting.preambles.len() as u32,
+            queued: self.listeners.queued(),
+            oldest_wait_usec: queue.longest().map(|since| usec(now.saturating_duration_since(since))),
+            accepted,
+            served,
+            gone,
+            refused: by_reason(refused),
+            would_refuse: by_reason(would_refuse),
+            sources_active: census.per_source.len() as u32,
+            source_table_overflow: untracked,
+            gates_closed: closed.into_iter().map(|refusal| refusal.reason.slug().into()).collect(),
+            log_level: self.report.max_severity().number(),
+            listeners: self.listeners.iter().enumerate().map(|(id, from)| self.listener(id, from)).collect(),
+            ..Runtime::default()
+        }
+    }
+
+    fn listener(&self, id: usize, from: &Listener) -> snapshot::Listener {
+        snapshot::Listener {
+            name: from.name.to_string(),
+            label: from.label.clone(),
+            address: DisplayAddr(&from.local).to_string(),
+            is_paused: !self.listeners.is_watched(id),
+            max: self.max_per_listener(id),
+            active: self.gate.census().per_listener[id],
+            held: self.waiting.count_of(id),
+            queued: from.queued(),
+            ..snapshot::Listener::default()
+        }
+    }
+}

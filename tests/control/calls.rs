@@ -1,0 +1,104 @@
+//! The control socket: each method does what the interface says, and is for whom it says.
+
+use crate::common::*;
+use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
+
+/// A daemon with a control socket in this folder.
+fn start(folder: &ControlFolder, args: &[&str]) -> Daemon {
+    let socket = folder.socket();
+    sockcap(&["--listen", "127.0.0.1:0", "--control", socket.to_str().unwrap()]).args(args).start()
+}
+
+/// `--control`: root's and the daemon's user's alone, from the start, and gone with the daemon.
+#[test]
+fn the_socket_is_private_and_leaves_with_the_daemon() {
+    let folder = ControlFolder::new("private");
+    let mut daemon = start(&folder, &[]);
+    let mode = std::fs::metadata(folder.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    daemon.stop();
+    assert!(!folder.socket().exists());
+}
+
+/// `--control`: a folder that is not there is the user's to make, and it is said how.
+#[test]
+fn a_missing_folder_is_named() {
+    let ended = sockcap(&["--listen", "127.0.0.1:0", "--control", "/run/no/such/control.sock"]).output();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("/run/no/such/control.sock") && ended.stderr.contains("RuntimeDirectory="),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn describe_tells_settings_and_state() {
+    let folder = ControlFolder::new("describe");
+    let daemon = start(&folder, &["--max-connections", "2", "--when-full", "wait", "--max-waiting", "1"]);
+    let mut control = Control::connect(&folder.socket());
+    let (mut one, mut two) = (daemon.connect(), daemon.connect());
+    echoes(&mut one);
+    echoes(&mut two);
+    let _held = daemon.connect();
+    let runtime = control.until("one is held", |runtime| runtime["held"] == 1);
+    assert_eq!((&runtime["accepted"], &runtime["active"]), (&json!(3), &json!(2)));
+    assert_eq!(runtime["phase"], "running");
+    assert!(runtime["oldestWaitUSec"].is_u64());
+    let _refused = daemon.connect();
+    let runtime = control.until("one is refused", |runtime| runtime["accepted"] == 4);
+    let refused = runtime["refused"].as_array().unwrap();
+    assert!(refused.contains(&json!({ "name": "queue-full", "count": 1 })), "{refused:?}");
+    let listener = &runtime["listeners"][0];
+    assert_eq!((&listener["active"], &listener["held"]), (&json!(2), &json!(1)));
+    let context = control.call("Describe", json!({}))["context"].clone();
+    assert_eq!((&context["whenFull"], &context["command"]), (&json!("wait"), &json!("/bin/cat")));
+    assert_eq!((&context["limits"]["maxConnections"], &context["limits"]["maxWaiting"]), (&json!(2), &json!(1)));
+    let waiting = control.list("ListWaiting", "client");
+    assert_eq!(waiting.len(), 1);
+    assert_eq!((&waiting[0]["source"], &waiting[0]["ticket"]), (&json!("127.0.0.1"), &json!(2)));
+}
+
+#[test]
+fn a_list_needs_more_and_an_empty_one_is_empty() {
+    let folder = ControlFolder::new("more");
+    let _daemon = start(&folder, &[]);
+    let mut control = Control::connect(&folder.socket());
+    assert_eq!(control.error("ListWaiting", json!({})).0, "org.varlink.service.ExpectedMore");
+    assert!(control.list("ListWaiting", "client").is_empty());
+}
+
+#[test]
+fn the_service_describes_itself() {
+    let folder = ControlFolder::new("itself");
+    let _daemon = start(&folder, &[]);
+    let mut control = Control::connect(&folder.socket());
+    let info = control.call("org.varlink.service.GetInfo", json!({}));
+    let interfaces = info["interfaces"].as_array().unwrap().clone();
+    assert!(interfaces.contains(&json!(DAEMON)) && interfaces.len() == 3, "{info}");
+    for interface in interfaces {
+        let described = control.call("org.varlink.service.GetInterfaceDescription", json!({ "interface": interface }));
+        assert!(described["description"].as_str().unwrap().contains(interface.as_str().unwrap()));
+    }
+    let (name, _) = control.error("NoSuchMethod", json!({}));
+    assert_eq!(name, "org.varlink.service.MethodNotFound");
+    let (name, _) = control.error("no.such.Interface", json!({}));
+    assert_eq!(name, "org.varlink.service.InterfaceNotFound");
+}
+
+/// A live `-v`.
+#[test]
+fn the_log_level_is_set_while_it_runs() {
+    let folder = ControlFolder::new("level");
+    let mut daemon = start(&folder, &[]);
+    let mut control = Control::connect(&folder.socket());
+    control.call("io.systemd.service.Ping", json!({}));
+    assert_eq!(control.call("io.systemd.service.GetLogLevel", json!({})), json!({ "level": 5 }));
+    for bad in [json!({}), json!({ "level": 2 }), json!({ "level": 7 }), json!({ "level": "6" })] {
+        assert_eq!(control.error("io.systemd.service.SetLogLevel", bad).0, "org.varlink.service.InvalidParameter");
+    }
+    control.call("io.systemd.service.SetLogLevel", json!({ "level": 6 }));
+    assert_eq!(control.call("io.systemd.service.GetLogLevel", json!({})), json!({ "level": 6 }));
+    echoes(&mut daemon.connect());
+    daemon.wait_text("serving");
+}

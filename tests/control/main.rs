@@ -1,0 +1,7 @@
+//! Asking a running daemon: the control socket, and the listeners that are for questions.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bounds;
+mod calls;
