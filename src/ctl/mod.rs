@@ -5,15 +5,26 @@
 #![forbid(unsafe_code)]
 
 mod args;
+pub mod ask;
+mod change;
 pub mod check;
+pub mod client;
 pub mod convert;
 pub mod failure;
 pub mod globals;
 mod help;
+mod limits;
+mod list;
 pub mod metrics;
 mod mistakes;
 pub mod output;
+mod ready;
 pub mod report;
+mod status;
+mod tables;
+pub mod units;
+mod watch;
+pub mod words;
 
 pub use args::Args;
 pub use failure::{Exit, Failure};
@@ -62,6 +73,19 @@ fn carry_out(command: Command, globals: &Globals) -> Result<(), Failure> {
         Command::ServeReport(options) => report::run(&options, globals),
         Command::Check(options) => check::run(&options, globals),
         Command::Convert(options) => convert::run(&options, globals),
-        _ => Err(Failure::failed("not built yet")),
+        Command::List => list::run(globals),
+        Command::Status(of) => status::run(of.unit.as_deref(), globals),
+        Command::Connections(of) => tables::connections(of.unit.as_deref(), globals),
+        Command::Waiting(of) => tables::waiting(of.unit.as_deref(), globals),
+        Command::Sources(of) => tables::sources(of.unit.as_deref(), of.limit, globals),
+        Command::Top(_) => Err(Failure::failed("not built yet")),
+        Command::Watch(of) => watch::run(&of.units, globals),
+        Command::Stop(of) => change::stop(&of, globals),
+        Command::Set(of) => change::set(&of, globals),
+        Command::Forget(of) => change::forget(&of, globals),
+        Command::Drain(of) => change::drain(&of, globals),
+        Command::Resume(of) => change::resume(&of.unit, globals),
+        Command::LogLevel(of) => change::log_level(&of, globals),
+        Command::Ready(of) => ready::run(&of.unit, globals),
     }
 }

@@ -1,0 +1,286 @@
+//! A client of one daemon: Varlink (varlink.org), a JSON object and a NUL byte at a time.
+//!
+//! It waits a few seconds for an answer and reads no more than an answer may have.
+#![forbid(unsafe_code)]
+
+use super::failure::Failure;
+use super::units::Unit;
+use crate::observe::snapshot::NAME;
+use crate::sys::plain;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+/// Seconds for a step: connecting, taking a request, the next part of a reply.
+const PATIENCE: i64 = 5;
+/// Bytes of a reply.
+const MOST: usize = 1 << 20;
+/// Bytes that are read at once.
+const AT_ONCE: usize = 8192;
+
+/// A connection to the control socket of a unit.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    /// What has come and was not taken yet.
+    buffer: Vec<u8>,
+    unit: String,
+}
+
+#[derive(Serialize)]
+struct Request<'a, P> {
+    method: &'a str,
+    parameters: P,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
+}
+
+#[derive(Deserialize)]
+struct Reply<R> {
+    parameters: Option<R>,
+    #[serde(default)]
+    continues: bool,
+}
+
+/// Whether it is one, and which: read before the parameters, whose fields depend on it.
+#[derive(Deserialize)]
+struct Fault {
+    error: Option<String>,
+}
+
+/// The fields of all errors that are known.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    method: String,
+    interface: String,
+    parameter: String,
+    id: u64,
+    field: String,
+    reason: String,
+    source: String,
+}
+
+/// No parameters.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Nothing {}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// That it does not run, or that it may not be asked, in one line.
+    pub fn connect(unit: &Unit) -> Result<Client, Failure> {
+        let to_socket = || -> io::Result<UnixStream> {
+            let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+            // It bounds the wait of connect(2), too (unix(7)).
+            setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE))?;
+            setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
+            connect(fd.as_raw_fd(), &UnixAddr::new(&unit.path)?)?;
+            Ok(fd.into())
+        };
+        match to_socket() {
+            Ok(stream) => Ok(Client { stream, buffer: Vec::new(), unit: unit.name.clone() }),
+            Err(error) => {
+                let (name, path, why) = (&unit.name, unit.path.display(), plain(&error));
+                let line = |words: &str| format!("{words} (connecting to {path}: {why})");
+                Err(match error.kind() {
+                    ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                        Failure::not_running(line(&format!("'{name}' is not running")))
+                    }
+                    ErrorKind::PermissionDenied => Failure::failed(line(&format!(
+                        "'{name}' may be asked only by root, or by the owner of its socket"
+                    ))),
+                    ErrorKind::WouldBlock => Failure::failed(line(&format!("'{name}' takes no connection"))),
+                    _ => Failure::failed(line(&format!("cannot ask '{name}'"))),
+                })
+            }
+        }
+    }
+
+    /// For poll(2).
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// The unit's name.
+    pub fn unit(&self) -> &str {
+        &self.unit
+    }
+
+    /// Calls one of our interface's methods that has one reply.
+    ///
+    /// # Errors
+    /// One line: no answer, or the error that was the answer.
+    pub fn call<R: DeserializeOwned>(&mut self, method: &str, parameters: impl Serialize) -> Result<R, Failure> {
+        self.call_any(&format!("{NAME}.{method}"), parameters)
+    }
+
+    /// Calls a method of any interface that has one reply.
+    ///
+    /// # Errors
+    /// As of [`Client::call`].
+    pub fn call_any<R: DeserializeOwned>(&mut self, method: &str, parameters: impl Serialize) -> Result<R, Failure> {
+        self.send(method, parameters, false)?;
+        let reply: Reply<R> = self.receive()?;
+        reply.parameters.ok_or_else(|| self.strange("a reply without parameters"))
+    }
+
+    /// Calls one of our interface's methods that has several replies, which [`Client::next_reply`] returns.
+    ///
+    /// # Errors
+    /// If it does not take the request.
+    pub fn begin(&mut self, method: &str, parameters: impl Serialize) -> Result<(), Failure> {
+        self.send(&format!("{NAME}.{method}"), parameters, true)
+    }
+
+    /// The next reply, and whether another one follows.
+    ///
+    /// # Errors
+    /// As of [`Client::call`].
+    pub fn next_reply<R: DeserializeOwned>(&mut self) -> Result<(Option<R>, bool), Failure> {
+        let reply: Reply<R> = self.receive()?;
+        Ok((reply.parameters, reply.continues))
+    }
+
+    /// All replies of a method that lists something, until `each` says that these are enough. One that is empty stands for none at all.
+    ///
+    /// # Errors
+    /// As of [`Client::call`], or of `each`.
+    pub fn list<R: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        parameters: impl Serialize,
+        mut each: impl FnMut(R) -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        self.begin(method, parameters)?;
+        loop {
+            let (one, goes_on) = self.next_reply()?;
+            let has_enough = match one {
+                Some(one) => !each(one)?,
+                None => false,
+            };
+            if has_enough || !goes_on {
+                return Ok(());
+            }
+        }
+    }
+
+    /// From here on a reply may take as long as it likes: the next change is not due at any time.
+    pub fn be_patient(&self) {
+        let _ = self.stream.set_read_timeout(None); // cannot fail on a socket
+    }
+
+    fn send(&mut self, method: &str, parameters: impl Serialize, more: bool) -> Result<(), Failure> {
+        let request = serde_json::to_vec(&Request { method, parameters, more });
+        let mut request = request.map_err(|error| Failure::failed(format!("cannot write the request: {error}")))?;
+        request.push(0);
+        self.stream.write_all(&request).map_err(|error| self.lost(&error))
+    }
+
+    fn receive<R: DeserializeOwned>(&mut self) -> Result<Reply<R>, Failure> {
+        loop {
+            if let Some(reply) = self.take()? {
+                return Ok(reply);
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Reads what has come, and waits if there is nothing.
+    ///
+    /// # Errors
+    /// If nothing comes, or nothing ever will.
+    pub fn fill(&mut self) -> Result<(), Failure> {
+        let mut bytes = [0; AT_ONCE];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => {
+                    let line =
+                        format!("'{}' has closed the connection: it has stopped, or has too many clients", self.unit);
+                    return Err(Failure::not_running(line));
+                }
+                Ok(n) => {
+                    self.buffer.extend_from_slice(&bytes[..n]);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.lost(&error)),
+            }
+        }
+    }
+
+    /// A reply that has come in full.
+    fn take<R: DeserializeOwned>(&mut self) -> Result<Option<Reply<R>>, Failure> {
+        let Some(end) = self.buffer.iter().position(|byte| *byte == 0) else {
+            return match self.buffer.len() > MOST {
+                true => Err(self.strange("a reply of more than 1 MiB")),
+                false => Ok(None),
+            };
+        };
+        let message: Vec<u8> = self.buffer.drain(..=end).collect();
+        let message = &message[..end];
+        let fault: Fault = serde_json::from_slice(message).map_err(|error| self.strange(&error.to_string()))?;
+        match fault.error {
+            Some(name) => {
+                let details = serde_json::from_slice::<Reply<Details>>(message).ok().and_then(|reply| reply.parameters);
+                Err(self.refused(&name, &details.unwrap_or_default()))
+            }
+            None => serde_json::from_slice(message).map(Some).map_err(|error| self.strange(&error.to_string())),
+        }
+    }
+
+    /// A reply that has come in full, to a client that polls: `None` if there is none yet.
+    ///
+    /// # Errors
+    /// As of [`Client::call`].
+    pub fn try_next_reply<R: DeserializeOwned>(&mut self) -> Result<Option<R>, Failure> {
+        Ok(self.take::<R>()?.and_then(|reply| reply.parameters))
+    }
+
+    fn lost(&self, error: &io::Error) -> Failure {
+        let unit = &self.unit;
+        match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+                Failure::failed(format!("'{unit}' has not answered for {PATIENCE} s: is it stopped, or overloaded?"))
+            }
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Failure::not_running(format!(
+                "'{unit}' has closed the connection: it has stopped, or has too many clients"
+            )),
+            _ => Failure::failed(format!("cannot talk to '{unit}': {}", plain(error))),
+        }
+    }
+
+    fn strange(&self, what: &str) -> Failure {
+        Failure::failed(format!("'{}' answers what sockcapctl does not understand: {what}", self.unit))
+    }
+
+    /// What an error means, in words.
+    fn refused(&self, name: &str, details: &Details) -> Failure {
+        const OLD: &str = "restart the service after the upgrade";
+        let (unit, Details { method, interface, parameter, id, field, reason, source }) = (&self.unit, details);
+        let own = name.strip_prefix(NAME).and_then(|rest| rest.strip_prefix('.'));
+        let line = match own.or_else(|| name.strip_prefix("org.varlink.service.")).unwrap_or_default() {
+            "MethodNotFound" => format!("this sockcap has no method {method}; {OLD}"),
+            "InterfaceNotFound" => format!("this sockcap has no interface {interface}; {OLD}"),
+            "InvalidParameter" => format!("this sockcap takes no such {parameter}; if it is an older one, {OLD}"),
+            "PermissionDenied" => {
+                "permission denied: only root, and the user that sockcap runs as, may change it".into()
+            }
+            "NoSuchConnection" => format!("no command runs for connection {id}"),
+            "NoSuchSource" => {
+                format!("nothing is known of source '{source}'; `sockcapctl sources` lists those that are known")
+            }
+            "NotSettable" => format!("cannot set {}: {reason}", super::limits::option_of(field)),
+            _ => format!("answered with the error {name}"),
+        };
+        Failure::failed(format!("{unit}: {line}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
