@@ -67,7 +67,13 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         }));
     }
     if listeners.is_empty() {
-        return Err(Failure::Usage(adopt::why_none()));
+        return Err(Failure::Usage(match for_queries.first() {
+            Some((_, listener)) => format!(
+                "no listening socket for clients was passed: '{}' is for questions about the daemon (FileDescriptorName=); pass another one, or give --listen",
+                listener.name
+            ),
+            None => adopt::why_none(),
+        }));
     }
     for listener in &listeners {
         let what = format!("cannot set the backlog of '{}' to {}", listener.name, settings.backlog);

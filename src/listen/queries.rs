@@ -201,6 +201,9 @@ impl Queries {
         (asker.since, asker.has_asked, asker.stream) = (now, true, answer.stream);
         asker.output.extend_from_slice(&answer.bytes);
         asker.is_closing = answer.is_last;
+        if answer.is_last {
+            asker.input.clear();
+        }
         let stays = asker.send(now) && !(asker.is_deaf && asker.is_idle());
         self.settle(at, stays, poll);
     }

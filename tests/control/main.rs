@@ -5,3 +5,4 @@ mod common;
 
 mod bounds;
 mod calls;
+mod listeners;

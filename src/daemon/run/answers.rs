@@ -3,10 +3,13 @@
 
 use super::inspect::usec;
 use super::{Daemon, realtime_usec};
+use crate::child::commands::listing::Listed;
 use crate::listen::queries::{Answer, Due, Kind, MAX_OUTPUT, Stream, Work};
+use crate::listen::waiting::Held;
 use crate::observe::event::Severity;
 use crate::observe::snapshot::{self, NAME};
 use crate::observe::varlink::{self, Call, Error, reply};
+use crate::observe::{agent, http, metrics};
 use crate::poll::Ready;
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -35,7 +38,14 @@ impl Daemon {
         let answer = match (kind, work) {
             (Kind::Control, Work::Request(Some(request))) => self.control(now, uid, &request),
             (Kind::Control, Work::Part(stream)) => self.part(now, stream),
-            (_, _) => Answer { is_last: true, ..Answer::default() },
+            (Kind::Metrics, Work::Request(Some(request))) => {
+                let page = metrics::answer(&request, || self.snapshot(now));
+                last(page.unwrap_or_else(|| http::refusal(http::Status::BadRequest)))
+            }
+            (Kind::Agent, Work::Request(_)) => {
+                last(agent::line(&self.snapshot(now), self.settings.agent_share).into_bytes())
+            }
+            (Kind::Control, Work::Request(None)) | (Kind::Metrics | Kind::Agent, _) => last(Vec::new()),
         };
         self.inquiry.queries.answer(now, at, answer, &self.poll);
         self.settle(now);
@@ -43,7 +53,7 @@ impl Daemon {
 
     fn control(&mut self, now: Instant, uid: Option<u32>, request: &[u8]) -> Answer {
         let mut answer = Answer::default();
-        let Ok(call) = varlink::read(request) else { return Answer { is_last: true, ..answer } };
+        let Ok(call) = varlink::read(request) else { return last(Vec::new()) };
         match self.call(now, uid, &call) {
             Ok(_) if call.oneway => {}
             Ok(Told::Once(told)) => reply(&mut answer.bytes, &told, false),
@@ -84,6 +94,7 @@ impl Daemon {
         match method {
             // What is a plain structure is a value without fail.
             "Describe" => once(serde_json::to_value(self.snapshot(now)).unwrap_or_default()),
+            "ListConnections" => Ok(Told::InParts(Stream::Connections(0, 0))),
             "ListWaiting" => Ok(Told::InParts(Stream::Waiting(0))),
             "Subscribe" => Ok(Told::InParts(Stream::Changes(None, 0))),
             _ => Err(varlink::unknown(call)),
@@ -114,12 +125,37 @@ impl Daemon {
                 }
                 answer.stream = Some(Stream::Changes(Some(now), known));
             }
-            Stream::Connections(..) | Stream::Sources(_) => {}
+            Stream::Connections(id, pid) => {
+                let found = self.commands.listing((id, pid), RECORDS + 1);
+                let has_more = found.len() > RECORDS;
+                let shown = &found[..found.len().min(RECORDS)];
+                let records: Vec<_> =
+                    shown.iter().map(|listed| json!({ "connection": self.connection(now, listed) })).collect();
+                records_to(&mut answer.bytes, &records, has_more);
+                answer.stream = shown.last().filter(|_| has_more).map(|last| {
+                    let (id, pid) = last.cursor();
+                    Stream::Connections(id, pid)
+                });
+            }
+            Stream::Sources(_) => {}
         }
         answer
     }
 
-    fn client(&self, now: Instant, held: &crate::listen::waiting::Held) -> snapshot::Client {
+    fn connection(&self, now: Instant, listed: &Listed) -> snapshot::Connection {
+        snapshot::Connection {
+            id: listed.id,
+            pid: listed.pid,
+            listener: listed.listener.map(|id| self.listeners[id].label.clone()),
+            source: listed.source.to_string(),
+            peer_port: listed.peer_port,
+            is_exempt: listed.is_exempt,
+            since_usec: realtime_usec().saturating_sub(usec(now.saturating_duration_since(listed.since))),
+            waited_usec: listed.waited.map(usec),
+        }
+    }
+
+    fn client(&self, now: Instant, held: &Held) -> snapshot::Client {
         let who = &held.who;
         snapshot::Client {
             ticket: who.ticket,
@@ -130,6 +166,11 @@ impl Daemon {
             since_usec: realtime_usec().saturating_sub(usec(now.saturating_duration_since(who.since))),
         }
     }
+}
+
+/// Nothing comes after this.
+fn last(bytes: Vec<u8>) -> Answer {
+    Answer { bytes, is_last: true, ..Answer::default() }
 }
 
 /// Replies for these; without any, one that is empty. `continues`: more will follow them.

@@ -113,7 +113,7 @@ pub(super) struct Asker {
     pub(super) uid: Option<u32>,
     pub(super) stream: Option<Stream>,
     pub(super) fd: ClientFd,
-    input: Vec<u8>,
+    pub(super) input: Vec<u8>,
     pub(super) output: Vec<u8>,
     /// Its last progress.
     pub(super) since: Instant,
@@ -176,7 +176,11 @@ impl Asker {
     pub(super) fn has_request(&self) -> bool {
         let is_whole = match self.kind {
             Kind::Control => self.input.contains(&0),
-            Kind::Metrics => self.input.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r"),
+            Kind::Metrics => {
+                let request = self.input.iter().position(|byte| !b"\r\n".contains(byte));
+                let request = request.map_or(&[][..], |start| &self.input[start..]);
+                request.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r")
+            }
             Kind::Agent => true, // that it is here is the question
         };
         is_whole || self.has_ended()
@@ -219,8 +223,9 @@ impl Asker {
             Ok(Received::Bytes(0)) => {
                 self.fd.ended();
                 self.is_deaf = true;
-                !self.is_idle()
+                !self.is_idle() && !self.is_closing
             }
+            Ok(Received::Bytes(_)) if self.is_closing => true,
             Ok(Received::Bytes(got)) => {
                 // A request has its time from its first byte on: one byte every now and then is no progress.
                 if self.input.is_empty() {
@@ -248,8 +253,8 @@ impl Asker {
             }
         }
         if self.is_closing {
-            let _ = shutdown(self.fd.as_raw_fd(), Shutdown::Write); // closed right after it
-            return false;
+            // What has come unread would make of a close a reset, which may overtake the answer (RFC 9112, 9.6).
+            return shutdown(self.fd.as_raw_fd(), Shutdown::Write).is_ok() && !self.is_deaf;
         }
         true
     }
