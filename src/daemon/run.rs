@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod balance;
 mod connection;
 mod hand_over;
 mod inspect;
@@ -117,12 +118,12 @@ impl Daemon {
         poll.add(&signals, Watch::Signals, EpollFlags::EPOLLIN)?;
         gauges.pressure.watch(&poll);
         let Settings { drain_timeout, kill_grace, idle_exit, .. } = settings;
+        let log = Log::start(settings.log_target, settings.max_severity)?;
         Ok(Daemon {
             signals,
             gate,
             gauges,
             actions: VecDeque::new(),
-            listeners,
             waiting: Waiting::new(
                 settings.half_close,
                 Preambles::new(settings.proxy_protocol, settings.proxy_from.clone()),
@@ -133,7 +134,8 @@ impl Daemon {
                 settings.busy_message.clone(),
                 &host_name(),
             )),
-            report: Report::new(Log::start(settings.log_target, settings.max_severity)?, settings.log_peer),
+            report: Report::new(log, settings.log_peer, listeners.len()),
+            listeners,
             inquiry: Inquiry { queries, unit: cgroup::own_unit().unwrap_or_default(), started_usec: realtime_usec() },
             manager: Notify::from_environment(Instant::now()),
             phase: Phase::new(phase::Terms { drain_timeout, kill_grace, idle_exit }),
@@ -297,6 +299,7 @@ impl Daemon {
         self.send_status(now);
         self.phase.note(now, self.is_busy());
         self.note_numbers();
+        debug_assert_eq!(self.imbalance(), None);
     }
 
     /// What limits ask for, if their last reading is old.

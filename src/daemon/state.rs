@@ -3,7 +3,8 @@
 
 use crate::child::ledger::{Ledger, SavedState, key};
 use crate::listen::adopt::StoredClient;
-use crate::observe::event::Counters;
+use crate::observe::tally::{Books, Counters, Tally};
+use crate::policy::arrival::ListenerId;
 use crate::policy::reason::Reason;
 use std::os::fd::OwnedFd;
 
@@ -45,7 +46,8 @@ pub(super) fn name(ledger: &Ledger) {
 
 /// Writes all numbers: some two dozen words of memory.
 pub(super) fn note(ledger: &Ledger, next_id: u64, next_ticket: u64, counters: &Counters) {
-    let Counters { accepted, served, gone, longest_wait_usec, refused, would_refuse, untracked } = *counters;
+    let Counters { total: Tally { accepted, served, gone, refused }, longest_wait_usec, would_refuse, untracked } =
+        *counters;
     let numbers = [next_id, next_ticket, accepted, served, gone, longest_wait_usec, untracked];
     numbers
         .into_iter()
@@ -69,19 +71,64 @@ pub(super) fn read(past: &SavedState) -> Numbers {
     Numbers {
         next_id,
         next_ticket,
-        counters: Counters { accepted, served, gone, longest_wait_usec, refused, would_refuse, untracked },
+        counters: Counters {
+            total: Tally { accepted, served, gone, refused },
+            longest_wait_usec,
+            would_refuse,
+            untracked,
+        },
     }
 }
 
-/// The counters once it is known that so many of the earlier daemon's commands run and so many of its clients wait, and that so many
-/// commands have ended unseen. Whoever else is missing has gone: it waited, and left or lost its connection meanwhile. A
-/// daemon that was killed may have counted less than it began.
-pub(super) fn balanced(mut counters: Counters, running: u64, ended: u64, waiting: u64) -> Counters {
-    counters.served += ended;
-    let known = counters.served + counters.refused.iter().sum::<u64>() + counters.gone + running + waiting;
-    counters.accepted = counters.accepted.max(known);
-    counters.gone += counters.accepted - known;
-    counters
+/// What an earlier daemon has left, in total or of one listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Remains {
+    /// Commands that run.
+    pub(super) running: u64,
+    /// Commands that have ended since, unseen.
+    pub(super) ended: u64,
+    /// Clients that wait.
+    pub(super) waiting: u64,
+}
+
+impl Remains {
+    /// The counts once these are known. Whoever else is missing has gone: it waited, and left or lost its connection meanwhile. A
+    /// daemon that was killed may have counted less than it began.
+    pub(super) fn balance(self, mut tally: Tally) -> Tally {
+        tally.served += self.ended;
+        let known = tally.over() + self.running + self.waiting;
+        tally.accepted = tally.accepted.max(known);
+        tally.gone += tally.accepted - known;
+        tally
+    }
+}
+
+/// What an earlier daemon has left.
+#[derive(Debug)]
+pub(super) struct Inventory {
+    pub(super) total: Remains,
+    /// By [`ListenerId`]. Some commands have none that is known.
+    listeners: Vec<Remains>,
+}
+
+impl Inventory {
+    /// Nothing, at so many listeners.
+    pub(super) fn new(listeners: usize) -> Inventory {
+        Inventory { total: Remains::default(), listeners: vec![Remains::default(); listeners] }
+    }
+
+    /// Counts something of this listener, if it is known.
+    pub(super) fn count(&mut self, listener: Option<ListenerId>, count: impl Fn(&mut Remains)) {
+        count(&mut self.total);
+        listener.and_then(|id| self.listeners.get_mut(id)).into_iter().for_each(count);
+    }
+
+    /// The books of a daemon that goes on from these numbers with what is left.
+    pub(super) fn books(&self, numbers: &Numbers) -> Books {
+        let counters = Counters { total: self.total.balance(numbers.counters.total), ..numbers.counters };
+        let listeners = self.listeners.iter().map(|remains| remains.balance(Tally::default())).collect();
+        Books { counters, listeners }
+    }
 }
 
 #[cfg(test)]
@@ -98,9 +145,9 @@ mod tests {
         let read_again = || read(&Ledger::reopen(fd(&ledger)).unwrap().1);
         assert_eq!(read_again(), Numbers::default());
         name(&ledger);
-        let mut counters =
-            Counters { accepted: 20, served: 9, gone: 1, longest_wait_usec: 1500, ..Counters::default() };
-        counters.refused[Reason::START_FAILED.index()] = 3;
+        let total = Tally { accepted: 20, served: 9, gone: 1, ..Tally::default() };
+        let mut counters = Counters { total, longest_wait_usec: 1500, ..Counters::default() };
+        counters.total.refused[Reason::START_FAILED.index()] = 3;
         note(&ledger, 18, 40, &counters);
         name(&ledger);
         assert_eq!(read_again(), Numbers { next_id: 18, next_ticket: 40, counters });
@@ -112,9 +159,9 @@ mod tests {
 
     #[test]
     fn nobody_is_forgotten_and_nobody_is_made_up() {
-        let counters = Counters { accepted: 20, served: 9, gone: 1, ..Counters::default() };
+        let tally = Tally { accepted: 20, served: 9, gone: 1, ..Tally::default() };
         let sums = |running, ended, waiting| {
-            let Counters { accepted, served, gone, .. } = balanced(counters, running, ended, waiting);
+            let Tally { accepted, served, gone, .. } = Remains { running, ended, waiting }.balance(tally);
             assert_eq!(accepted, served + gone + running + waiting);
             (accepted, served, gone)
         };

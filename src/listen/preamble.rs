@@ -37,8 +37,8 @@ pub enum News {
     Ready(Ticket, Connection),
     /// Its header is not what it must be.
     Faulty(Connection, HeaderFault),
-    /// Its client has reset it.
-    Gone,
+    /// Its client has reset it; where it had come in.
+    Gone(ListenerId),
 }
 
 #[derive(Debug)]
@@ -176,10 +176,11 @@ impl Preambles {
     }
 
     fn tell(&mut self, ticket: Ticket, connection: Connection, looked: Looked) {
+        let listener = connection.listener;
         self.news.push_back(match looked {
             Looked::Whole => News::Ready(ticket, connection),
             Looked::Faulty(fault) => News::Faulty(connection, fault),
-            Looked::Gone => News::Gone,
+            Looked::Gone => News::Gone(listener),
         });
     }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::peer::ShownPeer;
+use super::tally::Counters;
 use crate::policy::gate::WhenFull;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::resource::Resource;
@@ -33,37 +34,6 @@ impl Severity {
     pub fn of_number(number: u8) -> Option<Severity> {
         let all = [Severity::Error, Severity::Warning, Severity::Notice, Severity::Info];
         all.into_iter().find(|severity| severity.number() == number)
-    }
-}
-
-/// What became of all connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Taken from the kernel's queue.
-    pub accepted: u64,
-    /// Given a command, which has ended since.
-    pub served: u64,
-    /// Told to come back later, by reason.
-    pub refused: [u64; Reason::ALL.len()],
-    /// Would have been refused, but for `--dry-run`, by reason.
-    pub would_refuse: [u64; Reason::ALL.len()],
-    /// Found gone.
-    pub gone: u64,
-    /// Not remembered by a limit whose table of sources was full.
-    pub untracked: u64,
-    /// Microseconds that the longest waiting of those served or refused had waited, as far as it was read.
-    pub longest_wait_usec: u64,
-}
-
-impl Counters {
-    /// Refused by a limit: all reasons but a command that failed to start.
-    pub fn refused_by_limits(&self) -> u64 {
-        self.refused.iter().sum::<u64>() - self.failed()
-    }
-
-    /// Connections whose command could not be started.
-    pub fn failed(&self) -> u64 {
-        self.refused[Reason::START_FAILED.index()]
     }
 }
 

@@ -12,5 +12,6 @@ pub mod peer;
 pub mod report;
 pub mod snapshot;
 pub mod spanless;
+pub mod tally;
 pub mod varlink;
 pub mod words;

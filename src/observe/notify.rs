@@ -5,7 +5,7 @@
 //! Without NOTIFY_SOCKET nothing is sent, and with nobody at its address nothing is kept.
 #![forbid(unsafe_code)]
 
-use super::event::Counters;
+use super::tally::Counters;
 use crate::policy::reason::Refusal;
 use libsystemd::daemon;
 use nix::errno::Errno;
@@ -52,7 +52,8 @@ pub struct Status {
 impl Status {
     /// Whether these are the counters that it tells.
     fn counts(&self, counters: &Counters) -> bool {
-        (self.refused, self.served, self.failed) == (counters.refused_by_limits(), counters.served, counters.failed())
+        let total = &counters.total;
+        (self.refused, self.served, self.failed) == (total.refused_by_limits(), total.served, total.failed())
     }
 
     fn text(&self) -> String {

@@ -1,10 +1,12 @@
 //! What became of each connection: counted and logged in one act, so that the counters and the journal cannot disagree.
 #![forbid(unsafe_code)]
 
-use super::event::{Counters, Event, How, Rejected, Severity};
+use super::event::{Event, How, Rejected, Severity};
 use super::log::Log;
 use super::peer::{LogPeer, ShownPeer, shown_client, shown_source};
+use super::tally::{Books, Counters, Tally};
 use crate::peer::Peer;
+use crate::policy::arrival::ListenerId;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::source::Source;
 use crate::policy::throttle::{INTERVAL, Summary, Throttle};
@@ -19,7 +21,7 @@ pub struct Report {
     log_peer: LogPeer,
     throttle: Throttle,
     dry_throttle: Option<Box<Throttle>>,
-    counters: Counters,
+    books: Books,
     ignored: Option<Instant>,
     /// By reason.
     last_untracked: [Option<Instant>; Reason::ALL.len()],
@@ -31,7 +33,9 @@ const EPISODE: Duration = Duration::from_secs(60);
 /// A client, where it came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
-    /// Name of the listener.
+    /// The listener.
+    pub id: ListenerId,
+    /// Its name.
     pub listener: &'a Arc<str>,
     /// Who it is.
     pub peer: &'a Peer,
@@ -55,8 +59,8 @@ pub struct Ended<'a> {
     pub id: u64,
     /// Its process.
     pub pid: i32,
-    /// Name of the listener that its client came in by, if known.
-    pub listener: Option<&'a Arc<str>>,
+    /// The listener that its client came in by, and its name, if known.
+    pub listener: Option<(ListenerId, &'a Arc<str>)>,
     /// Whom it was counted for.
     pub source: Source,
     /// How it ended.
@@ -70,14 +74,14 @@ pub struct Ended<'a> {
 }
 
 impl Report {
-    /// Nothing has happened yet.
-    pub fn new(log: Log, log_peer: LogPeer) -> Report {
+    /// Nothing has happened yet, at none of so many listeners.
+    pub fn new(log: Log, log_peer: LogPeer, listeners: usize) -> Report {
         Report {
             log,
             log_peer,
             throttle: Throttle::default(),
             dry_throttle: None,
-            counters: Counters::default(),
+            books: Books::new(listeners),
             ignored: None,
             last_untracked: [None; Reason::ALL.len()],
         }
@@ -85,12 +89,17 @@ impl Report {
 
     /// What became of all connections so far.
     pub fn counters(&self) -> &Counters {
-        &self.counters
+        &self.books.counters
+    }
+
+    /// What became of the connections of each listener, by [`ListenerId`].
+    pub fn listeners(&self) -> &[Tally] {
+        &self.books.listeners
     }
 
     /// Goes on from what an earlier daemon has counted.
-    pub fn go_on_from(&mut self, counters: Counters) {
-        self.counters = counters;
+    pub fn go_on_from(&mut self, books: Books) {
+        self.books = books;
     }
 
     /// A signal that means nothing to us, logged once in an interval: anybody of our user may send millions.
@@ -104,7 +113,7 @@ impl Report {
     /// So many clients were not remembered by a limit: its table of sources, of `max`, is full. Told once in an episode, which is over
     /// when that has not happened for a while.
     pub fn untracked(&mut self, now: Instant, reason: Reason, clients: u32, max: u32) {
-        self.counters.untracked += u64::from(clients);
+        self.books.counters.untracked += u64::from(clients);
         let last = self.last_untracked[reason.index()].replace(now);
         if last.is_none_or(|last| last + EPISODE <= now) {
             let option = reason.info().option.unwrap_or_default();
@@ -113,25 +122,29 @@ impl Report {
     }
 
     /// A connection was taken from the kernel's queue.
-    pub fn accepted(&mut self) {
-        self.counters.accepted += 1;
+    pub fn accepted(&mut self, listener: ListenerId) {
+        self.books.count(Some(listener), |tally| tally.accepted += 1);
     }
 
-    /// So many clients were found gone.
-    pub fn gone(&mut self, clients: u64) {
-        self.counters.gone += clients;
-    }
-
-    /// So many commands have ended while nobody saw it.
-    pub fn ended_unseen(&mut self, commands: u64) {
-        self.counters.served += commands;
+    /// A client was found gone.
+    pub fn gone(&mut self, listener: ListenerId) {
+        self.books.count(Some(listener), |tally| tally.gone += 1);
     }
 
     /// A client is refused. `look` is asked only if that is logged singly.
     pub fn refused(&mut self, now: Instant, refusal: Refusal, client: Client, look: impl FnOnce() -> Figures) {
-        let reason = refusal.reason;
-        self.counters.refused[reason.index()] += 1;
+        self.books.count(Some(client.id), |tally| tally.refused[refusal.reason.index()] += 1);
         self.note_wait(client.waited_usec);
+        self.log_refusal(now, refusal, client, look);
+    }
+
+    /// The same of a client whose command's exec has failed. It is counted when that is over: its slot is in use until then.
+    pub fn exec_failed(&mut self, now: Instant, refusal: Refusal, client: Client, look: impl FnOnce() -> Figures) {
+        self.log_refusal(now, refusal, client, look);
+    }
+
+    fn log_refusal(&mut self, now: Instant, refusal: Refusal, client: Client, look: impl FnOnce() -> Figures) {
+        let reason = refusal.reason;
         if !self.throttle.admit(now, reason) {
             return;
         }
@@ -150,7 +163,7 @@ impl Report {
         look: impl FnOnce() -> Figures,
     ) {
         let reason = refusal.reason;
-        self.counters.would_refuse[reason.index()] += 1;
+        self.books.counters.would_refuse[reason.index()] += 1;
         if !self.dry_throttle.get_or_insert_default().admit(now, reason) {
             return;
         }
@@ -168,13 +181,13 @@ impl Report {
             source: refusal.grounds.figures.network().and_then(|network| shown_source(network, self.log_peer)),
             queued,
             waited_usec,
-            refused_total: self.counters.refused_by_limits(),
+            refused_total: self.books.counters.total.refused_by_limits(),
         })
     }
 
     /// A command was started for a client; so many run now, of so many that may.
     pub fn serving(&mut self, id: u64, pid: i32, client: Client, (active, max): (u32, u32)) {
-        let Client { listener, peer, waited_usec } = client;
+        let Client { listener, peer, waited_usec, .. } = client;
         self.note_wait(waited_usec);
         if self.log.is_enabled(Severity::Info) {
             let (listener, peer) = (listener.clone(), ShownPeer::new(peer.clone(), self.log_peer));
@@ -182,13 +195,14 @@ impl Report {
         }
     }
 
-    /// A command is over. One whose exec failed was counted as refused already.
+    /// A command is over, and its slot free. The client of one whose exec failed was refused.
     pub fn ended(&mut self, Ended { id, pid, listener, source, how, after, waited, usage }: Ended) {
-        if !matches!(how, How::NotStarted(_)) {
-            self.counters.served += 1;
-        }
+        self.books.count(listener.map(|(id, _)| id), |tally| match how {
+            How::NotStarted(_) => tally.refused[Reason::START_FAILED.index()] += 1,
+            _ => tally.served += 1,
+        });
         if self.log.is_enabled(Severity::Info) {
-            let (listener, peer) = (listener.cloned(), shown_client(source, self.log_peer));
+            let (listener, peer) = (listener.map(|(_, name)| name.clone()), shown_client(source, self.log_peer));
             self.log.send(Event::Ended { id, pid, listener, peer, how, after, waited, usage });
         }
     }
@@ -209,7 +223,7 @@ impl Report {
     }
 
     fn note_wait(&mut self, waited_usec: Option<u64>) {
-        let longest = &mut self.counters.longest_wait_usec;
+        let longest = &mut self.books.counters.longest_wait_usec;
         *longest = waited_usec.unwrap_or(0).max(*longest);
     }
 

@@ -1,7 +1,8 @@
 //! How each event reads: one sentence per event, for a person who sees it once. `event` says what happened.
 #![forbid(unsafe_code)]
 
-use super::event::{Counters, Event, How, Rejected, Severity};
+use super::event::{Event, How, Rejected, Severity};
+use super::tally::Counters;
 use crate::sys::errno_words;
 use crate::sys::process::{Exit, Usage};
 use std::fmt;
@@ -231,8 +232,8 @@ fn running_and_held(running: usize, held: usize) -> String {
 }
 
 fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
-    let (accepted, served, refused) = (all.accepted, all.served, all.refused_by_limits());
-    let (gone, failed, longest) = (all.gone, all.failed(), Duration::from_micros(all.longest_wait_usec));
+    let (accepted, served, refused) = (all.total.accepted, all.total.served, all.total.refused_by_limits());
+    let (gone, failed, longest) = (all.total.gone, all.total.failed(), Duration::from_micros(all.longest_wait_usec));
     write!(
         f,
         "{accepted} accepted, {served} served, {refused} refused, {gone} gone, {failed} failed to start; longest wait {}",

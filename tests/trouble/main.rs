@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod books;
 mod exhaustion;
 mod faults;
 mod hidden_proc;

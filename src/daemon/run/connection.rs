@@ -49,7 +49,7 @@ impl Daemon {
             self.listener_news(news);
         }
         if !matches!(taken, Taken::Nobody) {
-            self.report.accepted();
+            self.report.accepted(id);
             // Its command may have ended before the clock is looked at again.
             self.phase.is_not_idle();
         }
@@ -65,7 +65,7 @@ impl Daemon {
                 }
             }
             Taken::Gone => {
-                self.report.gone(1);
+                self.report.gone(id);
                 true
             }
             Taken::Nobody => false,
@@ -87,7 +87,7 @@ impl Daemon {
         }
         let is_refused = may == Err(Stage::Entry) || (may.is_err() && self.settings.when_full == WhenFull::Refuse);
         if !is_refused && connection.is_gone() {
-            self.report.gone(1);
+            self.report.gone(connection.listener);
             return false;
         }
         // That it is there has told since when it has waited.
@@ -195,7 +195,7 @@ impl Daemon {
         if let Some(mut held) = self.waiting.has_left(ticket, &self.poll) {
             // Left unread it would make of the close a reset.
             let _ = held.connection.take_header();
-            self.report.gone(1);
+            self.report.gone(held.who.listener);
             self.gate.left(now, &held.who, &mut self.actions);
         }
     }
@@ -207,7 +207,7 @@ impl Daemon {
         let who = held.who;
         if self.waiting.is_gone(&mut held) {
             let _ = held.connection.take_header();
-            self.report.gone(1);
+            self.report.gone(held.who.listener);
             return self.gate.not_started(now, slot, &mut self.actions);
         }
         self.start(now, who, held.into_connection(now), slot);
@@ -243,7 +243,8 @@ impl Daemon {
             Ok(started) => {
                 let Connection { fd, peer, waited_usec, .. } = connection;
                 self.commands.leave(&started, fd);
-                let client = Client { listener: &self.listeners[who.listener].name, peer: &peer, waited_usec };
+                let (id, listener) = (who.listener, &self.listeners[who.listener].name);
+                let client = Client { id, listener, peer: &peer, waited_usec };
                 let active = (self.gate.census().active, self.settings.max_connections);
                 self.report.serving(started.id, started.pid, client, active);
                 true
@@ -300,7 +301,8 @@ impl Daemon {
 }
 
 fn client<'a>(connection: &'a Connection, from: &'a Listener) -> Client<'a> {
-    Client { listener: &from.name, peer: &connection.peer, waited_usec: connection.waited_usec }
+    let Connection { listener: id, peer, waited_usec, .. } = connection;
+    Client { id: *id, listener: &from.name, peer, waited_usec: *waited_usec }
 }
 
 fn figures(connection: &Connection, from: &Listener) -> Figures {

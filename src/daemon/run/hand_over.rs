@@ -8,11 +8,12 @@
 use super::Daemon;
 use crate::child::ledger::{Place, SavedState, listener_key};
 use crate::child::survivors::{self, Survivor};
-use crate::daemon::state::{self, HandedOver};
+use crate::daemon::state::{self, HandedOver, Inventory};
 use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, Preamble, StoredClient};
 use crate::listen::waiting::Held;
 use crate::observe::event::Event;
+use crate::policy::arrival::ListenerId;
 use crate::policy::queue::Ticket;
 use crate::sys::plain;
 use std::io;
@@ -39,29 +40,37 @@ impl Daemon {
         self.commands.go_on_from(numbers.next_id);
         self.waiting.go_on_from(numbers.next_ticket);
         let recorded = past.as_ref().map(|past| past.commands.as_slice()).unwrap_or_default();
-        let mut running = 0;
+        let mut inventory = Inventory::new(self.listeners.len());
         for command in recorded {
+            let (key, place) = (command.entry.listener, command.place);
             match survivors::recorded(command) {
                 Some(found) => {
-                    running += 1;
-                    self.count(now, found, command.entry.id, command.entry.listener, Some(command.place));
+                    let listener = self.count(now, found, command.entry.id, key, Some(place));
+                    inventory.count(listener, |remains| remains.running += 1);
                 }
-                None => self.commands.has_ended(command.place),
+                None => {
+                    inventory.count(self.listener_of(key), |remains| remains.ended += 1);
+                    self.commands.has_ended(place);
+                }
             }
         }
-        let ended = recorded.len() - running;
         let mut unknown = 0;
         // What was written down is all there is, whatever else looks like a command.
         if past.as_ref().is_none_or(|past| !past.is_complete) {
             for found in self.look_for_survivors() {
                 let id = found.mark.as_ref().map(|mark| mark.id);
                 let listener = found.mark.as_ref().map(|mark| listener_key(&mark.listener));
-                (running, unknown) = (running + 1, unknown + usize::from(id.is_none()));
-                self.count(now, found, id, listener, None);
+                unknown += usize::from(id.is_none());
+                let listener = self.count(now, found, id, listener, None);
+                inventory.count(listener, |remains| remains.running += 1);
             }
         }
-        let held = stored.len();
-        self.report.go_on_from(state::balanced(numbers.counters, running as u64, ended as u64, held as u64));
+        for client in &stored {
+            let listener = self.listener_of(Some(client.listener)).unwrap_or(0);
+            inventory.count(Some(listener), |remains| remains.waiting += 1);
+        }
+        self.report.go_on_from(inventory.books(&numbers));
+        let (running, held) = (inventory.total.running as usize, stored.len());
         stored.into_iter().for_each(|stored| self.take_back(now, stored));
         self.settle(now);
         if running + held > 0 {
@@ -106,11 +115,24 @@ impl Daemon {
         })
     }
 
-    /// Counts a command that an earlier daemon has started.
-    fn count(&mut self, now: Instant, found: Survivor, id: Option<u64>, key: Option<u64>, place: Option<Place>) {
-        let listener = self.listeners.labelled(|label| Some(listener_key(label)) == key);
+    /// The listener that has this key, if it is known.
+    fn listener_of(&self, key: Option<u64>) -> Option<ListenerId> {
+        self.listeners.labelled(|label| Some(listener_key(label)) == key)
+    }
+
+    /// Counts a command that an earlier daemon has started. Returns its listener, if it is known.
+    fn count(
+        &mut self,
+        now: Instant,
+        found: Survivor,
+        id: Option<u64>,
+        key: Option<u64>,
+        place: Option<Place>,
+    ) -> Option<ListenerId> {
+        let listener = self.listener_of(key);
         let slot = self.gate.adopt(now, listener, found.source, &mut self.actions);
         self.commands.adopt(now, (found, slot), id, key, place, &self.poll);
+        listener
     }
 
     /// A client that waited when the earlier daemon ended.
@@ -118,10 +140,10 @@ impl Daemon {
         let StoredClient { name, ticket, waited_usec, listener, preamble, fd } = stored;
         // The manager's copy would keep the connection open after the command's end.
         self.manager.forget(now, &name);
-        let listener = self.listeners.labelled(|label| listener_key(label) == listener).unwrap_or(0);
+        let listener = self.listener_of(Some(listener)).unwrap_or(0);
         self.waiting.go_on_from(ticket.saturating_add(1));
         match Connection::restored(fd, listener, waited_usec) {
-            Err(_) => self.report.gone(1),
+            Err(_) => self.report.gone(listener),
             Ok(connection) => match preamble {
                 Preamble::None => self.come_back(now, ticket, connection),
                 Preamble::Whole => self.take_back_headed(now, ticket, connection),
@@ -160,13 +182,13 @@ impl Daemon {
             if let Err(error) = stored {
                 lost += 1;
                 trouble.get_or_insert(error);
+                // As the next daemon counts those that it does not find.
+                self.report.gone(connection.listener);
             }
         }
         if let Some(error) = trouble {
             self.report.log(Event::NotStored { held: lost, error: plain(&error) });
         }
-        // As the next daemon counts those that it does not find.
-        self.report.gone(lost as u64);
         held.len() - lost
     }
 

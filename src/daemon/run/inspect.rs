@@ -3,8 +3,8 @@
 
 use super::{Daemon, realtime_usec};
 use crate::listen::{DisplayAddr, Listener};
-use crate::observe::event::Counters;
 use crate::observe::snapshot::{self, Context, Count, Limits, ListenerLimit, Runtime, Snapshot, SourceLimit};
+use crate::observe::tally::{Counters, Tally};
 use crate::policy::limit::gcra::Rate;
 use crate::policy::reason::Reason;
 use std::time::{Duration, Instant};
@@ -88,7 +88,8 @@ impl Daemon {
     /// The state.
     pub(super) fn runtime(&self, now: Instant) -> Runtime {
         let (census, queue, counters) = (self.gate.census(), self.gate.queue(), self.report.counters());
-        let Counters { accepted, served, gone, ref refused, ref would_refuse, untracked, .. } = *counters;
+        let Counters { total, would_refuse, untracked, .. } = counters;
+        let Tally { accepted, served, gone, ref refused } = *total;
         let phase = match self.phase.is_running() {
             true => snapshot::Phase::Running,
             false => snapshot::Phase::Stopping,
@@ -108,7 +109,7 @@ impl Daemon {
             refused: by_reason(refused),
             would_refuse: by_reason(would_refuse),
             sources_active: census.per_source.len() as u32,
-            source_table_overflow: untracked,
+            source_table_overflow: *untracked,
             gates_closed: closed.into_iter().map(|refusal| refusal.reason.slug().into()).collect(),
             log_level: self.report.max_severity().number(),
             listeners: self.listeners.iter().enumerate().map(|(id, from)| self.listener(id, from)).collect(),
@@ -117,6 +118,7 @@ impl Daemon {
     }
 
     fn listener(&self, id: usize, from: &Listener) -> snapshot::Listener {
+        let Tally { accepted, served, gone, ref refused } = self.report.listeners()[id];
         snapshot::Listener {
             name: from.name.to_string(),
             label: from.label.clone(),
@@ -126,7 +128,10 @@ impl Daemon {
             active: self.gate.census().per_listener[id],
             held: self.waiting.count_of(id),
             queued: from.queued(),
-            ..snapshot::Listener::default()
+            accepted,
+            served,
+            gone,
+            refused: by_reason(refused),
         }
     }
 }

@@ -48,7 +48,7 @@ impl Daemon {
                     (None, Some((exit, usage))) => (How::Exit(exit), Some(usage)),
                     (None, None) => (How::Unknown, None),
                 };
-                let listener = listener.map(|listener| &self.listeners[listener].name);
+                let listener = listener.map(|id| (id, &self.listeners[id].name));
                 self.report.ended(Ended { id, pid, listener, source, how, after: now - since, waited, usage });
             }
         }
@@ -65,10 +65,11 @@ impl Daemon {
             // The connection's own peer may be a proxy.
             let peer = if self.waiting.preambles.is_on() { peer.of_source(source) } else { peer };
             let waited_usec = waited_ms.map(|ms| u64::from(ms) * 1000);
-            let listener = &self.listeners[listener.unwrap_or_default()];
-            let client = Client { listener: &listener.name, peer: &peer, waited_usec };
+            let id = listener.unwrap_or_default();
+            let listener = &self.listeners[id];
+            let client = Client { id, listener: &listener.name, peer: &peer, waited_usec };
             let refusal = Refusal::count(Reason::START_FAILED, self.gate.census().active - 1, 0);
-            self.report.refused(now, refusal, client, || Figures { waited_usec, queued: listener.queued() });
+            self.report.exec_failed(now, refusal, client, || Figures { waited_usec, queued: listener.queued() });
         }
         if let Some(fd) = connection {
             self.refusals.unavailable(now, fd, &self.poll);
@@ -118,16 +119,16 @@ impl Daemon {
     }
 
     fn status(&self, now: Instant) -> Status {
-        let (queue, counters) = (self.gate.queue(), self.report.counters());
+        let (queue, total) = (self.gate.queue(), &self.report.counters().total);
         let active = self.gate.census().active;
         Status {
             active,
             max: self.settings.max_connections,
             waiting: queue.len() + self.waiting.preambles.len() as u32 + self.listeners.queued(),
             longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
-            refused: counters.refused_by_limits(),
-            served: counters.served,
-            failed: counters.failed(),
+            refused: total.refused_by_limits(),
+            served: total.served,
+            failed: total.failed(),
             closed: self.gate.limits().closed(now, active).filter(|_| self.gauges.closed.is_on()),
             stopping: self.phase.seconds_left(now),
         }
