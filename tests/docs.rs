@@ -245,6 +245,22 @@ fn every_unit_is_in_the_readme() {
     }
 }
 
+/// sockcapctl finds every daemon that systemd has started.
+#[test]
+fn every_service_has_a_control_socket() {
+    let hello = ("hello.service".to_owned(), read("debian/examples/hello.service"));
+    let services =
+        units().into_iter().chain([hello]).filter(|(_, text)| text.contains("\nExecStart=/usr/bin/sockcap "));
+    let mut seen = 0;
+    for (file, text) in services {
+        assert!(text.contains("\nEnvironment=SOCKCAP_CONTROL=%t/sockcap/%N/control.sock\n"), "{file}");
+        let folders = text.lines().find_map(|line| line.strip_prefix("RuntimeDirectory="));
+        assert!(folders.is_some_and(|all| all.split(' ').any(|folder| folder == "sockcap/%N")), "{file}");
+        seen += 1;
+    }
+    assert!(seen > 6, "{seen}");
+}
+
 /// `systemctl help UNIT` shows the manual, and what a command writes to stderr is not taken for sockcap's.
 #[test]
 fn every_unit_names_the_manual_and_its_commands_log() {

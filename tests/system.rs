@@ -15,6 +15,7 @@ mod system {
 
     pub mod chaos;
     pub mod contract;
+    pub mod control;
     pub mod hand_over;
     pub mod life;
     pub mod limit;
@@ -69,6 +70,8 @@ in_each_root! {
     limit::a_stop_tells_who_waits,
     limit::a_thousand_quick_connections_leave_the_socket_up,
     contract::the_command_finds_what_accept_yes_would_give,
+    control::root_alone_reaches_each_control_socket,
+    control::a_control_socket_comes_back,
     life::the_first_client_starts_it_and_status_tells,
     life::a_line_of_a_command_leads_to_its_client,
     life::stop_lets_transfers_finish,
