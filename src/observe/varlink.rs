@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// `org.varlink.service`, as every service has it (varlink.org, "Service").
-const SERVICE: &str = include_str!("org.varlink.service.varlink");
+pub const SERVICE: &str = include_str!("org.varlink.service.varlink");
 /// `io.systemd.service`, as far as it is meant here.
 const SYSTEMD: &str = include_str!("io.systemd.service.varlink");
-/// What is offered, in the order of names.
-const INTERFACES: [(&str, &str); 3] =
-    [(NAME, INTERFACE), ("io.systemd.service", SYSTEMD), ("org.varlink.service", SERVICE)];
+/// What a daemon offers: names, in their order, and definitions.
+pub const INTERFACES: &[(&str, &str)] =
+    &[(NAME, INTERFACE), ("io.systemd.service", SYSTEMD), ("org.varlink.service", SERVICE)];
 
 /// A call.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -75,6 +75,8 @@ pub enum Error {
     ExpectedMore,
     /// An error of our own interface, by its name there, and what belongs to it.
     Own(&'static str, Value),
+    /// An error of another interface, by its full name.
+    Foreign(&'static str),
 }
 
 /// Puts a reply behind what is there.
@@ -99,28 +101,29 @@ pub fn refuse(out: &mut Vec<u8>, error: Error) {
         Error::InvalidParameter(parameter) => (service("InvalidParameter"), json!({ "parameter": parameter })),
         Error::PermissionDenied => (service("PermissionDenied"), json!({})),
         Error::ExpectedMore => (service("ExpectedMore"), json!({})),
+        Error::Foreign(name) => (name.to_owned(), json!({})),
         Error::Own(name, parameters) => (format!("{NAME}.{name}"), parameters),
     };
     let _ = serde_json::to_writer(&mut *out, &json!({ "error": name, "parameters": parameters }));
     out.push(0);
 }
 
-/// The answer of `org.varlink.service` to this method.
+/// The answer of `org.varlink.service` to this method, of a service that offers these interfaces.
 ///
 /// # Errors
 /// If there is no such method or interface.
-pub fn about(call: &Call, method: &str) -> Result<Value, Error> {
+pub fn about(call: &Call, method: &str, interfaces: &[(&str, &str)]) -> Result<Value, Error> {
     match method {
         "GetInfo" => Ok(json!({
             "vendor": "sockcap",
             "product": "sockcap",
             "version": env!("CARGO_PKG_VERSION"),
             "url": "",
-            "interfaces": INTERFACES.map(|(name, _)| name),
+            "interfaces": interfaces.iter().map(|(name, _)| name).collect::<Vec<_>>(),
         })),
         "GetInterfaceDescription" => {
             let wanted: String = call.needed("interface")?;
-            let found = INTERFACES.iter().find(|(name, _)| *name == wanted);
+            let found = interfaces.iter().find(|(name, _)| *name == wanted);
             found.map(|(_, text)| json!({ "description": text })).ok_or(Error::InterfaceNotFound(wanted))
         }
         _ => Err(Error::MethodNotFound(call.method.clone())),
@@ -128,9 +131,9 @@ pub fn about(call: &Call, method: &str) -> Result<Value, Error> {
 }
 
 /// Why there is no such method: because there is no such interface, perhaps.
-pub fn unknown(call: &Call) -> Error {
+pub fn unknown(call: &Call, interfaces: &[(&str, &str)]) -> Error {
     match call.method.rsplit_once('.') {
-        Some((interface, _)) if !INTERFACES.iter().any(|(name, _)| *name == interface) => {
+        Some((interface, _)) if !interfaces.iter().any(|(name, _)| *name == interface) => {
             Error::InterfaceNotFound(interface.to_owned())
         }
         _ => Error::MethodNotFound(call.method.clone()),
@@ -180,11 +183,11 @@ mod tests {
             assert!(text.contains(&format!("\ninterface {name}\n")), "{name}");
         }
         let call = |method: &str| Call { method: method.into(), ..Call::default() };
-        assert_eq!(unknown(&call("a.b.C")), Error::InterfaceNotFound("a.b".into()));
+        assert_eq!(unknown(&call("a.b.C"), INTERFACES), Error::InterfaceNotFound("a.b".into()));
         assert_eq!(
-            unknown(&call("io.systemd.service.Reload")),
+            unknown(&call("io.systemd.service.Reload"), INTERFACES),
             Error::MethodNotFound("io.systemd.service.Reload".into())
         );
-        assert_eq!(unknown(&call("")), Error::MethodNotFound("".into()));
+        assert_eq!(unknown(&call(""), INTERFACES), Error::MethodNotFound("".into()));
     }
 }

@@ -6,3 +6,4 @@ mod common;
 mod bounds;
 mod calls;
 mod listeners;
+mod metrics;

@@ -68,7 +68,7 @@ impl Daemon {
     fn call(&mut self, now: Instant, uid: Option<u32>, call: &Call) -> Result<Told, Error> {
         let once = |told: Value| Ok(Told::Once(told));
         if let Some(method) = call.method.strip_prefix("org.varlink.service.") {
-            return once(varlink::about(call, method)?);
+            return once(varlink::about(call, method, varlink::INTERFACES)?);
         }
         let may_change = || match uid {
             Some(uid) if uid == 0 || nix::unistd::Uid::effective().as_raw() == uid => Ok(()),
@@ -89,7 +89,7 @@ impl Daemon {
             };
         }
         let Some(method) = call.method.strip_prefix(NAME).and_then(|rest| rest.strip_prefix('.')) else {
-            return Err(varlink::unknown(call));
+            return Err(varlink::unknown(call, varlink::INTERFACES));
         };
         match method {
             // What is a plain structure is a value without fail.
@@ -97,7 +97,7 @@ impl Daemon {
             "ListConnections" => Ok(Told::InParts(Stream::Connections(0, 0))),
             "ListWaiting" => Ok(Told::InParts(Stream::Waiting(0))),
             "Subscribe" => Ok(Told::InParts(Stream::Changes(None, 0))),
-            _ => Err(varlink::unknown(call)),
+            _ => Err(varlink::unknown(call, varlink::INTERFACES)),
         }
     }
 

@@ -336,12 +336,14 @@ fn refused(snapshot: &Snapshot) -> Vec<Row<'_>> {
     rows
 }
 
+/// Without --dry-run no rows but of what was, before it was left out.
 fn would_refuse(snapshot: &Snapshot) -> Vec<Row<'_>> {
     let is_tried = !snapshot.context.dry_run.is_empty();
     let limits = Reason::ALL.iter().filter(|reason| is_tried && reason.info().option.is_some());
     let names = names(limits.map(|reason| reason.slug()), &snapshot.runtime.would_refuse);
-    let count = |name| Value::Count(count_of(&snapshot.runtime.would_refuse, name));
-    names.into_iter().map(|name| Row { labels: vec![name], value: count(name) }).collect()
+    let counts = names.into_iter().map(|name| (name, count_of(&snapshot.runtime.would_refuse, name)));
+    let rows = counts.filter(|(_, count)| is_tried || *count > 0);
+    rows.map(|(name, count)| Row { labels: vec![name], value: Value::Count(count) }).collect()
 }
 
 fn limits(snapshot: &Snapshot) -> Vec<Row<'_>> {

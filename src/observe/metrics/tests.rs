@@ -189,7 +189,9 @@ fn names_follow_the_rules() {
 /// An alert on a rate cannot see a counter that begins with 1.
 #[test]
 fn a_counter_of_known_names_begins_with_0() {
-    let page = write(&[Snapshot::default()], Dialect::Text004);
+    let mut s = Snapshot::default();
+    s.runtime.would_refuse = counts(&[("rate", 0)]);
+    let page = write(&[s], Dialect::Text004);
     for reason in Reason::ALL {
         has(
             &page,
