@@ -72,6 +72,8 @@ struct Inquiry {
     unit: String,
     /// When it was started, in microseconds since 1970.
     started_usec: u64,
+    /// Since when no further commands are started, if that was ever asked for.
+    drained_since: Option<Instant>,
 }
 
 /// Microseconds since 1970.
@@ -136,7 +138,12 @@ impl Daemon {
             )),
             report: Report::new(log, settings.log_peer, listeners.len()),
             listeners,
-            inquiry: Inquiry { queries, unit: cgroup::own_unit().unwrap_or_default(), started_usec: realtime_usec() },
+            inquiry: Inquiry {
+                queries,
+                unit: cgroup::own_unit().unwrap_or_default(),
+                started_usec: realtime_usec(),
+                drained_since: None,
+            },
             manager: Notify::from_environment(Instant::now()),
             phase: Phase::new(phase::Terms { drain_timeout, kill_grace, idle_exit }),
             trim: Trim::default(),

@@ -67,6 +67,27 @@ pub enum How {
     Unknown,
 }
 
+/// What somebody has asked for at the control socket.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// To start no further commands, while so many run.
+    Drained {
+        /// Commands running.
+        active: u32,
+    },
+    /// To start them again.
+    Resumed {
+        /// How long none was started.
+        lasted: Duration,
+    },
+    /// Other limits, as options have them.
+    Limits(String),
+    /// To lift penalty and rate of this source.
+    Forgotten(String),
+    /// To log entries of this severity, and more serious ones.
+    LogLevel(Severity),
+}
+
 /// Something worth logging.
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are the words of the sentences below")]
@@ -138,6 +159,8 @@ pub enum Event {
     TimeLimit { id: u64, pid: i32, limit: Duration },
     /// Nothing ran or waited for `--idle-exit`.
     Idle { lasted: Duration },
+    /// Somebody has changed something, by user.
+    Changed { change: Change, uid: u32 },
     /// A signal that means nothing to us.
     SignalIgnored { signal: &'static str },
     /// The log could not keep up, or had nobody to talk to.
@@ -205,6 +228,9 @@ impl Event {
             Event::Closed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b21",
             Event::PressureLost { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b25",
             Event::Open { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b22",
+            Event::Changed { change: Change::Drained { .. }, .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b27",
+            Event::Changed { change: Change::Resumed { .. }, .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b28",
+            Event::Changed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b29",
             Event::NotOpened { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b20",
             Event::SourceTableFull { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b23",
         }

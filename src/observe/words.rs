@@ -1,7 +1,7 @@
 //! How each event reads: one sentence per event, for a person who sees it once. `event` says what happened.
 #![forbid(unsafe_code)]
 
-use super::event::{Event, How, Rejected, Severity};
+use super::event::{Change, Event, How, Rejected, Severity};
 use super::tally::Counters;
 use crate::sys::errno_words;
 use crate::sys::process::{Exit, Usage};
@@ -86,6 +86,19 @@ impl fmt::Display for Event {
                     "closed {} early: more than {max} were still open, so some may not have received the reply",
                     many(*count, "refused connection")
                 )
+            }
+            Event::Changed { change, uid } => {
+                match change {
+                    Change::Drained { active } => {
+                        let commands = if *active == 1 { "command goes" } else { "commands go" };
+                        write!(f, "drained: no further commands are started, {active} {commands} on")?;
+                    }
+                    Change::Resumed { lasted } => write!(f, "resumed after {}", seconds(lasted))?,
+                    Change::Limits(limits) => write!(f, "limits set until the next restart: {limits}")?,
+                    Change::Forgotten(source) => write!(f, "penalty and rate lifted of {source}")?,
+                    Change::LogLevel(severity) => write!(f, "log level set until the next restart: {severity}")?,
+                }
+                write!(f, " (asked for by uid {uid})")
             }
             Event::SourceTableFull { option, max } => write!(
                 f,

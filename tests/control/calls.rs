@@ -102,3 +102,40 @@ fn the_log_level_is_set_while_it_runs() {
     echoes(&mut daemon.connect());
     daemon.wait_text("serving");
 }
+
+/// `Drain` and `Resume`: nobody is cut, and who waits is served in order.
+#[test]
+fn a_drained_service_ends_nobody_and_lets_nobody_in() {
+    let folder = ControlFolder::new("drain");
+    let mut daemon = start(&folder, &["--max-connections", "2", "--when-full", "wait", "--max-wait", "1h"]);
+    let mut control = Control::connect(&folder.socket());
+    let mut runs = daemon.connect();
+    echoes(&mut runs);
+    control.call("Drain", json!({}));
+    control.call("Drain", json!({})); // once more is nothing new
+    assert_eq!(control.runtime()["phase"], "drained");
+    echoes(&mut runs);
+    let mut waits = daemon.connect();
+    control.until("one waits", |runtime| runtime["held"] == 1 || runtime["queued"] == 1);
+    drop(runs);
+    control.until("none runs", |runtime| runtime["active"] == 0);
+    control.call("Resume", json!({}));
+    echoes(&mut waits);
+    assert_eq!(control.runtime()["phase"], "running");
+    daemon.wait_text("drained: no further commands are started, 1 command goes on (asked for by uid ");
+    daemon.wait_text("resumed after ");
+}
+
+/// With `refuse` a drained service says so.
+#[test]
+fn a_drained_service_refuses_where_nobody_waits() {
+    let folder = ControlFolder::new("drain-refuse");
+    let mut daemon = start(&folder, &[]);
+    let mut control = Control::connect(&folder.socket());
+    control.call("Drain", json!({}));
+    let mut refused = daemon.connect();
+    assert_eq!(line(&mut refused), "server at capacity");
+    daemon.wait_text("rejected connection: the service is drained");
+    control.call("Resume", json!({}));
+    echoes(&mut daemon.connect());
+}

@@ -6,14 +6,14 @@ use super::{Daemon, realtime_usec};
 use crate::child::commands::listing::Listed;
 use crate::listen::queries::{Answer, Due, Kind, MAX_OUTPUT, Stream, Work};
 use crate::listen::waiting::Held;
-use crate::observe::event::Severity;
+use crate::observe::event::{Change, Event, Severity};
 use crate::observe::snapshot::{self, NAME};
 use crate::observe::varlink::{self, Call, Error, reply};
 use crate::observe::{agent, http, metrics};
 use crate::poll::Ready;
 use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Records of one part of an answer, so that it is about what an asker may be sent at once.
 const RECORDS: usize = MAX_OUTPUT / 256;
@@ -83,6 +83,7 @@ impl Daemon {
                     let level: u8 = call.needed("level")?;
                     let severity = Severity::of_number(level).ok_or(Error::InvalidParameter("level"))?;
                     self.report.set_max_severity(severity);
+                    self.changed(uid, Change::LogLevel(severity));
                     once(json!({}))
                 }
                 _ => Err(Error::MethodNotFound(call.method.clone())),
@@ -96,9 +97,29 @@ impl Daemon {
             "Describe" => once(serde_json::to_value(self.snapshot(now)).unwrap_or_default()),
             "ListConnections" => Ok(Told::InParts(Stream::Connections(0, 0))),
             "ListWaiting" => Ok(Told::InParts(Stream::Waiting(0))),
+            "Drain" | "Resume" => {
+                may_change()?;
+                self.set_drained(now, method == "Drain", uid);
+                once(json!({}))
+            }
             "Subscribe" => Ok(Told::InParts(Stream::Changes(None, 0))),
             _ => Err(varlink::unknown(call, varlink::INTERFACES)),
         }
+    }
+
+    fn set_drained(&mut self, now: Instant, is_drained: bool, uid: Option<u32>) {
+        if is_drained == self.gate.is_drained() {
+            return;
+        }
+        self.gate.set_drained(now, is_drained, &mut self.actions);
+        let active = self.gate.census().active;
+        let since = self.inquiry.drained_since.replace(now).filter(|_| !is_drained);
+        let lasted = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.changed(uid, if is_drained { Change::Drained { active } } else { Change::Resumed { lasted } });
+    }
+
+    fn changed(&mut self, uid: Option<u32>, change: Change) {
+        self.report.log(Event::Changed { change, uid: uid.unwrap_or_default() });
     }
 
     /// The next part of an answer.

@@ -90,9 +90,10 @@ impl Daemon {
         let (census, queue, counters) = (self.gate.census(), self.gate.queue(), self.report.counters());
         let Counters { total, would_refuse, untracked, .. } = counters;
         let Tally { accepted, served, gone, ref refused } = *total;
-        let phase = match self.phase.is_running() {
-            true => snapshot::Phase::Running,
-            false => snapshot::Phase::Stopping,
+        let phase = match (self.phase.is_running(), self.gate.is_drained()) {
+            (false, _) => snapshot::Phase::Stopping,
+            (_, true) => snapshot::Phase::Drained,
+            _ => snapshot::Phase::Running,
         };
         let closed = self.gate.limits().closed(now, census.active);
         Runtime {
