@@ -11,8 +11,8 @@
 //! | 0, 1 | `MAGIC`, with the version |
 //! | 2 | places that were ever used |
 //! | 3 | commands that run without an entry |
-//! | 16 to 255 | numbers of the daemon's, each with a key before it |
-//! | 256 on | places, of 16 words: pid (0: free), kind of source, id, listener's key, start's bounds (two, in nanoseconds), source (five), the peer's port |
+//! | 16 to 4095 | numbers of the daemon's, each with a key before it |
+//! | 4096 on | places, of 16 words: pid (0: free), kind of source, id, listener's key, start's bounds (two, in nanoseconds), source (five), the peer's port |
 #![forbid(unsafe_code)]
 
 use crate::policy::source::Source;
@@ -26,12 +26,14 @@ use std::time::Duration;
 
 /// More connections than any daemon serves: a million a second for 285 years. A number beyond it was made up.
 pub(super) const LAST_ID: u64 = 1 << 53;
-const MAGIC: u64 = u64::from_be_bytes(*b"sockcap1");
+const MAGIC: u64 = u64::from_be_bytes(*b"sockcap2");
 const USED: usize = 2;
 const MISSING: usize = 3;
 const NUMBERS: usize = 16;
 const NUMBER: usize = 4;
-const HEADER: usize = 256;
+const HEADER: usize = 4096;
+/// Numbers of the daemon's that there is room for.
+pub const MAX_NUMBERS: usize = (HEADER - NUMBERS) / NUMBER;
 const PLACE: usize = 16;
 /// Places to begin with where there is no limit, and at most; each time they are used up there are twice as many.
 const FIRST: usize = 1 << 10;
@@ -171,6 +173,7 @@ impl Ledger {
 
     /// Gives the nth number of the daemon's its key. Other numbers than before had this place if an earlier version wrote it.
     pub fn name(&self, nth: usize, key: u64) {
+        debug_assert!(nth < MAX_NUMBERS);
         let at = NUMBERS + nth * NUMBER;
         if self.words().is_some_and(|words| get_long(words, at) != key) {
             self.put_long(at + 2, 0);
@@ -180,6 +183,7 @@ impl Ledger {
 
     /// Writes the nth number.
     pub fn note(&self, nth: usize, number: u64) {
+        debug_assert!(nth < MAX_NUMBERS);
         self.put_long(NUMBERS + nth * NUMBER + 2, number);
     }
 

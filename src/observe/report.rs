@@ -81,7 +81,7 @@ impl Report {
             log_peer,
             throttle: Throttle::default(),
             dry_throttle: None,
-            books: Books::new(listeners),
+            books: Books::new(Counters::default(), vec![Tally::default(); listeners]),
             ignored: None,
             last_untracked: [None; Reason::ALL.len()],
         }
@@ -89,12 +89,17 @@ impl Report {
 
     /// What became of all connections so far.
     pub fn counters(&self) -> &Counters {
-        &self.books.counters
+        self.books.counters()
     }
 
     /// What became of the connections of each listener, by [`ListenerId`].
     pub fn listeners(&self) -> &[Tally] {
-        &self.books.listeners
+        self.books.listeners()
+    }
+
+    /// All counts, to be written down.
+    pub fn books(&mut self) -> &mut Books {
+        &mut self.books
     }
 
     /// Goes on from what an earlier daemon has counted.
@@ -113,7 +118,7 @@ impl Report {
     /// So many clients were not remembered by a limit: its table of sources, of `max`, is full. Told once in an episode, which is over
     /// when that has not happened for a while.
     pub fn untracked(&mut self, now: Instant, reason: Reason, clients: u32, max: u32) {
-        self.books.counters.untracked += u64::from(clients);
+        self.books.count_untracked(clients);
         let last = self.last_untracked[reason.index()].replace(now);
         if last.is_none_or(|last| last + EPISODE <= now) {
             let option = reason.info().option.unwrap_or_default();
@@ -133,7 +138,7 @@ impl Report {
 
     /// A client is refused. `look` is asked only if that is logged singly.
     pub fn refused(&mut self, now: Instant, refusal: Refusal, client: Client, look: impl FnOnce() -> Figures) {
-        self.books.count(Some(client.id), |tally| tally.refused[refusal.reason.index()] += 1);
+        self.books.count_refusal(Some(client.id), refusal.reason);
         self.note_wait(client.waited_usec);
         self.log_refusal(now, refusal, client, look);
     }
@@ -163,7 +168,7 @@ impl Report {
         look: impl FnOnce() -> Figures,
     ) {
         let reason = refusal.reason;
-        self.books.counters.would_refuse[reason.index()] += 1;
+        self.books.count_dry(reason);
         if !self.dry_throttle.get_or_insert_default().admit(now, reason) {
             return;
         }
@@ -181,7 +186,7 @@ impl Report {
             source: refusal.grounds.figures.network().and_then(|network| shown_source(network, self.log_peer)),
             queued,
             waited_usec,
-            refused_total: self.books.counters.total.refused_by_limits(),
+            refused_total: self.books.counters().total.refused_by_limits(),
         })
     }
 
@@ -197,10 +202,11 @@ impl Report {
 
     /// A command is over, and its slot free. The client of one whose exec failed was refused.
     pub fn ended(&mut self, Ended { id, pid, listener, source, how, after, waited, usage }: Ended) {
-        self.books.count(listener.map(|(id, _)| id), |tally| match how {
-            How::NotStarted(_) => tally.refused[Reason::START_FAILED.index()] += 1,
-            _ => tally.served += 1,
-        });
+        let from = listener.map(|(id, _)| id);
+        match how {
+            How::NotStarted(_) => self.books.count_refusal(from, Reason::START_FAILED),
+            _ => self.books.count(from, |tally| tally.served += 1),
+        }
         if self.log.is_enabled(Severity::Info) {
             let (listener, peer) = (listener.map(|(_, name)| name.clone()), shown_client(source, self.log_peer));
             self.log.send(Event::Ended { id, pid, listener, peer, how, after, waited, usage });
@@ -223,8 +229,7 @@ impl Report {
     }
 
     fn note_wait(&mut self, waited_usec: Option<u64>) {
-        let longest = &mut self.books.counters.longest_wait_usec;
-        *longest = waited_usec.unwrap_or(0).max(*longest);
+        self.books.note_wait(waited_usec.unwrap_or(0));
     }
 
     /// When the next summary of refusals is due.

@@ -47,24 +47,83 @@ pub struct Counters {
     pub longest_wait_usec: u64,
 }
 
-/// The counters of the daemon and of each listener.
+/// The counters of the daemon and of each listener, and which of them are still to be written down.
 #[derive(Debug, Default)]
 pub struct Books {
-    /// The daemon's.
-    pub counters: Counters,
+    counters: Counters,
     /// By [`ListenerId`]. The total has more: a command of an earlier daemon may have no listener that is known.
-    pub listeners: Vec<Tally>,
+    listeners: Vec<Tally>,
+    unwritten: Unwritten,
+    unwritten_listeners: Vec<bool>,
+}
+
+/// What has changed since the numbers were written down last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unwritten {
+    /// Any number.
+    pub any: bool,
+    /// One by reason.
+    pub refusals: bool,
 }
 
 impl Books {
-    /// Of so many listeners at which nobody has come yet.
-    pub fn new(listeners: usize) -> Books {
-        Books { counters: Counters::default(), listeners: vec![Tally::default(); listeners] }
+    /// These counts, none of which is written down yet.
+    pub fn new(counters: Counters, listeners: Vec<Tally>) -> Books {
+        let unwritten_listeners = vec![true; listeners.len()];
+        Books { counters, listeners, unwritten: Unwritten { any: true, refusals: true }, unwritten_listeners }
+    }
+
+    /// The daemon's.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Each listener's.
+    pub fn listeners(&self) -> &[Tally] {
+        &self.listeners
     }
 
     /// Counts in the total, and for this listener, if it is known.
-    pub(super) fn count(&mut self, listener: Option<ListenerId>, count: impl Fn(&mut Tally)) {
+    pub fn count(&mut self, listener: Option<ListenerId>, count: impl Fn(&mut Tally)) {
         count(&mut self.counters.total);
-        listener.and_then(|id| self.listeners.get_mut(id)).into_iter().for_each(count);
+        self.unwritten.any = true;
+        if let Some((id, tally)) = listener.and_then(|id| Some((id, self.listeners.get_mut(id)?))) {
+            count(tally);
+            self.unwritten_listeners[id] = true;
+        }
+    }
+
+    /// Counts a refusal.
+    pub fn count_refusal(&mut self, listener: Option<ListenerId>, reason: Reason) {
+        self.count(listener, |tally| tally.refused[reason.index()] += 1);
+        self.unwritten.refusals = true;
+    }
+
+    /// Counts one that `--dry-run` has let in.
+    pub fn count_dry(&mut self, reason: Reason) {
+        self.counters.would_refuse[reason.index()] += 1;
+        self.unwritten = Unwritten { any: true, refusals: true };
+    }
+
+    pub(super) fn count_untracked(&mut self, clients: u32) {
+        self.counters.untracked += u64::from(clients);
+        self.unwritten.any = true;
+    }
+
+    pub(super) fn note_wait(&mut self, usec: u64) {
+        if usec > self.counters.longest_wait_usec {
+            self.counters.longest_wait_usec = usec;
+            self.unwritten.any = true;
+        }
+    }
+
+    /// What is to be written down, which is done with that. Listeners with [`Books::take_unwritten_listener`].
+    pub fn take_unwritten(&mut self) -> Unwritten {
+        std::mem::take(&mut self.unwritten)
+    }
+
+    /// Whether this listener's are to be written down, which is done with that.
+    pub fn take_unwritten_listener(&mut self, id: ListenerId) -> bool {
+        self.unwritten_listeners.get_mut(id).is_some_and(std::mem::take)
     }
 }

@@ -97,6 +97,38 @@ fn a_crash_is_as_exact_as_a_hand_over() {
     }
 }
 
+/// What became of the connections of each listener is known to the next daemon, and goes on.
+#[test]
+fn the_counts_of_each_listener_go_on() {
+    for signal in [Signal::SIGKILL, Signal::SIGUSR1] {
+        let Some(mut manager) = Manager::new("counts by listener", &["a", "b"]) else { return };
+        let folder = ControlFolder::new(&format!("counts-{signal}"));
+        let start = || capped(2).args(&["--control", folder.socket().to_str().expect("a path")]);
+        let mut daemon = manager.start(start());
+        let (_first, second) = (served(&manager, 0), served(&manager, 1));
+        refused(connect(manager.addr(1)));
+        drop(second);
+        let mut control = Control::connect(&folder.socket());
+        control.until("an end", |runtime| runtime["served"] == 1);
+        let _third = served(&manager, 1);
+        for _ in 0..2 {
+            let runtime = control.runtime(); // whoever was told this is answered after it was written down
+            let counts = |nth: usize| {
+                let listener = &runtime["listeners"][nth];
+                let refused = listener["refused"].as_array().expect("refused").iter();
+                let refused: u64 = refused.map(|one| one["count"].as_u64().expect("a count")).sum();
+                let number = |name: &str| listener[name].as_u64().expect("a number");
+                [number("accepted"), number("served"), number("gone"), refused, number("active")]
+            };
+            assert_eq!((counts(0), counts(1)), ([1, 0, 0, 0, 1], [3, 1, 0, 1, 1]), "{signal}");
+            control.runtime();
+            manager.end(daemon, signal);
+            daemon = manager.start(start());
+            control = Control::connect(&folder.socket());
+        }
+    }
+}
+
 /// The worst instant: the daemon is killed in clone(2), and never learns of the command that runs already.
 #[test]
 fn a_command_counts_before_its_daemon_knows_of_it() {

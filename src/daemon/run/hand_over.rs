@@ -8,7 +8,7 @@
 use super::Daemon;
 use crate::child::ledger::{Place, SavedState, listener_key};
 use crate::child::survivors::{self, Survivor};
-use crate::daemon::state::{self, HandedOver, Inventory};
+use crate::daemon::state::{self, HandedOver, Inventory, Numbers};
 use crate::listen::accept::Connection;
 use crate::listen::adopt::{self, Preamble, StoredClient};
 use crate::listen::waiting::Held;
@@ -36,7 +36,8 @@ impl Daemon {
             let is_recorded = past.as_ref().is_some_and(|past| past.is_complete);
             self.report.log(Event::NotFound { error: plain(error), is_recorded });
         }
-        let numbers = past.as_ref().map(state::read).unwrap_or_default();
+        let none = || Numbers::new(self.listeners.len());
+        let numbers = past.as_ref().map_or_else(none, |past| state::read(past, self.labels()));
         self.commands.go_on_from(numbers.next_id);
         self.waiting.go_on_from(numbers.next_ticket);
         let recorded = past.as_ref().map(|past| past.commands.as_slice()).unwrap_or_default();
@@ -70,6 +71,7 @@ impl Daemon {
             inventory.count(Some(listener), |remains| remains.waiting += 1);
         }
         self.report.go_on_from(inventory.books(&numbers));
+        self.note_numbers();
         let (running, held) = (inventory.total.running as usize, stored.len());
         stored.into_iter().for_each(|stored| self.take_back(now, stored));
         self.settle(now);
@@ -83,7 +85,7 @@ impl Daemon {
         let was_stored = state.is_some();
         if let Some(past) = state.and_then(|state| self.commands.reopen_ledger(state)) {
             self.manager.is_stored = Some(true);
-            state::name(self.commands.ledger());
+            state::name(self.commands.ledger(), self.labels());
             return Some(past);
         }
         if was_stored {
@@ -91,7 +93,7 @@ impl Daemon {
         }
         if self.manager.is_enabled() && may_have_store() {
             self.commands.begin_ledger(self.settings.max_connections as usize);
-            state::name(self.commands.ledger());
+            state::name(self.commands.ledger(), self.labels());
             self.manager.is_stored = Some(false);
             let _ = self.store_ledger(now); // tried again until it is there
         }
@@ -113,6 +115,10 @@ impl Daemon {
             self.report.log(Event::NotFound { error: plain(&error), is_recorded: false });
             Vec::new()
         })
+    }
+
+    fn labels(&self) -> impl Iterator<Item = &str> {
+        self.listeners.iter().map(|listener| listener.label.as_str())
     }
 
     /// The listener that has this key, if it is known.
@@ -209,8 +215,8 @@ impl Daemon {
     }
 
     /// Writes our own numbers to the ledger.
-    pub(super) fn note_numbers(&self) {
+    pub(super) fn note_numbers(&mut self) {
         let (next_id, next_ticket) = (self.commands.next_id(), self.waiting.next_ticket());
-        state::note(self.commands.ledger(), next_id, next_ticket, self.report.counters());
+        state::note(self.commands.ledger(), next_id, next_ticket, self.report.books());
     }
 }
