@@ -19,6 +19,7 @@ mod system {
     pub mod hand_over;
     pub mod life;
     pub mod limit;
+    pub mod metrics;
     pub mod services;
     pub mod sources;
     pub mod ssh;
@@ -72,6 +73,7 @@ in_each_root! {
     contract::the_command_finds_what_accept_yes_would_give,
     control::root_alone_reaches_each_control_socket,
     control::a_control_socket_comes_back,
+    metrics::a_timer_writes_a_file_for_node_exporter,
     life::the_first_client_starts_it_and_status_tells,
     life::a_line_of_a_command_leads_to_its_client,
     life::stop_lets_transfers_finish,
@@ -95,6 +97,15 @@ in_each_root! {
     hand_over::a_time_limit_holds_across_a_restart,
     hand_over::more_wait_than_descriptors_can_be_passed,
     chaos::a_lack_of_descriptors_is_in_the_journal,
+}
+
+/// Older systemd has no such program.
+mod systemd_report_reads_all_units {
+    use super::system::{metrics, rig};
+    #[test]
+    fn newest() {
+        rig::with("forky", metrics::systemd_report_reads_all_units);
+    }
 }
 
 /// Seeds take turns, so that all roots have as much to do.

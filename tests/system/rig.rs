@@ -202,7 +202,7 @@ impl Rig {
     fn reset(&self) {
         self.sh("systemctl kill -s CONT systemd-journald; \
              systemctl kill -s KILL --kill-whom=all '*-capped*.service' 'sockcap@*.service' 'probe*.service'; \
-             systemctl stop '*-capped*.service' '*-capped.socket' 'sockcap@*' 'probe*'");
+             systemctl stop '*-capped*.service' '*-capped.socket' 'sockcap@*' 'sockcap-*' 'probe*'");
         self.ok(&format!(
             "rm -rf /etc/systemd/system/*-capped.*.d /etc/systemd/system/sockcap@*.d /run/systemd/system/probe*; \
              systemctl daemon-reload; systemctl reset-failed; systemctl start {SOCKET}; rm -rf /srv/attic/*"

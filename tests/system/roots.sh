@@ -32,6 +32,8 @@ for suite; do
     tree=$dir/$suite
     packages=$booted
     [ "$suite" != musl ] || { suite=trixie packages=$compiler; }
+    # Which reads the metrics of sockcap-report.socket; older releases have none.
+    [ "$suite" != forky ] || packages=$booted,systemd-report
     wanted="3 $packages"
     # The stamp is written last, and into the tree itself, so it can neither outlive nor outrun it.
     [ "$(cat "$tree/.rig-stamp" 2>/dev/null)" = "$wanted" ] && continue
