@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::ledger::Place;
+use super::running::Told;
 use super::watched::Watched;
 use crate::policy::gate::Slot;
 use crate::poll::{Poll, Subset, Watch};
@@ -27,6 +28,8 @@ pub struct Adopted {
     pub since: Instant,
     /// Where its entry in the ledger is.
     pub place: Option<Place>,
+    /// Whether it was told to end.
+    pub told: Told,
 }
 
 /// All of them, by pid, and how the end of each is learned.
@@ -113,6 +116,11 @@ impl Adoptions {
     /// That of this pid.
     pub fn get(&self, pid: i32) -> Option<&Adopted> {
         self.all.get(&pid).map(|(adopted, _)| adopted)
+    }
+
+    /// That of this pid.
+    pub fn get_mut(&mut self, pid: i32) -> Option<&mut Adopted> {
+        self.all.get_mut(&pid).map(|(adopted, _)| adopted)
     }
 
     /// All of them, in no order.

@@ -13,7 +13,7 @@ use super::environment::FixedVars;
 use super::ledger::{Entry, Ledger, listener_key};
 use super::oom::OomKills;
 use super::proc::uptime;
-use super::running::{Child, Children};
+use super::running::{Child, Children, Told};
 use super::signals::Left;
 use super::strays::Strays;
 use super::template::Template;
@@ -109,8 +109,23 @@ pub enum News {
         /// Its process.
         pid: i32,
     },
+    /// Somebody has asked for its end, and it was sent SIGTERM or SIGKILL.
+    Stopping(Stopping),
     /// It is over.
     Ended(Ended),
+}
+
+/// A command that is ended since somebody has asked for it.
+#[derive(Debug)]
+pub struct Stopping {
+    /// Number of its connection.
+    pub id: u64,
+    /// Its process.
+    pub pid: i32,
+    /// Whether it was sent SIGKILL at once.
+    pub is_forced: bool,
+    /// Who has asked.
+    pub asked_by: String,
 }
 
 /// An exec that has failed.
@@ -267,7 +282,7 @@ impl Commands {
             launch,
             place,
             exec_errno: None,
-            is_overdue: false,
+            told: Told::default(),
         });
         Ok(Started { id, pid, launch })
     }

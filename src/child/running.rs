@@ -35,8 +35,26 @@ pub struct Child {
     pub place: Option<Place>,
     /// errno, if its exec failed.
     pub exec_errno: Option<i32>,
-    /// Whether it was told to end, since its time was over.
-    pub is_overdue: bool,
+    /// Whether it was told to end.
+    pub told: Told,
+}
+
+/// Whether and why a command was told to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Why it was sent the first signal.
+    pub why: Option<Why>,
+    /// Whether it was sent SIGKILL before its grace was over, since that was asked for.
+    pub is_killed: bool,
+}
+
+/// Why a command is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its `--time-limit` is over.
+    TimeLimit,
+    /// An administrator has asked for it.
+    Asked,
 }
 
 /// The commands that run, in no order.
@@ -176,7 +194,7 @@ mod tests {
             launch: Launch::default(),
             place: None,
             exec_errno: None,
-            is_overdue: false,
+            told: Told::default(),
         }
     }
 

@@ -1,6 +1,6 @@
-//! `--time-limit`: when each command is sent SIGTERM, and its process group SIGKILL.
+//! `--time-limit` and `--kill-grace`: when each command is sent SIGTERM, and its process group SIGKILL.
 //!
-//! Without the option nothing is kept and nothing is looked at.
+//! Without the first nothing is kept, but for the grace of those that somebody has asked to end, and nothing is looked at.
 #![forbid(unsafe_code)]
 
 use super::signals::Group;
@@ -43,22 +43,32 @@ impl Times {
 
     /// A command was started then.
     pub fn begin(&mut self, pid: i32, since: Instant) {
-        let Some(limit) = self.limit else { return };
-        self.limits.insert((since + limit, pid));
+        self.limits.extend(self.limit.map(|limit| (since + limit, pid)));
         // The number is given out again only when the group that had it is gone.
-        if let Some(grace) = self.grace_of.remove(&pid) {
+        if !self.grace_of.is_empty()
+            && let Some(grace) = self.grace_of.remove(&pid)
+        {
             self.graces.remove(&(grace.until, pid));
         }
     }
 
     /// A command has ended that was started then. What is left of its group after SIGTERM still has its grace.
     pub fn end(&mut self, pid: i32, since: Instant) {
-        let Some(limit) = self.limit else { return };
-        self.limits.remove(&(since + limit, pid));
+        self.forget_limit(pid, since);
+        if self.grace_of.is_empty() {
+            return;
+        }
         let Some(grace) = self.grace_of.get_mut(&pid) else { return };
         if !grace.group.is_left() {
             self.graces.remove(&(grace.until, pid));
             self.grace_of.remove(&pid);
+        }
+    }
+
+    /// A command that was started then ends for another reason.
+    pub fn forget_limit(&mut self, pid: i32, since: Instant) {
+        if let Some(limit) = self.limit {
+            self.limits.remove(&(since + limit, pid));
         }
     }
 

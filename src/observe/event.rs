@@ -157,6 +157,8 @@ pub enum Event {
     NotStored { held: usize, error: String },
     /// A command has reached `--time-limit`.
     TimeLimit { id: u64, pid: i32, limit: Duration },
+    /// Somebody has asked for the end of a command.
+    Stopping { id: u64, pid: i32, is_forced: bool, asked_by: String },
     /// Nothing ran or waited for `--idle-exit`.
     Idle { lasted: Duration },
     /// Somebody has changed something, by user.
@@ -223,6 +225,7 @@ impl Event {
             Event::NotFound { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b14",
             Event::NotStored { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b15",
             Event::TimeLimit { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b16",
+            Event::Stopping { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b26",
             Event::Idle { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b17",
             Event::Failed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b18",
             Event::Closed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b21",

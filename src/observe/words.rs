@@ -209,6 +209,10 @@ impl fmt::Display for Event {
             Event::TimeLimit { id, pid, limit } => {
                 write!(f, "connection {id} reached the time limit of {}: sending SIGTERM to pid {pid}", seconds(limit))
             }
+            Event::Stopping { id, pid, is_forced, asked_by } => {
+                let what = if *is_forced { "killing" } else { "stopping" };
+                write!(f, "{what} the command of connection {id} (pid {pid}), as asked by {asked_by}")
+            }
             Event::Idle { lasted } => write!(f, "idle for {}, exiting", seconds(lasted)),
             Event::SignalIgnored { signal } => write!(f, "{signal} ignored: restart to change settings"),
             Event::Lost { count } => write!(
@@ -276,6 +280,12 @@ mod tests {
         let taken = |running, unknown, held| Event::TakenOver { running, unknown, held }.to_string();
         assert_eq!(taken(1, 0, 1), "took over from the previous daemon: 1 command running, 1 client held");
         assert_eq!(taken(0, 0, 2), "took over from the previous daemon: 0 commands running, 2 clients held");
+        let stopping = |is_forced| {
+            let asked_by = "root (pid 9)".to_owned();
+            Event::Stopping { id: 17, pid: 4242, is_forced, asked_by }.to_string()
+        };
+        assert_eq!(stopping(false), "stopping the command of connection 17 (pid 4242), as asked by root (pid 9)");
+        assert_eq!(stopping(true), "killing the command of connection 17 (pid 4242), as asked by root (pid 9)");
         let again = |failures| Event::AcceptResumed { failures, lasted: Duration::from_secs(2) }.to_string();
         assert_eq!(again(1), "accepting again after 1 failure in 2.0 s");
         assert_eq!(again(3), "accepting again after 3 failures in 2.0 s");

@@ -3,7 +3,7 @@
 
 use super::{Commands, Ended, ExecFailed, News};
 use crate::child::oom::OomKills;
-use crate::child::running::Child;
+use crate::child::running::{Child, Why};
 use crate::child::{program, victim};
 use crate::policy::limit::rule::Outcome;
 use crate::poll::Poll;
@@ -89,8 +89,7 @@ impl Commands {
         }
         // A child that is not in the table is an orphan (we are PID 1 of a container, or a subreaper), or was left to us by
         // whoever was this process before its exec.
-        let Some(Child { id, slot, since, waited_ms, place, exec_errno, is_overdue, .. }) = self.ours.remove(pid)
-        else {
+        let Some(Child { id, slot, since, waited_ms, place, exec_errno, told, .. }) = self.ours.remove(pid) else {
             return;
         };
         self.ledger.end(place);
@@ -100,17 +99,20 @@ impl Commands {
         }
         let waited = waited_ms.map(|ms| Duration::from_millis(ms.into()));
         let how = Some((exit, usage));
-        let outcome = self.outcome(exit, exec_errno.is_none(), is_overdue);
+        let outcome = self.outcome(exit, exec_errno.is_none(), told.why);
         self.news.push_back(News::Ended(Ended { pid, id, slot, since, waited, how, exec_errno, outcome }));
     }
 
-    fn outcome(&mut self, exit: Exit, has_run: bool, is_overdue: bool) -> Outcome {
-        match exit {
+    fn outcome(&mut self, exit: Exit, has_run: bool, told: Option<Why>) -> Outcome {
+        match (exit, told) {
             _ if !has_run => Outcome::Unknown,
-            _ if is_overdue => Outcome::TimeLimit,
-            Exit::Code(status) => Outcome::Status(status as u8),
-            Exit::Signal(libc::SIGKILL) if self.oom_kills.as_mut().is_some_and(OomKills::is_one) => Outcome::Oom,
-            Exit::Signal(_) => Outcome::Signal,
+            (_, Some(Why::TimeLimit)) => Outcome::TimeLimit,
+            (_, Some(Why::Asked)) => Outcome::Stopped,
+            (Exit::Code(status), None) => Outcome::Status(status as u8),
+            (Exit::Signal(libc::SIGKILL), None) if self.oom_kills.as_mut().is_some_and(OomKills::is_one) => {
+                Outcome::Oom
+            }
+            (Exit::Signal(_), None) => Outcome::Signal,
         }
     }
 

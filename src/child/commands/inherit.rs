@@ -5,6 +5,7 @@ use super::{Commands, Ended, News};
 use crate::child::adopted::Adopted;
 use crate::child::ledger::{Entry, Ledger, Place, SavedState};
 use crate::child::proc::uptime;
+use crate::child::running::{Told, Why};
 use crate::child::survivors::{self, Survivor};
 use crate::policy::gate::Slot;
 use crate::policy::limit::rule::Outcome;
@@ -70,7 +71,7 @@ impl Commands {
         let entry = Entry { id, listener, source, peer_port, not_before: started, not_after: Some(started) };
         let place = place.or_else(|| self.ledger.keep(pid, &entry));
         self.times.begin(pid, since);
-        self.adopted.insert(now, Adopted { process, id, slot, peer_port, since, place }, poll);
+        self.adopted.insert(now, Adopted { process, id, slot, peer_port, since, place, told: Told::default() }, poll);
     }
 
     /// Looks for adopted processes that have ended by now, and whose end is an event.
@@ -85,11 +86,13 @@ impl Commands {
     }
 
     fn adopted_ended(&mut self, pid: i32, poll: &Poll) {
-        let Some(Adopted { id, slot, since, place, .. }) = self.adopted.remove(pid, poll) else { return };
+        let Some(Adopted { id, slot, since, place, told, .. }) = self.adopted.remove(pid, poll) else { return };
         self.ledger.end(place);
         self.times.end(pid, since);
         let id = id.unwrap_or(0);
-        let (how, outcome) = (None, Outcome::Unknown);
+        // A penalty for what an earlier daemon has started would be one for what nobody has seen.
+        let was_asked = told.why == Some(Why::Asked);
+        let (how, outcome) = (None, if was_asked { Outcome::Stopped } else { Outcome::Unknown });
         self.news.push_back(News::Ended(Ended { pid, id, slot, since, waited: None, how, exec_errno: None, outcome }));
     }
 

@@ -1,7 +1,8 @@
-//! Ending commands: each whose time is over, and all of them at a stop.
+//! Ending commands: each whose time is over, one that somebody has asked to end, and all of them at a stop.
 #![forbid(unsafe_code)]
 
-use super::{Commands, News};
+use super::{Commands, News, Stopping};
+use crate::child::running::{Told, Why};
 use crate::child::signals::{Group, signal_command};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpgid};
@@ -16,16 +17,11 @@ impl Commands {
     /// Sends SIGTERM and SIGKILL to those whose time is over.
     pub fn end_overdue(&mut self, now: Instant) {
         while let Some(pid) = self.times.next_overdue(now) {
-            let adopted = self.adopted.get(pid);
-            let known = self.ours.get_mut(pid).map(|child| {
-                child.is_overdue = true;
-                child.id
-            });
-            let id = known.or(adopted.and_then(|adopted| adopted.id)).unwrap_or(0);
+            self.told(pid).into_iter().for_each(|told| told.why = Some(Why::TimeLimit));
+            let adopted = self.adopted.get(pid).and_then(|adopted| adopted.id);
+            let id = self.ours.get(pid).map(|child| child.id).or(adopted).unwrap_or(0);
             self.news.push_back(News::Overdue { id, pid });
-            let process = adopted.map(|adopted| &adopted.process);
-            signal_command(pid, process, Signal::SIGTERM);
-            self.times.terminated(now, pid, |has_spare| Group::of(pid, process, has_spare));
+            self.terminate(now, pid);
         }
         let mut left = Vec::new();
         while let Some((pid, group)) = self.times.next_to_kill(now) {
@@ -35,6 +31,41 @@ impl Commands {
             }
         }
         self.left.kill(now, left);
+    }
+
+    /// Ends the command of one connection, ours or one of an earlier daemon, as `--time-limit` does: SIGTERM to its group, and SIGKILL
+    /// after `--kill-grace`, or at once with `is_forced`. Its process; `None` if no command of this number runs. Asked again, it does
+    /// no more, but for SIGKILL when that is asked for after SIGTERM. Looks at each command that runs.
+    pub fn stop(&mut self, now: Instant, id: u64, is_forced: bool, asked_by: &str) -> Option<i32> {
+        let ours = self.ours.iter().find(|child| child.id == id).map(|child| (child.pid, child.since));
+        let adopted = || self.adopted.iter().find(|adopted| adopted.id == Some(id));
+        let adopted = || adopted().map(|adopted| (adopted.process.pid(), adopted.since));
+        let (pid, since) = ours.or_else(adopted)?;
+        let before = *self.told(pid)?;
+        // Who reaches its time limit now is on the way out already.
+        let is_news = if is_forced { !before.is_killed } else { before.why.is_none() };
+        if is_news {
+            *self.told(pid)? = Told { why: before.why.or(Some(Why::Asked)), is_killed: is_forced };
+            self.times.forget_limit(pid, since);
+            match is_forced {
+                true => signal_command(pid, self.adopted.get(pid).map(|adopted| &adopted.process), Signal::SIGKILL),
+                false => self.terminate(now, pid),
+            }
+            self.news.push_back(News::Stopping(Stopping { id, pid, is_forced, asked_by: asked_by.to_owned() }));
+        }
+        Some(pid)
+    }
+
+    fn told(&mut self, pid: i32) -> Option<&mut Told> {
+        let ours = self.ours.get_mut(pid).map(|child| &mut child.told);
+        ours.or_else(|| self.adopted.get_mut(pid).map(|adopted| &mut adopted.told))
+    }
+
+    /// Sends SIGTERM to a command that is not reaped yet. Its grace begins.
+    fn terminate(&mut self, now: Instant, pid: i32) {
+        let process = self.adopted.get(pid).map(|adopted| &adopted.process);
+        signal_command(pid, process, Signal::SIGTERM);
+        self.times.terminated(now, pid, |has_spare| Group::of(pid, process, has_spare));
     }
 
     /// Sends a signal to all, and to what commands have left behind. How many processes of those there are.

@@ -16,6 +16,7 @@ use std::ffi::CStr;
 use std::os::unix::net::UnixStream;
 
 mod listing;
+mod stop;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -42,7 +43,15 @@ fn commands_of(program: &CStr, words: &[&str], time_limit: Option<Duration>, pol
 
 /// A command that was started, and the connection that it waits for.
 fn start(commands: &mut Commands, now: Instant) -> (Started, ClientFd) {
-    start_for(commands, now, &Peer::UNKNOWN)
+    start_for(commands, now, &Peer::UNKNOWN, UnixStream::pair().unwrap().0)
+}
+
+/// The client's end of a command that runs.
+fn serve(commands: &mut Commands, now: Instant) -> (Started, UnixStream) {
+    let (theirs, ours) = UnixStream::pair().unwrap();
+    let (started, connection) = start_for(commands, now, &Peer::UNKNOWN, ours);
+    commands.leave(&started, connection);
+    (started, theirs)
 }
 
 /// One slot, counted for the listener 0 and this source.
@@ -61,9 +70,9 @@ fn see_end(commands: &mut Commands, now: Instant, pid: i32) -> Option<Ended> {
     std::iter::from_fn(|| commands.next_news(now)).find_map(ended)
 }
 
-fn start_for(commands: &mut Commands, now: Instant, peer: &Peer) -> (Started, ClientFd) {
+fn start_for(commands: &mut Commands, now: Instant, peer: &Peer, connection: UnixStream) -> (Started, ClientFd) {
     let slot = slot(peer.source());
-    let connection = ClientFd::new(UnixStream::pair().unwrap().0.into(), true);
+    let connection = ClientFd::new(connection.into(), true);
     let id = commands.next_id();
     let info =
         ConnectionInfo { id, listener: "web", label: "web", peer, local: &Address::Other, cookie: None, of_source: 1 };

@@ -39,6 +39,9 @@ impl Daemon {
                 let limit = self.settings.time_limit.unwrap_or_default();
                 self.report.log(Event::TimeLimit { id, pid, limit });
             }
+            commands::News::Stopping(commands::Stopping { id, pid, is_forced, asked_by }) => {
+                self.report.log(Event::Stopping { id, pid, is_forced, asked_by });
+            }
             commands::News::Ended(commands::Ended { pid, id, slot, since, waited, how, exec_errno, outcome }) => {
                 let (listener, source) = (slot.listener(), slot.source());
                 let ending = Ending { outcome, lasted: now.saturating_duration_since(since) };

@@ -196,19 +196,22 @@ pub enum Outcome {
     Signal,
     /// At `--time-limit`.
     TimeLimit,
+    /// An administrator has asked for it. No penalty is for that.
+    Stopped,
     /// The kernel killed it, since its cgroup was out of memory. Told only where that is asked for.
     Oom,
     /// It was not started, or its status went to another process.
     Unknown,
 }
 
-/// As `--penalty` has it.
+/// As `--penalty` has it, of those that it knows.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Outcome::Status(status) => return status.fmt(f),
             Outcome::Signal => "signal",
             Outcome::TimeLimit => "time-limit",
+            Outcome::Stopped => "stopped",
             Outcome::Oom => "oom",
             Outcome::Unknown => "unknown",
         })

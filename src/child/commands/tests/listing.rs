@@ -4,14 +4,15 @@
 use super::*;
 use crate::child::survivors::Survivor;
 use crate::child::watched::Watched;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 /// A process that ends with its stdin, as one that an earlier daemon has left running.
-fn stray() -> Child {
-    Command::new("cat").stdin(Stdio::piped()).spawn().unwrap()
+pub(super) fn stray() -> Child {
+    Command::new("cat").stdin(Stdio::piped()).process_group(0).spawn().unwrap()
 }
 
-fn adopt(commands: &mut Commands, now: Instant, id: Option<u64>, process: &Child, poll: &Poll) {
+pub(super) fn adopt(commands: &mut Commands, now: Instant, id: Option<u64>, process: &Child, poll: &Poll) {
     let source = Source::ip("192.0.2.99".parse().unwrap());
     let process = Watched::new(process.id() as i32).unwrap();
     let found = Survivor { source, peer_port: 7, age: SECOND, ..Survivor::from(process) };
@@ -26,7 +27,7 @@ fn each_is_listed_once_by_number_and_all_that_is_known_of_it() {
     let mut strays = [stray(), stray(), stray()];
     adopt(&mut commands, now, Some(5), &strays[0], &poll);
     let peer = Peer::new(Address::Ip("192.0.2.1:873".parse().unwrap()), None);
-    let (started, connection) = start_for(&mut commands, now, &peer);
+    let (started, connection) = start_for(&mut commands, now, &peer, UnixStream::pair().unwrap().0);
     assert_eq!(started.id, 6);
     strays[1..].iter().for_each(|stray| adopt(&mut commands, now, None, stray, &poll));
 
