@@ -27,6 +27,7 @@ pub struct Listeners {
     is_crowded: bool,
     pauses: BackOff,
     trouble: Trouble,
+    errors: [u64; 4],
     news: VecDeque<News>,
 }
 
@@ -111,6 +112,7 @@ impl Listeners {
             is_crowded: false,
             pauses: BackOff::default(),
             trouble: Trouble::default(),
+            errors: [0; 4],
             news: VecDeque::new(),
         };
         (0..all.all.len()).try_for_each(|id| all.set_interest(id, poll))?;
@@ -122,7 +124,9 @@ impl Listeners {
         if !self.all[id].is_watched {
             return Taken::Nobody;
         }
-        match accept(&self.all[id].listener, id) {
+        let accepted = accept(&self.all[id].listener, id);
+        self.count(&accepted);
+        match accepted {
             Accepted::Connection(connection) => {
                 let entry = &mut self.all[id];
                 entry.gone_in_a_row = 0;
@@ -147,6 +151,22 @@ impl Listeners {
             }
         }
         Taken::Nobody
+    }
+
+    fn count(&mut self, accepted: &Accepted) {
+        let class = match accepted {
+            Accepted::PeerGone(_) => 0,
+            Accepted::Exhausted(_) => 1,
+            Accepted::Forbidden(_) => 2,
+            Accepted::Broken(_) => 3,
+            Accepted::Connection(_) | Accepted::Nothing => return,
+        };
+        self.errors[class] += 1;
+    }
+
+    /// How often accept(2) has failed so far, by what it meant.
+    pub fn accept_errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ["gone", "exhausted", "forbidden", "broken"].into_iter().zip(self.errors)
     }
 
     /// Nothing is short any more: the next pause is a short one.

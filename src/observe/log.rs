@@ -9,6 +9,7 @@ use crate::sys::process::Exit;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -54,6 +55,8 @@ impl std::fmt::Display for Target {
 struct Ending {
     state: Mutex<State>,
     is_over: Condvar,
+    /// Entries that were not taken, at either end.
+    lost: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -128,8 +131,16 @@ impl Log {
             self.lost = 0;
         }
         let taken = self.sender.try_send(Box::new(event)).is_ok();
-        self.lost += u64::from(!taken);
+        if !taken {
+            self.lost += 1;
+            self.ending.lost.fetch_add(1, Ordering::Relaxed);
+        }
         taken
+    }
+
+    /// Entries that were not taken so far, whether that has been told or not.
+    pub fn lost_ever(&self) -> u64 {
+        self.ending.lost.load(Ordering::Relaxed)
     }
 
     /// Ends the log with these entries, the totals among them. It is waited for as long as somebody takes what it writes.
@@ -164,6 +175,7 @@ fn write_all(wants_journal: bool, events: &Receiver<Box<Event>>, end: &Ending) {
             // The layer itself ignores errors, so whether somebody listens is asked before.
             if is_journal && !journal_listens() {
                 lost += 1;
+                end.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             if lost > 0 {

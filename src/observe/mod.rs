@@ -12,6 +12,7 @@ pub mod peer;
 pub mod report;
 pub mod snapshot;
 pub mod spanless;
+pub mod statistics;
 pub mod tally;
 pub mod varlink;
 pub mod words;

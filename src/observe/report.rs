@@ -4,9 +4,11 @@
 use super::event::{Event, How, Rejected, Severity};
 use super::log::Log;
 use super::peer::{LogPeer, ShownPeer, shown_client, shown_source};
+use super::statistics::{Statistics, Waited};
 use super::tally::{Books, Counters, Tally};
 use crate::peer::Peer;
 use crate::policy::arrival::ListenerId;
+use crate::policy::limit::rule::Outcome;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::source::Source;
 use crate::policy::throttle::{INTERVAL, Summary, Throttle};
@@ -22,6 +24,7 @@ pub struct Report {
     throttle: Throttle,
     dry_throttle: Option<Box<Throttle>>,
     books: Books,
+    statistics: Statistics,
     ignored: Option<Instant>,
     /// By reason.
     last_untracked: [Option<Instant>; Reason::ALL.len()],
@@ -65,6 +68,8 @@ pub struct Ended<'a> {
     pub source: Source,
     /// How it ended.
     pub how: How,
+    /// The same as limits and counters have it.
+    pub outcome: Outcome,
     /// How long it ran.
     pub after: Duration,
     /// How long its client had waited, if known.
@@ -81,6 +86,7 @@ impl Report {
             log_peer,
             throttle: Throttle::default(),
             dry_throttle: None,
+            statistics: Statistics::default(),
             books: Books::new(Counters::default(), vec![Tally::default(); listeners]),
             ignored: None,
             last_untracked: [None; Reason::ALL.len()],
@@ -95,6 +101,16 @@ impl Report {
     /// What became of the connections of each listener, by [`ListenerId`].
     pub fn listeners(&self) -> &[Tally] {
         self.books.listeners()
+    }
+
+    /// What was measured since this daemon's start.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Entries that the log has not taken since then.
+    pub fn log_entries_lost(&self) -> u64 {
+        self.log.lost_ever()
     }
 
     /// All counts, to be written down.
@@ -131,15 +147,21 @@ impl Report {
         self.books.count(Some(listener), |tally| tally.accepted += 1);
     }
 
-    /// A client was found gone.
-    pub fn gone(&mut self, listener: ListenerId) {
+    /// A client was found gone, which had waited so long, as far as that is known.
+    pub fn gone(&mut self, listener: ListenerId, waited_usec: Option<u64>) {
         self.books.count(Some(listener), |tally| tally.gone += 1);
+        self.statistics.waited(waited_usec, Waited::Gone);
+    }
+
+    /// A command could not be started, for this errno; its client is another matter.
+    pub fn start_failed(&mut self, errno: i32) {
+        self.statistics.start_failed(errno);
     }
 
     /// A client is refused. `look` is asked only if that is logged singly.
     pub fn refused(&mut self, now: Instant, refusal: Refusal, client: Client, look: impl FnOnce() -> Figures) {
         self.books.count_refusal(Some(client.id), refusal.reason);
-        self.note_wait(client.waited_usec);
+        self.note_wait(client.waited_usec, Waited::Refused);
         self.log_refusal(now, refusal, client, look);
     }
 
@@ -193,7 +215,7 @@ impl Report {
     /// A command was started for a client; so many run now, of so many that may.
     pub fn serving(&mut self, id: u64, pid: i32, client: Client, (active, max): (u32, u32)) {
         let Client { listener, peer, waited_usec, .. } = client;
-        self.note_wait(waited_usec);
+        self.note_wait(waited_usec, Waited::Served);
         if self.log.is_enabled(Severity::Info) {
             let (listener, peer) = (listener.clone(), ShownPeer::new(peer.clone(), self.log_peer));
             self.log.send(Event::Serving { id, pid, listener, peer, waited_usec, active, max });
@@ -201,11 +223,17 @@ impl Report {
     }
 
     /// A command is over, and its slot free. The client of one whose exec failed was refused.
-    pub fn ended(&mut self, Ended { id, pid, listener, source, how, after, waited, usage }: Ended) {
+    pub fn ended(&mut self, Ended { id, pid, listener, source, how, outcome, after, waited, usage }: Ended) {
         let from = listener.map(|(id, _)| id);
         match how {
-            How::NotStarted(_) => self.books.count_refusal(from, Reason::START_FAILED),
-            _ => self.books.count(from, |tally| tally.served += 1),
+            How::NotStarted(errno) => {
+                self.books.count_refusal(from, Reason::START_FAILED);
+                self.statistics.start_failed(errno);
+            }
+            _ => {
+                self.books.count(from, |tally| tally.served += 1);
+                self.statistics.ended(outcome, after);
+            }
         }
         if self.log.is_enabled(Severity::Info) {
             let (listener, peer) = (listener.map(|(_, name)| name.clone()), shown_client(source, self.log_peer));
@@ -228,7 +256,8 @@ impl Report {
         self.log.send(event)
     }
 
-    fn note_wait(&mut self, waited_usec: Option<u64>) {
+    fn note_wait(&mut self, waited_usec: Option<u64>, what: Waited) {
+        self.statistics.waited(waited_usec, what);
         self.books.note_wait(waited_usec.unwrap_or(0));
     }
 

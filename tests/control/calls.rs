@@ -2,6 +2,7 @@
 
 use crate::common::*;
 use serde_json::json;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
 /// A daemon with a control socket in this folder.
@@ -138,4 +139,50 @@ fn a_drained_service_refuses_where_nobody_waits() {
     daemon.wait_text("rejected connection: the service is drained");
     control.call("Resume", json!({}));
     echoes(&mut daemon.connect());
+}
+
+/// What is measured since the start: waits by what became of the client, sessions, and how commands ended or did not start.
+#[test]
+fn describe_tells_waits_and_ends() {
+    let folder = ControlFolder::new("statistics");
+    let program = folder.path().join("command");
+    write_program(program.to_str().unwrap(), b"#!/bin/sh\nread -r end\neval $end\n");
+    let daemon =
+        sockcap(&["--listen", "127.0.0.1:0", "--max-connections", "1", "--control", folder.socket().to_str().unwrap()])
+            .run(&[program.to_str().unwrap()])
+            .start();
+    let mut control = Control::connect(&folder.socket());
+    let session = |end: &str| {
+        let mut stream = daemon.connect();
+        refused(daemon.connect());
+        stream.write_all(format!("{end}\n").as_bytes()).unwrap();
+        to_end(stream);
+        control.until("an end", |runtime| runtime["active"] == 0);
+    };
+    ["exit 0", "exit 3", "kill -9 $$"].into_iter().for_each(session);
+    std::fs::remove_file(&program).unwrap();
+    assert_eq!(to_end(daemon.connect()), "service unavailable\n");
+    let runtime = control.until("all are over", |runtime| runtime["accepted"] == 7 && runtime["active"] == 0);
+    let count = |of: &str, name: &str| {
+        let all = runtime[of].as_array().unwrap();
+        all.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{name} in {all:?}"))["count"].clone()
+    };
+    for (of, name, number) in [
+        ("ended", "ok", 1),
+        ("ended", "failed", 1),
+        ("ended", "signal", 1),
+        ("ended", "unknown", 0),
+        ("startFailures", "ENOENT", 1),
+        ("startFailures", "other", 0),
+        ("acceptErrors", "exhausted", 0),
+    ] {
+        assert_eq!(count(of, name), number, "{of} {name}");
+    }
+    let spans =
+        |of: &serde_json::Value| of["counts"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).sum::<u64>();
+    let waits: Vec<_> =
+        runtime["waitTimes"].as_array().unwrap().iter().map(|of| (of["name"].clone(), spans(of))).collect();
+    assert_eq!(waits, [(json!("served"), 4), (json!("refused"), 3), (json!("gone"), 0)]);
+    assert_eq!(spans(&runtime["sessionTimes"]), 3);
+    assert_eq!(runtime["logEntriesLost"], 0);
 }

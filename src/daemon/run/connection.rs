@@ -65,7 +65,7 @@ impl Daemon {
                 }
             }
             Taken::Gone => {
-                self.report.gone(id);
+                self.report.gone(id, None);
                 true
             }
             Taken::Nobody => false,
@@ -87,7 +87,7 @@ impl Daemon {
         }
         let is_refused = may == Err(Stage::Entry) || (may.is_err() && self.settings.when_full == WhenFull::Refuse);
         if !is_refused && connection.is_gone() {
-            self.report.gone(connection.listener);
+            self.report.gone(connection.listener, connection.waited_usec);
             return false;
         }
         // That it is there has told since when it has waited.
@@ -195,8 +195,8 @@ impl Daemon {
         if let Some(mut held) = self.waiting.has_left(ticket, &self.poll) {
             // Left unread it would make of the close a reset.
             let _ = held.connection.take_header();
-            self.report.gone(held.who.listener);
             self.gate.left(now, &held.who, &mut self.actions);
+            self.report.gone(held.who.listener, held.into_connection(now).waited_usec);
         }
     }
 
@@ -207,7 +207,7 @@ impl Daemon {
         let who = held.who;
         if self.waiting.is_gone(&mut held) {
             let _ = held.connection.take_header();
-            self.report.gone(held.who.listener);
+            self.report.gone(who.listener, held.into_connection(now).waited_usec);
             return self.gate.not_started(now, slot, &mut self.actions);
         }
         self.start(now, who, held.into_connection(now), slot);
@@ -258,6 +258,7 @@ impl Daemon {
 
     fn not_started(&mut self, now: Instant, who: Arrival, connection: Connection, slot: Slot, error: &std::io::Error) {
         let waits = self.settings.when_full == WhenFull::Wait;
+        self.report.start_failed(error.raw_os_error().unwrap_or(0));
         if self.commands.failed(now) {
             self.start_failed(if waits { "wait" } else { "are refused" }, plain(error));
         }

@@ -149,7 +149,7 @@ impl Daemon {
         let listener = self.listener_of(Some(listener)).unwrap_or(0);
         self.waiting.go_on_from(ticket.saturating_add(1));
         match Connection::restored(fd, listener, waited_usec) {
-            Err(_) => self.report.gone(listener),
+            Err(_) => self.report.gone(listener, Some(waited_usec)),
             Ok(connection) => match preamble {
                 Preamble::None => self.come_back(now, ticket, connection),
                 Preamble::Whole => self.take_back_headed(now, ticket, connection),
@@ -189,7 +189,7 @@ impl Daemon {
                 lost += 1;
                 trouble.get_or_insert(error);
                 // As the next daemon counts those that it does not find.
-                self.report.gone(connection.listener);
+                self.report.gone(connection.listener, connection.waited_usec);
             }
         }
         if let Some(error) = trouble {

@@ -4,6 +4,7 @@
 use super::{Daemon, realtime_usec};
 use crate::listen::{DisplayAddr, Listener};
 use crate::observe::snapshot::{self, Context, Count, Limits, ListenerLimit, Runtime, Snapshot, SourceLimit};
+use crate::observe::statistics::Histogram;
 use crate::observe::tally::{Counters, Tally};
 use crate::policy::limit::gcra::Rate;
 use crate::policy::reason::Reason;
@@ -16,7 +17,16 @@ pub(super) fn usec(span: Duration) -> u64 {
 
 fn by_reason(counts: &[u64; Reason::ALL.len()]) -> Vec<Count> {
     let named = Reason::ALL.into_iter().map(|reason| (reason.slug(), counts[reason.index()]));
-    named.map(|(name, count)| Count { name: name.into(), count }).collect()
+    counts_of(named)
+}
+
+fn counts_of(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<Count> {
+    counts.map(|(name, count)| Count { name: name.into(), count }).collect()
+}
+
+fn histogram(name: &str, of: &Histogram) -> snapshot::Histogram {
+    let (bounds_usec, counts) = (of.bounds_usec().to_vec(), of.counts().to_vec());
+    snapshot::Histogram { name: name.into(), bounds_usec, counts, sum_usec: of.sum_usec() }
 }
 
 fn rate(rate: Option<Rate>) -> snapshot::Rate {
@@ -96,6 +106,7 @@ impl Daemon {
             _ => snapshot::Phase::Running,
         };
         let closed = self.gate.limits().closed(now, census.active);
+        let statistics = self.report.statistics();
         Runtime {
             phase,
             started_usec: self.inquiry.started_usec,
@@ -109,6 +120,12 @@ impl Daemon {
             gone,
             refused: by_reason(refused),
             would_refuse: by_reason(would_refuse),
+            ended: counts_of(statistics.results()),
+            start_failures: counts_of(statistics.start_failures()),
+            accept_errors: counts_of(self.listeners.accept_errors()),
+            wait_times: statistics.wait_times().map(|(what, times)| histogram(what, times)).collect(),
+            session_times: histogram("", statistics.session_times()),
+            log_entries_lost: self.report.log_entries_lost(),
             sources_active: census.per_source.len() as u32,
             source_table_overflow: *untracked,
             gates_closed: closed.into_iter().map(|refusal| refusal.reason.slug().into()).collect(),

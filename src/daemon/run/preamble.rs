@@ -38,7 +38,7 @@ impl Daemon {
             match news {
                 News::Ready(ticket, connection) => is_started |= on_ready(self, now, ticket, connection),
                 News::Faulty(connection, fault) => self.refuse_header(now, connection, Some(fault)),
-                News::Gone(listener) => self.report.gone(listener),
+                News::Gone(listener) => self.report.gone(listener, None),
             }
         }
         is_started
@@ -61,7 +61,7 @@ impl Daemon {
 
     /// Refuses a client for its header; without a fault it has gone.
     pub(super) fn refuse_header(&mut self, now: Instant, connection: Connection, fault: Option<HeaderFault>) {
-        let Some(fault) = fault else { return self.report.gone(connection.listener) };
+        let Some(fault) = fault else { return self.report.gone(connection.listener, connection.waited_usec) };
         self.reject(now, &connection, Refusal::header(fault, self.gate.census().active));
         self.refusals.unavailable(now, connection.fd, &self.poll);
     }

@@ -52,7 +52,8 @@ impl Daemon {
                     (None, None) => (How::Unknown, None),
                 };
                 let listener = listener.map(|id| (id, &self.listeners[id].name));
-                self.report.ended(Ended { id, pid, listener, source, how, after: now - since, waited, usage });
+                let after = now - since;
+                self.report.ended(Ended { id, pid, listener, source, how, outcome, after, waited, usage });
             }
         }
     }
