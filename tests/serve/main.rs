@@ -8,6 +8,7 @@ mod command;
 mod held_replies;
 mod listen;
 mod metrics;
+mod prometheus;
 mod proxy;
 mod refusal;
 mod sockets;

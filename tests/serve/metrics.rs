@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::common::*;
 
 /// Whether this program is here. A lane without it fails.
-fn is_installed(program: &str) -> bool {
+pub fn is_installed(program: &str) -> bool {
     let found = env::split_paths(&env::var_os("PATH").expect("PATH")).any(|folder| folder.join(program).is_file());
     if !found {
         assert!(env::var("CI").as_deref() != Ok("true"), "{program} is not installed: tests/run.sh installs it");
