@@ -130,6 +130,14 @@ impl Client {
         reply.parameters.ok_or_else(|| self.strange("a reply without parameters"))
     }
 
+    /// Asks what has one reply, which [`Client::try_next_reply`] returns once it has come.
+    ///
+    /// # Errors
+    /// If it does not take the request.
+    pub fn ask(&mut self, method: &str, parameters: impl Serialize) -> Result<(), Failure> {
+        self.send(&format!("{NAME}.{method}"), parameters, false)
+    }
+
     /// Calls one of our interface's methods that has several replies, which [`Client::next_reply`] returns.
     ///
     /// # Errors

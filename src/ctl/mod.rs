@@ -20,8 +20,10 @@ mod mistakes;
 pub mod output;
 mod ready;
 pub mod report;
+mod screen;
 mod status;
 mod tables;
+mod top;
 pub mod units;
 mod watch;
 pub mod words;
@@ -78,7 +80,7 @@ fn carry_out(command: Command, globals: &Globals) -> Result<(), Failure> {
         Command::Connections(of) => tables::connections(of.unit.as_deref(), globals),
         Command::Waiting(of) => tables::waiting(of.unit.as_deref(), globals),
         Command::Sources(of) => tables::sources(of.unit.as_deref(), of.limit, globals),
-        Command::Top(_) => Err(Failure::failed("not built yet")),
+        Command::Top(of) => top::run(of.unit.as_deref(), globals),
         Command::Watch(of) => watch::run(&of.units, globals),
         Command::Stop(of) => change::stop(&of, globals),
         Command::Set(of) => change::set(&of, globals),

@@ -11,6 +11,8 @@ use crate::sys::errno_words;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
+use std::io::stdout;
+use std::os::fd::AsFd;
 
 /// Ends with the last of the units, or when nobody reads any more.
 ///
@@ -51,10 +53,17 @@ fn pass_on(client: &mut Client, is_one: bool) -> Result<(), Failure> {
 
 /// Waits until some have something to say: which.
 fn readable(clients: &[Client]) -> Result<Vec<usize>, Failure> {
+    let stdout = stdout();
     let mut fds: Vec<_> = clients.iter().map(|client| PollFd::new(client.fd(), PollFlags::POLLIN)).collect();
+    // That nobody reads any more is always told.
+    fds.push(PollFd::new(stdout.as_fd(), PollFlags::empty()));
     match poll(&mut fds, PollTimeout::NONE) {
         Ok(_) | Err(Errno::EINTR) => {
-            Ok((0..fds.len()).filter(|at| fds[*at].revents().is_some_and(|events| !events.is_empty())).collect())
+            let has = |fd: &PollFd| fd.revents().is_some_and(|events| !events.is_empty());
+            match has(&fds[clients.len()]) {
+                true => Err(Failure::unread()),
+                false => Ok((0..clients.len()).filter(|at| has(&fds[*at])).collect()),
+            }
         }
         Err(error) => Err(Failure::failed(format!("cannot wait for changes: {}", errno_words(error as i32)))),
     }
