@@ -1,19 +1,21 @@
-//! Writes the manual page and the shell completions into a directory: `cargo run --example pages DIR`.
+//! Writes the manual pages and the shell completions into a directory: `cargo run --example pages DIR`.
 //!
 //! Options come from the definitions that `--help` comes from, reasons and events from the message catalog; the rest of the
-//! page is `sockcap.8.in`. No part of the daemon; debian/rules and tests/package.rs use it.
+//! pages is `sockcap.8.in` and `sockcapctl.8.in`. No part of the daemon; debian/rules and tests/package.rs use it.
 #![forbid(unsafe_code)]
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, Command, CommandFactory, ValueHint};
 use clap_complete::Shell;
 use sockcap::cli::Args;
+use sockcap::ctl;
 use sockcap::policy::reason::Reason;
 use sockcap::reply::PRESETS;
 use std::time::{Duration, SystemTime};
 use std::{env, fs, io};
 
 const PAGE: &str = include_str!("sockcap.8.in");
+const PAGE_OF_CTL: &str = include_str!("sockcapctl.8.in");
 /// What `journalctl -x` shows.
 pub const CATALOG: &str = include_str!("sockcap.catalog");
 /// mandoc calls input lines of more than 80 bytes bad style.
@@ -24,8 +26,10 @@ fn main() -> io::Result<()> {
     let Some(dir) = env::args().nth(1) else { return Err(io::Error::other("usage: pages DIR")) };
     fs::create_dir_all(&dir)?;
     fs::write(format!("{dir}/sockcap.8"), manual(&date()))?;
-    for (shell, file) in [(Shell::Bash, "sockcap.bash"), (Shell::Zsh, "_sockcap"), (Shell::Fish, "sockcap.fish")] {
-        fs::write(format!("{dir}/{file}"), completions(shell))?;
+    fs::write(format!("{dir}/sockcapctl.8"), manual_of_ctl(&date()))?;
+    for (shell, before, after) in [(Shell::Bash, "", ".bash"), (Shell::Zsh, "_", ""), (Shell::Fish, "", ".fish")] {
+        fs::write(format!("{dir}/{before}sockcap{after}"), completions(shell))?;
+        fs::write(format!("{dir}/{before}sockcapctl{after}"), completions_of_ctl(shell))?;
     }
     Ok(())
 }
@@ -80,6 +84,51 @@ pub fn manual(date: &str) -> String {
     let page = PAGE.replace("@DATE@", date).replace("@VERSION@", version);
     let parts = [("OPTIONS", options), ("VARIABLES", variables), ("REASONS", reasons), ("EVENTS", events)];
     parts.into_iter().fold(page, |page, (name, text)| page.replace(&format!("@{name}@\n"), &text))
+}
+
+/// The manual page of sockcapctl.
+pub fn manual_of_ctl(date: &str) -> String {
+    let program = ctl::Args::command();
+    let mut commands = String::new();
+    for (heading, names) in ctl::GROUPS {
+        commands += &format!(".SS {heading}\n");
+        for command in names.iter().filter_map(|name| program.find_subcommand(name)) {
+            let usage = ctl::usage(Some(command));
+            let words = usage.trim_start_matches("sockcapctl ").split_once(' ');
+            let (name, rest) = words.unwrap_or((command.get_name(), ""));
+            commands += &format!(".TP\n\\fB{}\\fR {}\n", escape(name), escape(rest)).replace(" \n", "\n");
+            commands += &fill(&format!("{}.", command.get_about().map(ToString::to_string).unwrap_or_default()));
+            let notes = ctl::notes(command.get_name());
+            if !notes.is_empty() {
+                commands += &fill(notes);
+            }
+            let options: String = command.get_arguments().filter(|arg| is_own(arg)).map(entry).collect();
+            if !options.is_empty() {
+                commands += &format!(".RS\n{options}.RE\n");
+            }
+        }
+    }
+    let mut options: String =
+        program.get_arguments().filter(|arg| is_own(arg) || arg.is_global_set()).map(entry).collect();
+    options += ".TP\n.BR \\-h \", \" \\-\\-help \", \" \\-V \", \" \\-\\-version\n";
+    options += "Print help (after a command, that of the command), or the version.\n";
+    let exits = ctl::Exit::ALL.iter();
+    let exits: String =
+        exits.map(|(exit, about)| format!(".TP\n.B {}\n{}", *exit as u8, fill(&sentence(about)))).collect();
+    let version = program.get_version().unwrap_or_default();
+    let page = PAGE_OF_CTL.replace("@DATE@", date).replace("@VERSION@", version);
+    let parts = [("COMMANDS", commands), ("OPTIONS", options), ("EXIT", exits)];
+    parts.into_iter().fold(page, |page, (name, text)| page.replace(&format!("@{name}@\n"), &text))
+}
+
+/// An option of this command alone.
+fn is_own(arg: &Arg) -> bool {
+    !arg.is_positional() && !arg.is_global_set() && !["help", "version"].contains(&arg.get_id().as_str())
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 /// The catalog's ids and subjects (journald's catalog format, systemd.io/CATALOG).
@@ -153,5 +202,25 @@ pub fn completions(shell: Shell) -> String {
     });
     let mut out = Vec::new();
     clap_complete::generate(shell, &mut command, "sockcap", &mut out);
+    String::from_utf8(out).expect("clap writes text")
+}
+
+/// The completions of sockcapctl: commands, options, files where there are some.
+pub fn completions_of_ctl(shell: Shell) -> String {
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::SetTrue).global(true).help("Print help");
+    let hinted = |arg: Arg| match arg.get_id().as_str() {
+        "textfile" | "socket" => arg.value_hint(ValueHint::FilePath),
+        "output" => arg.value_hint(ValueHint::DirPath),
+        "level" => arg.value_parser(PossibleValuesParser::new(["err", "warning", "notice", "info"])),
+        _ if arg.get_action().takes_values() => arg.value_hint(ValueHint::Other),
+        _ => arg,
+    };
+    let mut program = ctl::Args::command().arg(help);
+    let names: Vec<String> = program.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for name in names {
+        program = program.mut_subcommand(name, |command| command.mut_args(hinted));
+    }
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut program, "sockcapctl", &mut out);
     String::from_utf8(out).expect("clap writes text")
 }

@@ -5,6 +5,7 @@ mod metrics;
 
 use clap::CommandFactory;
 use sockcap::cli::Args;
+use sockcap::ctl;
 use sockcap::policy::limit::LIMITS;
 use sockcap::policy::reason::Reason;
 use sockcap::reply::PRESETS;
@@ -71,6 +72,27 @@ fn the_table_of_options_is_the_program_s() {
             assert!(known, "the page's --{long} is unknown to the program");
         }
     }
+}
+
+#[test]
+fn the_page_of_sockcapctl_has_every_command() {
+    let page = read("docs/sockcapctl.md");
+    let rows = |start: &str| page.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
+    let program = ctl::Args::command();
+    let commands: Vec<_> = program.get_subcommands().collect();
+    for command in &commands {
+        let usage = ctl::usage(Some(command));
+        let start = format!("| `{}` | ", usage.trim_start_matches("sockcapctl "));
+        assert_eq!(rows(&start).len(), 1, "{start}");
+    }
+    for option in program.get_arguments() {
+        let long = option.get_long().unwrap();
+        assert!(page.contains(&format!("`--{long}`")), "--{long}");
+    }
+    for (exit, _) in ctl::Exit::ALL {
+        assert_eq!(rows(&format!("| {} | ", exit as u8)).len(), 1, "{exit:?}");
+    }
+    assert_eq!(rows("| `").len(), commands.len(), "a row of a command that there is not");
 }
 
 /// With the tests on options, every limit is thus in the help, the manual and docs/options.md.

@@ -18,6 +18,7 @@ use clap_complete::Shell;
 use common::*;
 use nix::sys::signal::Signal;
 use sockcap::cli::Args;
+use sockcap::ctl;
 use sockcap::policy::reason::{Reason, Refusal};
 
 fn read(path: &str) -> String {
@@ -159,20 +160,58 @@ fn the_manual_has_what_the_code_has() {
 }
 
 #[test]
-fn the_manual_is_clean() {
+fn the_manuals_are_clean() {
     let dir = TempDir::new();
-    let file = dir.join("sockcap.8");
-    let page = pages::manual("2026-01-01");
-    fs::write(&file, &page).expect("write");
-    if has("mandoc") {
-        assert_eq!(ok("mandoc", &["-T", "lint", "-W", "style", &file]), "");
+    let all = [("sockcap.8", pages::manual("2026-01-01")), ("sockcapctl.8", pages::manual_of_ctl("2026-01-01"))];
+    for (name, page) in all {
+        let file = dir.join(name);
+        fs::write(&file, &page).expect("write");
+        if has("mandoc") {
+            assert_eq!(ok("mandoc", &["-T", "lint", "-W", "style", &file]), "");
+        }
+        for section in ["EXAMPLES", "NOTES", "SEE ALSO"] {
+            assert!(
+                page.contains(&format!(".SH {section}\n")) || page.contains(&format!(".SH \"{section}\"\n")),
+                "{name}: {section}"
+            );
+        }
     }
-    for section in ["EXAMPLES", "NOTES", "SEE ALSO"] {
-        assert!(
-            page.contains(&format!(".SH {section}\n")) || page.contains(&format!(".SH \"{section}\"\n")),
-            "{section}"
-        );
+}
+
+#[test]
+fn the_manual_of_sockcapctl_has_every_command() {
+    let page = pages::manual_of_ctl("2026-01-01").replace("\\-", "-").replace("\\fB", "").replace("\\fR", "");
+    let page = page.replace("\\fI", "").replace("\\e", "\\");
+    assert!(!page.contains("@\n"), "something was not filled in");
+    let (commands, options, exits) =
+        (section(&page, "COMMANDS"), section(&page, "OPTIONS"), section(&page, "EXIT STATUS"));
+    let program = ctl::Args::command();
+    for command in program.get_subcommands() {
+        let usage = ctl::usage(Some(command));
+        let (usage, about) = (usage.trim_start_matches("sockcapctl "), command.get_about().expect("help").to_string());
+        assert!(commands.contains(&format!(".TP {usage} {about}.")), "{usage}: {about}: {commands}");
+        for option in command.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_global_set()) {
+            let (long, help) = (option.get_long().expect("a long name"), option.get_help().expect("help").to_string());
+            assert!(commands.contains(&format!(" --{long} ")) && commands.contains(&help), "{usage}: --{long}");
+        }
+        let notes: Vec<&str> = ctl::notes(command.get_name()).split_whitespace().collect();
+        assert!(commands.contains(&notes.join(" ")), "{usage}");
     }
+    for option in program.get_arguments() {
+        let long = option.get_long().expect("a long name");
+        assert!(options.contains(&format!("--{long} ")), "--{long}: {options}");
+    }
+    for (exit, _) in ctl::Exit::ALL {
+        assert!(exits.contains(&format!(".TP .B {} ", exit as u8)), "{exits}");
+    }
+}
+
+/// Both programs, their pages and completions.
+#[test]
+fn both_programs_are_shipped() {
+    let (rules, manuals) = (read("debian/rules"), read("debian/sockcap.manpages"));
+    assert!(rules.contains("for program in sockcap sockcapctl; do"));
+    assert_eq!(manuals, "target/pages/sockcap.8\ntarget/pages/sockcapctl.8\n");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -256,6 +295,36 @@ fn shells_complete() {
             ok("fish", &["--private", "-c", &script]).split_whitespace().collect::<Vec<_>>(),
             ["refuse", "wait"]
         );
+    }
+}
+
+#[test]
+fn shells_complete_sockcapctl() {
+    let dir = TempDir::new();
+    for (shell, name) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
+        let text = pages::completions_of_ctl(shell);
+        for command in ctl::Args::command().get_subcommands() {
+            assert!(text.contains(command.get_name()), "{name}: {}", command.get_name());
+        }
+        fs::write(dir.join(name), text).expect("write");
+    }
+    let bash = dir.join("bash");
+    ok("bash", &["-n", &bash]);
+    let complete = |words: &str, word: &str| {
+        let script = format!(
+            "source '{bash}'; COMP_WORDS=(sockcapctl {words} '{word}'); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _sockcapctl sockcapctl '{word}' ''; echo \"${{COMPREPLY[*]}}\""
+        );
+        ok("bash", &["-c", &script]).trim().to_owned()
+    };
+    assert_eq!(complete("", "conne"), "connections");
+    assert_eq!(complete("drain", "--w"), "--wait");
+    assert_eq!(complete("stop", "--f"), "--force");
+    if has("zsh") {
+        ok("zsh", &["-n", &dir.join("zsh")]);
+    }
+    if has("fish") {
+        ok("fish", &["--no-execute", &dir.join("fish")]);
     }
 }
 

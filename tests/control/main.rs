@@ -5,5 +5,6 @@ mod common;
 
 mod bounds;
 mod calls;
+mod ctl;
 mod listeners;
 mod metrics;
