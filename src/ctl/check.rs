@@ -15,7 +15,7 @@ mod text;
 
 use super::failure::Failure;
 use super::globals::Globals;
-use super::output::{self, visible};
+use super::output::{self, Colour, Paint, visible};
 use rule::Severity;
 use rules::Finding;
 use subject::Subject;
@@ -36,10 +36,10 @@ pub fn run(options: &Options, globals: &Globals) -> Result<(), Failure> {
     let subject = gather::subject(&options.unit, globals.user)?;
     let findings = rules::judge(&subject);
     let text = if globals.json {
-        let array = serde_json::to_string(&findings);
-        array.map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))? + "\n"
+        let array = serde_json::to_value(&findings);
+        output::json(&array.map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))?)
     } else {
-        report(&subject, &findings)
+        report(&subject, &findings, Paint::new())
     };
     output::print(&text)?;
     match findings.iter().any(|finding| finding.severity < Severity::Note) {
@@ -49,8 +49,8 @@ pub fn run(options: &Options, globals: &Globals) -> Result<(), Failure> {
 }
 
 /// A line for each finding, and one that sums up.
-fn report(subject: &Subject, findings: &[Finding]) -> String {
-    let mut lines: Vec<String> = findings.iter().map(|finding| line(subject, finding)).collect();
+fn report(subject: &Subject, findings: &[Finding], paint: Paint) -> String {
+    let mut lines: Vec<String> = findings.iter().map(|finding| line(subject, finding, paint)).collect();
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let counts = [Severity::Error, Severity::Warning, Severity::Note].map(|severity| match count(severity) {
         1 => format!("1 {}", severity.name()),
@@ -60,11 +60,11 @@ fn report(subject: &Subject, findings: &[Finding]) -> String {
     let edits = findings.iter().any(|finding| finding.severity < Severity::Note && finding.section.is_some());
     let then =
         if edits { format!("; after an edit run {} restart {name}", subject.systemctl()) } else { String::new() };
-    lines.push(format!("{name}: {} of {} rules{then}", counts.join(", "), rules::all().count()));
-    lines.into_iter().map(|line| visible(&line) + "\n").collect()
+    lines.push(visible(&format!("{name}: {} of {} rules{then}", counts.join(", "), rules::all().count())));
+    lines.into_iter().map(|line| line + "\n").collect()
 }
 
-fn line(subject: &Subject, finding: &Finding) -> String {
+fn line(subject: &Subject, finding: &Finding, paint: Paint) -> String {
     let Finding { severity, unit, setting, value, why, rule, .. } = finding;
     let value = if value.is_empty() { " (not set)" } else { value };
     let of = if *unit == subject.service.name { String::new() } else { format!(" of {unit}") };
@@ -74,5 +74,10 @@ fn line(subject: &Subject, finding: &Finding) -> String {
         (_, _, Some(what)) => what.clone(),
         _ => format!("run {run}"),
     };
-    format!("{}: {setting}={value}{of}: {why}; {remedy} [{rule}]", severity.name())
+    let severity = match severity {
+        Severity::Error => paint.paint(Colour::Red, "error"),
+        Severity::Warning => paint.paint(Colour::Yellow, "warning"),
+        Severity::Note => severity.name().to_owned(),
+    };
+    format!("{severity}: {}", visible(&format!("{setting}={value}{of}: {why}; {remedy} [{rule}]")))
 }

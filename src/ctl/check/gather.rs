@@ -5,7 +5,9 @@ use super::daemon::{Exec, Settings, assign, environment_file};
 use super::show::{Show, words};
 use super::subject::{Machine, Running, Subject, Unit};
 use super::text::Text;
+use crate::ctl::ask;
 use crate::ctl::failure::Failure;
+use crate::ctl::units;
 use crate::sys::plain;
 use std::collections::BTreeMap;
 use std::fs;
@@ -177,5 +179,8 @@ fn running(s: &Subject) -> Option<Running> {
         variables
     });
     let words = list("cmdline").filter(|_| is_sockcap).map(|all| all.into_iter().skip(1).collect());
-    Some(Running { exe, words, variables, snapshot: None })
+    // That it does not answer is for other commands to tell.
+    let control = s.control().map(|path| units::Unit { name: s.stem().to_owned(), path: path.into() });
+    let snapshot = control.and_then(|unit| ask::describe(&unit).ok());
+    Some(Running { exe, words, variables, snapshot })
 }

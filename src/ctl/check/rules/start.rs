@@ -241,15 +241,14 @@ fn idle_exit(s: &Subject) -> bool {
     s.settings.as_ref().is_some_and(|settings| settings.span("idle-exit").is_some())
 }
 
-/// Before the first start systemd shows none, so the file is asked, too.
+/// From the file: systemd shows none before the first start, and after a stop that of the last one.
 fn watchdog(service: &Unit) -> Option<Duration> {
-    let written = || {
-        service
-            .text
-            .last("Service", "WatchdogSec")
-            .and_then(|text| text.parse().map(Duration::from_secs).ok().or_else(|| span(text)))
+    let seconds = |text: &str| text.parse().map(Duration::from_secs).ok().or_else(|| span(text));
+    let span = match service.text.0.is_empty() {
+        true => service.show.span("WatchdogUSec"),
+        false => service.text.last("Service", "WatchdogSec").and_then(seconds),
     };
-    service.show.span("WatchdogUSec").or_else(written).filter(|span| !span.is_zero())
+    span.filter(|span| !span.is_zero())
 }
 
 /// The section of a setting that is known to be put elsewhere.

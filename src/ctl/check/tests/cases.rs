@@ -91,11 +91,9 @@ pub(super) const ALL: &[Case] = &[
     ("remain-after-exit", |s| service(s, "RemainAfterExit", "yes")),
     ("unneeded", |s| service(s, "StopWhenUnneeded", "yes")),
     ("runtime-max", |s| service(s, "RuntimeMaxUSec", "1d")),
-    ("watchdog", |s| service(s, "WatchdogUSec", "1s")),
-    ("no-watchdog", |s| {
-        service(s, "WatchdogUSec", "infinity");
-        write(s, "Service", "WatchdogSec", "");
-    }),
+    ("watchdog", |s| write(s, "Service", "WatchdogSec", "1s")),
+    ("watchdog", |s| write(s, "Service", "WatchdogSec", "4")),
+    ("no-watchdog", |s| write(s, "Service", "WatchdogSec", "")),
     ("stdin", |s| service(s, "StandardInput", "socket")),
     ("stdin", |s| service(s, "StandardOutput", "socket")),
     ("stderr", |s| service(s, "StandardOutput", "null")),

@@ -3,6 +3,7 @@
 
 mod cases;
 
+use super::Paint;
 use super::daemon::{Exec, Settings, assign};
 use super::rule::Severity;
 use super::rules::{Finding, all, judge};
@@ -92,7 +93,7 @@ warning: StartLimitIntervalSec=10s: after 5 failed starts in this time the socke
 write StartLimitIntervalSec=0 in [Unit]: systemctl edit rsync-capped.service [start-limit]
 ";
     let findings = judge(&s);
-    let report = super::report(&s, &findings);
+    let report = super::report(&s, &findings, Paint::none());
     let (lines, summary) = report.trim_end().rsplit_once('\n').unwrap();
     assert_eq!(format!("{lines}\n"), expected);
     let rules = all().count();
@@ -110,4 +111,16 @@ write StartLimitIntervalSec=0 in [Unit]: systemctl edit rsync-capped.service [st
         (&"KillMode=process".into(), &"systemctl edit rsync-capped.service".into())
     );
     assert_eq!(findings.iter().filter(|finding| finding.severity == Severity::Error).count(), 2);
+}
+
+/// What the documentation calls a rule is one.
+#[test]
+fn the_documentation_names_rules_that_there_are() {
+    let text = include_str!("../../../../docs/troubleshooting.md");
+    let lists = text.split("`check`: `").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let names: Vec<&str> = lists.flat_map(|list| list.split(", ")).map(|name| name.trim_matches('`')).collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(all().any(|rule| rule.id == name), "no rule {name}");
+    }
 }
