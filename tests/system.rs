@@ -14,6 +14,7 @@ mod system {
     pub mod rig;
 
     pub mod chaos;
+    pub mod check;
     pub mod contract;
     pub mod control;
     pub mod hand_over;
@@ -97,6 +98,10 @@ in_each_root! {
     hand_over::a_time_limit_holds_across_a_restart,
     hand_over::more_wait_than_descriptors_can_be_passed,
     chaos::a_lack_of_descriptors_is_in_the_journal,
+    check::check_finds_nothing_in_the_shipped_units,
+    check::check_finds_what_a_drop_in_breaks,
+    check::check_tells_what_bare_units_lack,
+    check::check_tells_of_an_old_daemon,
 }
 
 /// Older systemd has no such program.
