@@ -99,3 +99,18 @@ fn the_dashboard_shows_every_metric() {
         }
     }
 }
+
+#[test]
+fn the_picture_of_metrics_is_the_readme_s() {
+    let (readme, svg) = (read("README.md"), read("benches/metrics.svg"));
+    let about = svg.split("<desc id=\"about\">").nth(1).unwrap();
+    // "128 scrapes while 40 clients come: 20 served, 20 refused, ..."
+    let number = |what: &str| {
+        let before = about.split(what).next().unwrap().trim_end();
+        before.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    let [clients, served, refused] = ["clients come", "served", "refused"].map(number);
+    assert_eq!(clients, served + refused);
+    let alt = readme.split("](benches/metrics.svg)").next().unwrap().rsplit("![").next().unwrap();
+    assert!(alt.contains(&format!("{clients} clients through a cap of 4")), "{alt}");
+}
