@@ -42,7 +42,7 @@ impl fmt::Display for Prefixes {
 }
 
 /// A source as limits count it: a network of IP addresses, a user of a UNIX socket, a VSOCK context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     base: Source,
     bits: u8,

@@ -122,6 +122,11 @@ impl Queue {
         self.lines.iter().filter_map(|line| line.values().next())
     }
 
+    /// All who wait, line by line.
+    pub fn iter(&self) -> impl Iterator<Item = &Arrival> {
+        self.lines.iter().flat_map(BTreeMap::values)
+    }
+
     /// How many wait, over all lines.
     pub fn len(&self) -> u32 {
         self.len

@@ -104,6 +104,11 @@ impl Sources {
         }
     }
 
+    /// Each, with how many of it there are, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (Source, u32)> {
+        self.live.iter().map(|(source, count)| (*source, *count))
+    }
+
     /// Sources that have at least one connection.
     pub fn len(&self) -> usize {
         self.live.len()

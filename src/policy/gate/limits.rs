@@ -3,6 +3,7 @@
 
 use crate::policy::arrival::Arrival;
 use crate::policy::limit::LIMITS;
+use crate::policy::limit::debtors::Debtors;
 use crate::policy::limit::drained::Drained;
 use crate::policy::limit::rule::{Census, Ending, Gauge, Kind, Limit, No, Reading, Rules, Stage, Who};
 use crate::policy::network::Network;
@@ -26,6 +27,13 @@ pub(super) struct Rule {
 }
 
 impl Rule {
+    /// That of this kind, if these rules switch it on.
+    fn new(reason: Reason, kind: &Kind, rules: &Rules) -> Option<Rule> {
+        let is_dry = kind.info.option.is_some_and(|option| rules.dry_run.contains(&option));
+        let Kind { stage, spares_exempt, .. } = *kind;
+        Some(Rule { reason, stage, spares_exempt, is_dry, limit: kind.build(rules)? })
+    }
+
     fn applies(&self, stage: Stage, is_exempt: bool) -> bool {
         self.stage == stage && !(is_exempt && self.spares_exempt)
     }
@@ -44,13 +52,48 @@ pub struct Limits {
 impl Limits {
     /// Those that these rules switch on.
     pub(super) fn new(rules: &Rules) -> Limits {
-        let rule = |(reason, kind): (Reason, &Kind)| {
-            let is_dry = kind.info.option.is_some_and(|option| rules.dry_run.contains(&option));
-            let Kind { stage, spares_exempt, .. } = *kind;
-            Some(Rule { reason, stage, spares_exempt, is_dry, limit: kind.build(rules)? })
-        };
-        let all = Reason::ALL.into_iter().zip(&LIMITS).filter_map(rule).collect();
+        let all =
+            Reason::ALL.into_iter().zip(&LIMITS).filter_map(|(reason, kind)| Rule::new(reason, kind, rules)).collect();
         Limits { exempt: rules.exempt.clone(), ..Limits::of(all) }
+    }
+
+    /// Goes on under these rules: what a limit remembers it keeps, as long as they leave it on. Whether all that is to be read has been
+    /// read before.
+    pub(super) fn set(&mut self, now: Instant, rules: &Rules) -> bool {
+        let mut before = std::mem::take(&mut self.rules);
+        let mut take = |reason| Some(before.swap_remove(before.iter().position(|rule: &Rule| rule.reason == reason)?));
+        let drained = take(Reason::DRAINED);
+        let goes_on = |(reason, kind): (Reason, &Kind)| {
+            let new = Rule::new(reason, kind, rules)?;
+            let mut old = take(reason);
+            let is_kept = old.as_mut().is_some_and(|old| old.limit.keep(now, rules));
+            Some(match old.filter(|_| is_kept) {
+                Some(old) => Rule { limit: old.limit, ..new },
+                None => new,
+            })
+        };
+        let all: Vec<Rule> = Reason::ALL.into_iter().zip(&LIMITS).filter_map(goes_on).collect();
+        let before = std::mem::replace(self, Limits { exempt: rules.exempt.clone(), ..Limits::of(all) });
+        self.rules.splice(..0, drained);
+        let read = |gauge| before.gauges.iter().find(|(other, _)| *other == gauge).and_then(|(_, at)| *at);
+        self.gauges.iter_mut().for_each(|(gauge, at)| *at = read(*gauge));
+        self.gauges.iter().all(|(_, at)| at.is_some())
+    }
+
+    /// The sources that the limit of this option remembers, if it is on and not only tried.
+    pub(super) fn debtors(&self, option: &str) -> Option<&Debtors> {
+        let rule = self.rules.iter().find(|rule| rule.reason.info().option == Some(option) && !rule.is_dry)?;
+        rule.limit.debtors()
+    }
+
+    /// The sources that each limit remembers.
+    pub(super) fn all_debtors(&self) -> impl Iterator<Item = &Debtors> {
+        self.rules.iter().filter_map(|rule| rule.limit.debtors())
+    }
+
+    /// The same, to be changed.
+    pub(super) fn all_debtors_mut(&mut self) -> impl Iterator<Item = &mut Debtors> {
+        self.rules.iter_mut().filter_map(|rule| rule.limit.debtors_mut())
     }
 
     /// These, which spare nobody.

@@ -11,6 +11,7 @@ use crate::policy::reason::Reason;
 use std::collections::HashMap;
 use std::time::Duration;
 
+mod changes;
 mod fair;
 mod live;
 mod memory;

@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::debts::{Debts, Key, Terms};
-use super::rule::Who;
 use crate::policy::network::{Network, Prefixes};
 use crate::policy::source::Source;
 use std::time::{Duration, Instant};
 
+/// They.
 #[derive(Debug)]
-pub(super) struct Debtors {
+pub(in crate::policy) struct Debtors {
     prefixes: Prefixes,
     debts: Debts,
     untracked: u32,
@@ -20,10 +20,9 @@ impl Debtors {
         Debtors { prefixes, debts: Debts::new(terms, max), untracked: 0 }
     }
 
-    /// The network of this client and until when it is limited, if it is.
-    pub(super) fn limited_until(&self, now: Instant, who: Who) -> Option<(Network, Instant)> {
-        let Who::Client(who) = who else { return None };
-        let (network, key) = self.of(who.source)?;
+    /// The network of this source and until when it is limited, if it is.
+    pub(super) fn limited_until(&self, now: Instant, source: Source) -> Option<(Network, Instant)> {
+        let (network, key) = self.of(source)?;
         Some((network, self.debts.limited_until(now, key)?))
     }
 
@@ -39,6 +38,33 @@ impl Debtors {
         if let Some((_, key)) = self.of(source) {
             self.debts.forgive(key, less);
         }
+    }
+
+    /// How long this source is limited; zero: not at all.
+    pub(in crate::policy) fn limited_for(&self, now: Instant, source: Source) -> Duration {
+        let until = self.of(source).and_then(|(_, key)| self.debts.limited_until(now, key));
+        until.map_or(Duration::ZERO, |until| until - now)
+    }
+
+    /// Forgets what is owed by all in this network, or by the one around it; whether anything was.
+    pub(in crate::policy) fn forget(&mut self, now: Instant, network: Network) -> bool {
+        let around = self.of(network.base()).map(|(_, key)| key);
+        self.debts.forget(now, |key| Some(key) == around || network.contains(key.source()))
+    }
+
+    /// How many are remembered.
+    pub(in crate::policy) fn len(&self) -> usize {
+        self.debts.len()
+    }
+
+    /// How many are limited.
+    pub(in crate::policy) fn limited(&self, now: Instant) -> usize {
+        self.debts.limited(now)
+    }
+
+    /// From now on under other terms, with what this makes of each debt.
+    pub(super) fn set_terms(&mut self, now: Instant, terms: Terms, debt: impl Fn(Duration) -> Duration) {
+        self.debts.set_terms(now, terms, debt);
     }
 
     /// How many, since this was asked last, found no room.

@@ -10,7 +10,7 @@
 use crate::policy::source::Source;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,24 @@ const SMALL: usize = 64;
 pub struct Key([u64; 2]);
 
 impl Key {
+    /// The source that it was made of.
+    pub fn source(self) -> Source {
+        let Key([high, low]) = self;
+        if high >> 56 != 0xff {
+            let ip = Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low));
+            return Source::Ip(IpAddr::V6(ip).to_canonical());
+        }
+        match high >> 48 & 0xff {
+            1 => {
+                let upper = 0xfe80 << 48 | (high >> 32 & 0xffff);
+                Source::Link(Ipv6Addr::from_bits(u128::from(upper) << 64 | u128::from(low)), high as u32)
+            }
+            2 => Source::Uid(low as u32),
+            3 => Source::Cid(low as u32),
+            _ => Source::Unknown,
+        }
+    }
+
     /// That of a source, or of a network's first address. `None` if nobody knows who it is.
     ///
     /// An IPv6 address stands for itself. The others take what no IPv6 source is: IPv4 the mapped addresses (`::ffff:0:0/96`, which
@@ -166,6 +184,35 @@ impl Debts {
             let entry = &mut self.entries[at];
             entry.set(entry.until().saturating_sub(nanos(less)), entry.is_held());
         }
+    }
+
+    /// From now on under other terms: each debt becomes what this makes of it. Looks at all entries.
+    pub fn set_terms(&mut self, now: Instant, terms: Terms, debt: impl Fn(Duration) -> Duration) {
+        (self.terms, self.in_vain) = (terms, NOT_LOOKED);
+        let now = self.since_origin(now);
+        for entry in self.entries.iter_mut().filter(|entry| entry.debt(now) > 0) {
+            let owed = nanos(debt(Duration::from_nanos(entry.debt(now))));
+            entry.set(now.saturating_add(owed), entry.is_held());
+        }
+    }
+
+    /// Forgets what these owe; whether any of them owed anything. Looks at all entries.
+    pub fn forget(&mut self, now: Instant, is_meant: impl Fn(Key) -> bool) -> bool {
+        let (now, mut has_owed) = (self.since_origin(now), false);
+        for at in (0..self.entries.len()).rev() {
+            if is_meant(self.entries[at].key) {
+                has_owed |= self.entries[at].debt(now) > 0;
+                self.remove(at);
+                self.in_vain = NOT_LOOKED;
+            }
+        }
+        has_owed
+    }
+
+    /// How many are limited. Looks at all entries.
+    pub fn limited(&self, now: Instant) -> usize {
+        let now = self.since_origin(now);
+        self.entries.iter().filter(|entry| self.limited_for(**entry, now) > 0).count()
     }
 
     /// Entries, those among them that are paid and not dropped yet.

@@ -60,6 +60,12 @@ impl Rate {
         self.interval() * (self.burst - 1) // at most a year
     }
 
+    /// What is owed at this rate, as it is at another: for as many connections, of which none is forgotten. Rounded up.
+    pub fn converted(self, debt: Duration, to: Rate) -> Duration {
+        let nanos = debt.as_nanos().saturating_mul(to.interval().as_nanos()).div_ceil(self.interval().as_nanos());
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
     /// For a table of who owes what.
     pub fn terms(self) -> Terms {
         Terms { free: self.tolerance(), most: Duration::MAX, until_paid: false }
@@ -107,6 +113,22 @@ mod tests {
         ] {
             assert!(Rate::new(count, per, burst).unwrap_err().starts_with(why), "{count}/{per:?}:{burst:?}");
         }
+    }
+
+    #[test]
+    fn a_debt_is_one_for_as_many_connections_at_another_rate() {
+        let rate = |count, seconds| Rate::new(count, Duration::from_secs(seconds), None).unwrap();
+        let ns = Duration::from_nanos;
+        for (from, to, debt, converted) in [
+            (rate(1, 1), rate(1, 60), ns(2_500_000_000), MINUTE * 5 / 2),
+            (rate(1, 60), rate(1, 1), MINUTE * 3, Duration::from_secs(3)),
+            (rate(1, 3), rate(1, 1), ns(4), ns(2)),
+            (rate(1, 3), rate(1, 1), ns(3), ns(1)),
+            (rate(1, 3), rate(1, 1), ns(0), ns(0)),
+        ] {
+            assert_eq!(from.converted(debt, to), converted, "{from} {to} {debt:?}");
+        }
+        assert_eq!(rate(1_000_000_000, 1).converted(Duration::MAX / 2, rate(1, 86400)), ns(u64::MAX), "no overflow");
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Limit for Load {
         Some(Gauge::Load)
     }
 
+    fn keep(&mut self, _: Instant, rules: &Rules) -> bool {
+        self.below = rules.load_average.unwrap_or(self.below);
+        true
+    }
+
     fn read(&mut self, _: Instant, reading: Reading) {
         if let Reading::Load(load) = reading {
             self.is = load;

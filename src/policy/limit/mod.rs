@@ -2,7 +2,7 @@
 //! reason. What they have in common is in [`rule`].
 #![forbid(unsafe_code)]
 
-mod debtors;
+pub(super) mod debtors;
 pub mod debts;
 pub(super) mod drained;
 pub mod gcra;

@@ -53,7 +53,8 @@ fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
 
 impl Limit for Penalized {
     fn ask(&self, now: Instant, census: &Census, who: Who) -> Result<(), No> {
-        let Some((network, at)) = self.debtors.limited_until(now, who) else { return Ok(()) };
+        let Who::Client(who) = who else { return Ok(()) };
+        let Some((network, at)) = self.debtors.limited_until(now, who.source) else { return Ok(()) };
         let figures = Figures::Penalty { network, left: at - now, active: census.active };
         Err(No { figures, until: Until::Then(at) })
     }
@@ -63,6 +64,19 @@ impl Limit for Penalized {
         if ending.lasted <= SHORT || penalty.always {
             self.debtors.owe(now, source, penalty.span);
         }
+    }
+
+    /// What ends cost is as at the start.
+    fn keep(&mut self, _: Instant, _: &Rules) -> bool {
+        true
+    }
+
+    fn debtors(&self) -> Option<&Debtors> {
+        Some(&self.debtors)
+    }
+
+    fn debtors_mut(&mut self) -> Option<&mut Debtors> {
+        Some(&mut self.debtors)
     }
 
     fn take_untracked(&mut self) -> u32 {

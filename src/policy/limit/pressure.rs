@@ -95,6 +95,11 @@ impl Limit for Pressure {
         Some(Gauge::Pressure)
     }
 
+    /// Its limits are those of the start: events of the kernel depend on them.
+    fn keep(&mut self, _: Instant, _: &Rules) -> bool {
+        true
+    }
+
     fn read(&mut self, now: Instant, reading: Reading) {
         match reading {
             Reading::Pressure(levels) => {

@@ -53,6 +53,15 @@ impl Limit for TotalRate {
     }
 
     fn refund(&mut self, _: Instant, _: Source) {
-        self.paid = self.paid.map(|paid| paid - self.rate.interval());
+        // Who was started while there was no such limit may have been charged nothing.
+        self.paid = self.paid.and_then(|paid| paid.checked_sub(self.rate.interval()));
+    }
+
+    fn keep(&mut self, now: Instant, rules: &Rules) -> bool {
+        let Some(rate) = rules.max_rate else { return false };
+        let owed = self.paid.map(|paid| paid.saturating_duration_since(now));
+        self.paid = owed.and_then(|owed| now.checked_add(self.rate.converted(owed, rate)));
+        self.rate = rate;
+        true
     }
 }

@@ -7,6 +7,7 @@
 //! again and again, and a "no" makes who may wait.
 #![forbid(unsafe_code)]
 
+use super::debtors::Debtors;
 use super::gcra::Rate;
 use crate::policy::arrival::{Arrival, ListenerId};
 use crate::policy::grounds::{Figures, Info};
@@ -45,6 +46,19 @@ impl Census {
         self.per_source.leave(source);
     }
 
+    /// Counts who is here again where other networks are counted from now on; `held` are those that wait.
+    pub(in crate::policy) fn recount(&mut self, levels: &[(u32, Prefixes)], held: impl Iterator<Item = Source>) {
+        let levels = levels.iter().map(|(_, prefixes)| *prefixes);
+        if levels.clone().eq(self.present.iter().map(|level| level.prefixes)) {
+            return;
+        }
+        self.present = levels.map(Present::new).collect();
+        held.for_each(|source| self.enter(source));
+        for (source, running) in self.per_source.iter() {
+            self.present.iter_mut().for_each(|level| level.add(source, running));
+        }
+    }
+
     /// One more is here, running or held.
     pub fn enter(&mut self, source: Source) {
         self.present.iter_mut().for_each(|level| level.enter(source));
@@ -81,8 +95,12 @@ impl Present {
     }
 
     fn enter(&mut self, source: Source) {
+        self.add(source, 1);
+    }
+
+    fn add(&mut self, source: Source, clients: u32) {
         let Some(network) = Network::of(source, self.prefixes) else { return };
-        *self.count.entry(network).or_insert(0) += 1;
+        *self.count.entry(network).or_insert(0) += clients;
     }
 
     fn leave(&mut self, source: Source) {
@@ -228,6 +246,7 @@ pub struct Ending {
 }
 
 /// One rule that can say no.
+#[allow(private_interfaces, reason = "the tables of sources are for the gate alone")]
 pub trait Limit: std::fmt::Debug {
     /// Whether one more command for `who` may start now.
     ///
@@ -263,6 +282,21 @@ pub trait Limit: std::fmt::Debug {
 
     /// A gauge was read, this limit's or another's.
     fn read(&mut self, _now: Instant, _reading: Reading) {}
+
+    /// Goes on under other rules that switch it on, too, and remembers what it knows. `false`: it knows nothing, and is to be made anew.
+    fn keep(&mut self, _now: Instant, _rules: &Rules) -> bool {
+        false
+    }
+
+    /// The sources that it remembers.
+    fn debtors(&self) -> Option<&Debtors> {
+        None
+    }
+
+    /// The same, to be changed.
+    fn debtors_mut(&mut self) -> Option<&mut Debtors> {
+        None
+    }
 }
 
 /// What one kind of end costs.

@@ -40,7 +40,8 @@ fn build(rules: &Rules) -> Option<Box<dyn Limit>> {
 
 impl Limit for SourceRate {
     fn ask(&self, now: Instant, census: &Census, who: Who) -> Result<(), No> {
-        let Some((network, at)) = self.debtors.limited_until(now, who) else { return Ok(()) };
+        let Who::Client(who) = who else { return Ok(()) };
+        let Some((network, at)) = self.debtors.limited_until(now, who.source) else { return Ok(()) };
         let figures = Figures::Rate { rate: self.rate, network: Some(network), active: census.active };
         Err(No { figures, until: Until::Then(at) })
     }
@@ -51,6 +52,23 @@ impl Limit for SourceRate {
 
     fn refund(&mut self, _: Instant, source: Source) {
         self.debtors.forgive(source, self.rate.interval());
+    }
+
+    fn keep(&mut self, now: Instant, rules: &Rules) -> bool {
+        let Some(rate) = rules.max_rate_per_source else { return false };
+        if rate != self.rate {
+            self.debtors.set_terms(now, rate.terms(), |debt| self.rate.converted(debt, rate));
+            self.rate = rate;
+        }
+        true
+    }
+
+    fn debtors(&self) -> Option<&Debtors> {
+        Some(&self.debtors)
+    }
+
+    fn debtors_mut(&mut self) -> Option<&mut Debtors> {
+        Some(&mut self.debtors)
     }
 
     fn take_untracked(&mut self) -> u32 {

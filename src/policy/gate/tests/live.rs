@@ -1,7 +1,8 @@
-//! What is asked of a gate that works: to start nothing for a while.
+//! What is asked of a gate that works: to start nothing for a while, how sources stand, and to forget what they owe.
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::policy::network::{Network, Prefixes};
 
 fn words(verdict: &Verdict) -> String {
     match verdict {
@@ -90,4 +91,68 @@ fn a_stop_comes_before_it() {
     assert_eq!(refusals(&step(|out| gate.drain(now, out))), [(1, Reason::STOPPING)]);
     assert_eq!(step(|out| gate.set_drained(now, false, out)), []);
     assert_eq!(reason(&arrive(&mut gate, now, arrival(0, 2, now)).0), Some(Reason::STOPPING));
+}
+
+#[test]
+fn a_source_is_forgotten_by_its_address_or_a_network() {
+    let of = vec![Penalty { outcome: END.outcome, span: 20 * SECOND, always: false }];
+    let rules = Rules {
+        max_per_listener: vec![0],
+        penalties: Penalties { of, min: SECOND, max: 60 * SECOND },
+        max_rate_per_source: Some(Rate::new(1, 10 * SECOND, None).unwrap()),
+        max_sources: 9,
+        ..Rules::default()
+    };
+    let sources = ["192.0.2.1", "192.0.3.1", "2001:db8::1", "uid=7", "cid=7", "fe80::1%3"];
+    for (forgotten, left) in [
+        ("192.0.2.1", "011111"),
+        ("192.0.2.0/24", "011111"),
+        ("192.0.2.0/23", "001111"),
+        ("0.0.0.0/0", "001111"),
+        ("2001:db8::99", "110111"),
+        ("2001:db8::/32", "110111"),
+        ("uid=7", "111011"),
+        ("cid=7", "111101"),
+        ("fe80::/10", "111110"),
+        ("192.0.2.2", "111111"),
+        ("uid=8", "111111"),
+    ] {
+        let (mut gate, now) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
+        for source in sources {
+            let slot = admitted(&mut gate, now, from(1, source, false));
+            gate.ended(now, slot, END, &mut VecDeque::new());
+        }
+        let network: Network = forgotten.parse().unwrap();
+        for is_known in [left.contains('0'), false] {
+            let mut known = false;
+            assert_eq!(step(|out| known = gate.forget_source(now, network, out)), []);
+            assert_eq!(known, is_known, "{forgotten}");
+        }
+        for (source, left) in sources.into_iter().zip(left.bytes()) {
+            let super::super::live::Standing { penalty, rate } = gate.standing(now, source.parse().unwrap());
+            let owed = if left == b'1' { (20 * SECOND, 10 * SECOND) } else { Default::default() };
+            assert_eq!((penalty, rate), owed, "{source} after {forgotten}");
+        }
+        assert_eq!(gate.remembered(), 2 * left.matches('1').count());
+    }
+}
+
+#[test]
+fn sources_with_most_commands_come_first() {
+    let rules = Rules { max_connections: 4, max_per_listener: vec![0], ..Rules::default() };
+    let hold = Hold { capacity: 9, ..Hold::default() };
+    let (mut gate, now) = (Gate::new(&rules, WhenFull::Wait, hold, 1), any_time());
+    let come = ["192.0.2.9", "2001:db8::1", "2001:db8::2", "?", "192.0.2.1", "192.0.2.1", "192.0.2.9", "uid=7"];
+    for (ticket, source) in (0..).zip(come) {
+        let _verdict = gate.arrive(now, from(ticket, source, false), &mut VecDeque::new());
+    }
+    let told = |count| {
+        let all = gate.sources(Prefixes::default(), count).into_iter();
+        all.map(|one| (one.network.map_or("?".into(), |of| of.to_string()), one.active, one.held)).collect::<Vec<_>>()
+    };
+    let all = [("2001:db8::/64", 2, 0), ("192.0.2.9/32", 1, 1), ("?", 1, 0), ("192.0.2.1/32", 0, 2), ("uid=7", 0, 1)];
+    let all = all.map(|(source, active, held)| (source.to_owned(), active, held));
+    for count in 0..=all.len() + 1 {
+        assert_eq!(told(count), all[..count.min(all.len())], "{count}");
+    }
 }
