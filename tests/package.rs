@@ -568,8 +568,11 @@ fn the_package_has_all_units_and_no_copies() {
 #[test]
 fn the_examples_use_what_there_is() {
     let command = Args::command();
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("debian/examples")).expect("examples") {
-        let text = fs::read_to_string(entry.expect("an example").path()).expect("text");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["debian/examples", "examples/fleet", "examples/fleet/rsync-capped.service.d"];
+    let files = folders.into_iter().flat_map(|folder| fs::read_dir(root.join(folder)).expect(folder));
+    for path in files.map(|entry| entry.expect("an example").path()).filter(|path| path.is_file()) {
+        let text = fs::read_to_string(&path).expect("text");
         for name in words(&text, "SOCKCAP_") {
             assert!(command.get_opts().any(|option| option.get_env().is_some_and(|env| env == name)), "{name}");
         }

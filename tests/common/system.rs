@@ -214,3 +214,8 @@ pub fn netcat() -> Option<&'static str> {
         help.is_ok_and(|help| [help.stdout, help.stderr].concat().starts_with(b"OpenBSD netcat"))
     })
 }
+
+/// HAProxy, which is not in the PATH of an ordinary user.
+pub fn haproxy() -> Option<&'static str> {
+    ["haproxy", "/usr/sbin/haproxy"].into_iter().find(|name| Command::new(name).arg("-v").output().is_ok())
+}

@@ -5,6 +5,8 @@ mod common;
 
 mod clients;
 mod command;
+mod fleet;
+
 mod held_replies;
 mod listen;
 mod metrics;

@@ -469,10 +469,7 @@ fn curl_as_a_proxy() {
 #[test]
 fn haproxy_in_front() {
     unless_stalled(PATIENCE, || {
-        let haproxy = ["haproxy", "/usr/sbin/haproxy"]
-            .into_iter()
-            .find(|name| std::process::Command::new(name).arg("-v").output().is_ok());
-        let Some(haproxy) = haproxy else { return skip("a real HAProxy", "no haproxy") };
+        let Some(haproxy) = haproxy() else { return skip("a real HAProxy", "no haproxy") };
         for send in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"] {
             let mut daemon = proxied(&["--max-per-source", "2"]).start();
             let front = tcp_listener("127.0.0.1:0", 128);

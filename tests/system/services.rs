@@ -2,13 +2,16 @@
 //! waiting, as the unit's comments say.
 
 use super::client::Client;
-use super::rig::{FUSE, Rig, until};
+use super::rig::{FUSE, Rig, SERVICE, until};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::mem::take;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::Duration;
 
 /// A real client, to its end.
 pub fn run(rig: &Rig, command: &[&str]) -> Output {
@@ -209,4 +212,31 @@ pub fn each_client_has_a_sandbox_of_its_own(rig: &Rig) {
     // nc itself would stay for as long as its input is open.
     rig.ok(&format!("systemctl stop {service}"));
     assert_eq!(theirs(), "");
+}
+
+/// examples/fleet: the listener for HAProxy, beside rsync's own, tells what fits, also after a restart; clients come by a header.
+pub fn a_member_of_a_fleet_tells_what_fits(rig: &Rig) {
+    let example = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/fleet").join(name);
+        let text = fs::read_to_string(path).expect("an example");
+        // A unit of the tests has a name that says so. This side is HAProxy.
+        text.replace("rsync-capped-agent", "probe-agent").replace("192.0.2.1\n", "127.0.0.1\n")
+    };
+    let told = || Client::to(rig, Ipv4Addr::LOCALHOST, 9001).rest();
+    // A header is awaited for 2 s.
+    rig.unless_stalled(Duration::from_secs(2), || {
+        rig.unit("probe-agent.socket", &example("rsync-capped-agent.socket"));
+        rig.edit_unit(SERVICE, &example("rsync-capped.service.d/fleet.conf"));
+        rig.ok(&format!("systemd-analyze verify --man=no probe-agent.socket {SERVICE}"));
+        rig.ok("systemctl start probe-agent.socket");
+        assert_eq!(told(), "up ready weight:100% maxconn:10\n");
+        let mut client = Client::to_rsync(rig);
+        client.send("PROXY TCP4 192.0.2.99 192.0.2.1 40000 873\r\n");
+        client.await_greeting();
+        rig.until_status("1/10 active");
+        rig.ok(&format!("systemctl restart {SERVICE}"));
+        assert_eq!(told(), "up ready weight:100% maxconn:10\n");
+        client.finish_with_a_list();
+        rig.ok(&format!("systemctl stop probe-agent.socket {SERVICE}"));
+    });
 }
