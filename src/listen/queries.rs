@@ -146,9 +146,8 @@ impl Queries {
             let others = || others().filter(|(_, other)| other.kind == kind);
             let is_idle = |other: &Asker| other.is_idle() || (kind != Kind::Control && other.output.is_empty());
             let idle = others().filter(|(_, other)| is_idle(other)).min_by_key(|(_, other)| other.since);
-            let of_root = asker.uid == Some(0);
-            let lesser =
-                others().filter(|(_, other)| of_root && other.uid != Some(0)).min_by_key(|(_, other)| other.since);
+            let of_root = asker.is_root();
+            let lesser = others().filter(|(_, other)| of_root && !other.is_root()).min_by_key(|(_, other)| other.since);
             match idle.or(lesser) {
                 Some((at, _)) => self.drop(at, poll),
                 None => return,
@@ -192,7 +191,7 @@ impl Queries {
             Some(stream) => Work::Part(stream),
             None => Work::Request(asker.take_request()),
         };
-        Some(Due { at, kind: asker.kind, uid: asker.uid, work })
+        Some(Due { at, kind: asker.kind, credentials: asker.credentials, work })
     }
 
     /// Sends an asker what it gets, as far as it takes it now.

@@ -161,8 +161,8 @@ pub enum Event {
     Stopping { id: u64, pid: i32, is_forced: bool, asked_by: String },
     /// Nothing ran or waited for `--idle-exit`.
     Idle { lasted: Duration },
-    /// Somebody has changed something, by user.
-    Changed { change: Change, uid: u32 },
+    /// Somebody has changed something.
+    Changed { change: Change, asked_by: String },
     /// A signal that means nothing to us.
     SignalIgnored { signal: &'static str },
     /// The log could not keep up, or had nobody to talk to.

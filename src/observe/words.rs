@@ -87,7 +87,7 @@ impl fmt::Display for Event {
                     many(*count, "refused connection")
                 )
             }
-            Event::Changed { change, uid } => {
+            Event::Changed { change, asked_by } => {
                 match change {
                     Change::Drained { active } => {
                         let commands = if *active == 1 { "command goes" } else { "commands go" };
@@ -98,7 +98,7 @@ impl fmt::Display for Event {
                     Change::Forgotten(source) => write!(f, "penalty and rate lifted of {source}")?,
                     Change::LogLevel(severity) => write!(f, "log level set until the next restart: {severity}")?,
                 }
-                write!(f, " (asked for by uid {uid})")
+                write!(f, ", as asked by {asked_by}")
             }
             Event::SourceTableFull { option, max } => write!(
                 f,

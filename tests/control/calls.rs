@@ -123,7 +123,7 @@ fn a_drained_service_ends_nobody_and_lets_nobody_in() {
     control.call("Resume", json!({}));
     echoes(&mut waits);
     assert_eq!(control.runtime()["phase"], "running");
-    daemon.wait_text("drained: no further commands are started, 1 command goes on (asked for by uid ");
+    daemon.wait_text("drained: no further commands are started, 1 command goes on, as asked by uid ");
     daemon.wait_text("resumed after ");
 }
 
@@ -185,4 +185,43 @@ fn describe_tells_waits_and_ends() {
     assert_eq!(waits, [(json!("served"), 4), (json!("refused"), 3), (json!("gone"), 0)]);
     assert_eq!(spans(&runtime["sessionTimes"]), 3);
     assert_eq!(runtime["logEntriesLost"], 0);
+}
+
+/// `Stop`: one connection's command ends, as it would at `--time-limit`, and no other.
+#[test]
+fn one_connection_is_stopped() {
+    let folder = ControlFolder::new("stop");
+    let mut daemon = start(&folder, &["--kill-grace", "1h"]);
+    let mut control = Control::connect(&folder.socket());
+    let mut clients = [daemon.connect(), daemon.connect()];
+    clients.iter_mut().for_each(echoes);
+    let listed = control.list("ListConnections", "connection");
+    let told = control.call("Stop", json!({ "id": 1 }));
+    assert_eq!(told["pid"], listed[0]["pid"]);
+    assert_eq!(std::io::Read::read(&mut clients[0], &mut [0]).unwrap(), 0, "its connection ends");
+    control.until("it has ended", |runtime| runtime["active"] == 1);
+    assert_eq!(control.error("Stop", json!({ "id": 1 })), ("NoSuchConnection".into(), json!({ "id": 1 })));
+    assert_eq!(control.error("Stop", json!({ "id": 0 })).0, "NoSuchConnection");
+    for wrong in [json!({}), json!({ "id": -1 }), json!({ "id": "2" }), json!({ "id": 2, "force": 1 })] {
+        assert_eq!(control.error("Stop", wrong).0, "org.varlink.service.InvalidParameter");
+    }
+    echoes(&mut clients[1]);
+    daemon.wait_text("stopping the command of connection 1 ");
+}
+
+/// `Stop` with force: also one that ignores SIGTERM, at once.
+#[test]
+fn one_that_ignores_sigterm_is_killed_by_force() {
+    let folder = ControlFolder::new("force");
+    let socket = folder.socket();
+    let args = ["--listen", "127.0.0.1:0", "--kill-grace", "1h", "--control", socket.to_str().unwrap()];
+    let daemon = sockcap(&args).run(&["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 60; done"]).start();
+    let mut control = Control::connect(&folder.socket());
+    let mut client = daemon.connect();
+    assert_eq!(line(&mut client), "ready");
+    control.call("Stop", json!({ "id": 1 }));
+    assert_eq!(control.runtime()["active"], 1);
+    control.call("Stop", json!({ "id": 1, "force": true }));
+    assert_eq!(std::io::Read::read(&mut client, &mut [0]).unwrap(), 0, "its connection ends");
+    control.until("it has ended", |runtime| runtime["active"] == 0);
 }

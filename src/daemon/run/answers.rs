@@ -34,9 +34,9 @@ impl Daemon {
         while let Some(news) = self.inquiry.queries.next_news() {
             self.listener_news(news);
         }
-        let Some(Due { at, kind, uid, work }) = self.inquiry.queries.next_due(now) else { return };
+        let Some(Due { at, kind, credentials, work }) = self.inquiry.queries.next_due(now) else { return };
         let answer = match (kind, work) {
-            (Kind::Control, Work::Request(Some(request))) => self.control(now, uid, &request),
+            (Kind::Control, Work::Request(Some(request))) => self.control(now, credentials, &request),
             (Kind::Control, Work::Part(stream)) => self.part(now, stream),
             (Kind::Metrics, Work::Request(Some(request))) => {
                 let page = metrics::answer(&request, || self.snapshot(now));
@@ -51,10 +51,10 @@ impl Daemon {
         self.settle(now);
     }
 
-    fn control(&mut self, now: Instant, uid: Option<u32>, request: &[u8]) -> Answer {
+    fn control(&mut self, now: Instant, by: Option<(i32, u32)>, request: &[u8]) -> Answer {
         let mut answer = Answer::default();
         let Ok(call) = varlink::read(request) else { return last(Vec::new()) };
-        match self.call(now, uid, &call) {
+        match self.call(now, by, &call) {
             Ok(_) if call.oneway => {}
             Ok(Told::Once(told)) => reply(&mut answer.bytes, &told, false),
             Ok(Told::InParts(_)) if !call.more => varlink::refuse(&mut answer.bytes, Error::ExpectedMore),
@@ -65,13 +65,16 @@ impl Daemon {
         answer
     }
 
-    fn call(&mut self, now: Instant, uid: Option<u32>, call: &Call) -> Result<Told, Error> {
+    fn call(&mut self, now: Instant, by: Option<(i32, u32)>, call: &Call) -> Result<Told, Error> {
         let once = |told: Value| Ok(Told::Once(told));
         if let Some(method) = call.method.strip_prefix("org.varlink.service.") {
             return once(varlink::about(call, method, varlink::INTERFACES)?);
         }
-        let may_change = || match uid {
-            Some(uid) if uid == 0 || nix::unistd::Uid::effective().as_raw() == uid => Ok(()),
+        // Who asks, if it may change anything.
+        let changer = || match by {
+            Some((pid, uid)) if uid == 0 || nix::unistd::Uid::effective().as_raw() == uid => {
+                Ok(format!("uid {uid} (pid {pid})"))
+            }
             _ => Err(Error::PermissionDenied),
         };
         if let Some(method) = call.method.strip_prefix("io.systemd.service.") {
@@ -79,11 +82,11 @@ impl Daemon {
                 "Ping" => once(json!({})),
                 "GetLogLevel" => once(json!({ "level": self.report.max_severity().number() })),
                 "SetLogLevel" => {
-                    may_change()?;
+                    let asked_by = changer()?;
                     let level: u8 = call.needed("level")?;
                     let severity = Severity::of_number(level).ok_or(Error::InvalidParameter("level"))?;
                     self.report.set_max_severity(severity);
-                    self.changed(uid, Change::LogLevel(severity));
+                    self.changed(asked_by, Change::LogLevel(severity));
                     once(json!({}))
                 }
                 _ => Err(Error::MethodNotFound(call.method.clone())),
@@ -98,16 +101,22 @@ impl Daemon {
             "ListConnections" => Ok(Told::InParts(Stream::Connections(0, 0))),
             "ListWaiting" => Ok(Told::InParts(Stream::Waiting(0))),
             "Drain" | "Resume" => {
-                may_change()?;
-                self.set_drained(now, method == "Drain", uid);
+                self.set_drained(now, method == "Drain", changer()?);
                 once(json!({}))
+            }
+            "Stop" => {
+                let asked_by = changer()?;
+                let (id, is_forced) = (call.needed("id")?, call.argument("force")?.unwrap_or(false));
+                self.look_for_ends(now); // what has ended by now cannot be ended
+                let stopped = self.commands.stop(now, id, is_forced, &asked_by);
+                once(json!({ "pid": stopped.ok_or(Error::Own("NoSuchConnection", json!({ "id": id })))? }))
             }
             "Subscribe" => Ok(Told::InParts(Stream::Changes(None, 0))),
             _ => Err(varlink::unknown(call, varlink::INTERFACES)),
         }
     }
 
-    fn set_drained(&mut self, now: Instant, is_drained: bool, uid: Option<u32>) {
+    fn set_drained(&mut self, now: Instant, is_drained: bool, asked_by: String) {
         if is_drained == self.gate.is_drained() {
             return;
         }
@@ -115,11 +124,11 @@ impl Daemon {
         let active = self.gate.census().active;
         let since = self.inquiry.drained_since.replace(now).filter(|_| !is_drained);
         let lasted = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.changed(uid, if is_drained { Change::Drained { active } } else { Change::Resumed { lasted } });
+        self.changed(asked_by, if is_drained { Change::Drained { active } } else { Change::Resumed { lasted } });
     }
 
-    fn changed(&mut self, uid: Option<u32>, change: Change) {
-        self.report.log(Event::Changed { change, uid: uid.unwrap_or_default() });
+    fn changed(&mut self, asked_by: String, change: Change) {
+        self.report.log(Event::Changed { change, asked_by });
     }
 
     /// The next part of an answer.

@@ -80,8 +80,8 @@ pub struct Due {
     pub at: usize,
     /// At which kind of socket it asks.
     pub kind: Kind,
-    /// User of a UNIX peer.
-    pub uid: Option<u32>,
+    /// Process and user of a UNIX peer when it connected.
+    pub credentials: Option<(i32, u32)>,
     /// What is to be done.
     pub work: Work,
 }
@@ -110,7 +110,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub(super) struct Asker {
     pub(super) kind: Kind,
-    pub(super) uid: Option<u32>,
+    pub(super) credentials: Option<(i32, u32)>,
     pub(super) stream: Option<Stream>,
     pub(super) fd: ClientFd,
     pub(super) input: Vec<u8>,
@@ -131,7 +131,7 @@ impl Asker {
     pub(super) fn new(now: Instant, kind: Kind, connection: Connection) -> Asker {
         Asker {
             kind,
-            uid: connection.peer.credentials.map(|(_, uid, _)| uid),
+            credentials: connection.peer.credentials.map(|(pid, uid, _)| (pid, uid)),
             stream: None,
             fd: connection.fd,
             input: Vec::new(),
@@ -141,6 +141,10 @@ impl Asker {
             is_deaf: false,
             is_closing: false,
         }
+    }
+
+    pub(super) fn is_root(&self) -> bool {
+        self.credentials.is_some_and(|(_, uid)| uid == 0)
     }
 
     /// Whether nothing more of its request will come: it has ended, or is as long as it may be.
