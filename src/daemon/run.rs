@@ -136,7 +136,7 @@ impl Daemon {
                 settings.busy_message.clone(),
                 &host_name(),
             )),
-            report: Report::new(log, settings.log_peer, listeners.len()),
+            report: Report::new(log, settings.log_peer, settings.source_prefix, listeners.len()),
             listeners,
             inquiry: Inquiry {
                 queries,

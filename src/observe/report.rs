@@ -9,9 +9,11 @@ use super::tally::{Books, Counters, Tally};
 use crate::peer::Peer;
 use crate::policy::arrival::ListenerId;
 use crate::policy::limit::rule::Outcome;
+use crate::policy::network::{Network, Prefixes};
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::source::Source;
 use crate::policy::throttle::{INTERVAL, Summary, Throttle};
+use crate::policy::top::Top;
 use crate::sys::process::Usage;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +27,9 @@ pub struct Report {
     dry_throttle: Option<Box<Throttle>>,
     books: Books,
     statistics: Statistics,
+    source_prefix: Prefixes,
+    /// Who was refused.
+    top: Top,
     ignored: Option<Instant>,
     /// By reason.
     last_untracked: [Option<Instant>; Reason::ALL.len()],
@@ -79,14 +84,16 @@ pub struct Ended<'a> {
 }
 
 impl Report {
-    /// Nothing has happened yet, at none of so many listeners.
-    pub fn new(log: Log, log_peer: LogPeer, listeners: usize) -> Report {
+    /// Nothing has happened yet, at none of so many listeners. `source_prefix`: what one source is.
+    pub fn new(log: Log, log_peer: LogPeer, source_prefix: Prefixes, listeners: usize) -> Report {
         Report {
             log,
             log_peer,
             throttle: Throttle::default(),
             dry_throttle: None,
             statistics: Statistics::default(),
+            source_prefix,
+            top: Top::default(),
             books: Books::new(Counters::default(), vec![Tally::default(); listeners]),
             ignored: None,
             last_untracked: [None; Reason::ALL.len()],
@@ -106,6 +113,11 @@ impl Report {
     /// What was measured since this daemon's start.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// Who was refused how often since then; see there how exact that is.
+    pub fn refused_sources(&self) -> &Top {
+        &self.top
     }
 
     /// Entries that the log has not taken since then.
@@ -172,6 +184,7 @@ impl Report {
 
     fn log_refusal(&mut self, now: Instant, refusal: Refusal, client: Client, look: impl FnOnce() -> Figures) {
         let reason = refusal.reason;
+        Network::of(client.peer.source(), self.source_prefix).into_iter().for_each(|network| self.top.add(network));
         if !self.throttle.admit(now, reason) {
             return;
         }

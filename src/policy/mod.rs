@@ -17,3 +17,4 @@ pub mod reason;
 pub mod resource;
 pub mod source;
 pub mod throttle;
+pub mod top;

@@ -80,6 +80,28 @@ impl Network {
         self.base
     }
 
+    /// The address alone where all of its bits count.
+    pub fn short(self) -> String {
+        let bits = match self.base {
+            Source::Ip(IpAddr::V4(_)) => 32,
+            Source::Ip(IpAddr::V6(_)) | Source::Link(..) => 128,
+            _ => 0,
+        };
+        if self.bits == bits { self.base.to_string() } else { self.to_string() }
+    }
+
+    /// A few bits that differ between most networks; others may choose them to be the same.
+    pub(super) fn tag(self) -> u32 {
+        let fold = |bits: u128| (bits ^ bits >> 64) as u64;
+        let bits = match self.base {
+            Source::Ip(IpAddr::V4(ip)) => ip.to_bits().into(),
+            Source::Ip(IpAddr::V6(ip)) | Source::Link(ip, _) => fold(ip.to_bits()),
+            Source::Uid(number) | Source::Cid(number) => number.into(),
+            Source::Unknown => 0,
+        };
+        (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+    }
+
     /// The network around it with no more bits than these, of a family that they do not leave out.
     pub fn widened(self, prefixes: Prefixes) -> Network {
         Network::of(self.base, prefixes).filter(|wider| wider.bits < self.bits).unwrap_or(self)

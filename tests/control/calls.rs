@@ -185,6 +185,7 @@ fn describe_tells_waits_and_ends() {
     assert_eq!(waits, [(json!("served"), 4), (json!("refused"), 3), (json!("gone"), 0)]);
     assert_eq!(spans(&runtime["sessionTimes"]), 3);
     assert_eq!(runtime["logEntriesLost"], 0);
+    assert_eq!(runtime["topRefused"], json!([{ "source": "127.0.0.1", "count": 4 }]));
 }
 
 /// `Stop`: one connection's command ends, as it would at `--time-limit`, and no other.

@@ -3,12 +3,17 @@
 
 use super::{Daemon, realtime_usec};
 use crate::listen::{DisplayAddr, Listener};
-use crate::observe::snapshot::{self, Context, Count, Limits, ListenerLimit, Runtime, Snapshot, SourceLimit};
+use crate::observe::snapshot::{
+    self, Context, Count, Limits, ListenerLimit, RefusedSource, Runtime, Snapshot, SourceLimit,
+};
 use crate::observe::statistics::Histogram;
 use crate::observe::tally::{Counters, Tally};
 use crate::policy::limit::gcra::Rate;
 use crate::policy::reason::Reason;
 use std::time::{Duration, Instant};
+
+/// Refused sources that are told.
+const TOP: usize = 10;
 
 /// Microseconds; as many as there are if there are too many.
 pub(super) fn usec(span: Duration) -> u64 {
@@ -106,7 +111,7 @@ impl Daemon {
             _ => snapshot::Phase::Running,
         };
         let closed = self.gate.limits().closed(now, census.active);
-        let statistics = self.report.statistics();
+        let (statistics, top) = (self.report.statistics(), self.report.refused_sources().most(TOP));
         Runtime {
             phase,
             started_usec: self.inquiry.started_usec,
@@ -131,6 +136,7 @@ impl Daemon {
             gates_closed: closed.into_iter().map(|refusal| refusal.reason.slug().into()).collect(),
             log_level: self.report.max_severity().number(),
             listeners: self.listeners.iter().enumerate().map(|(id, from)| self.listener(id, from)).collect(),
+            top_refused: top.into_iter().map(|(of, count)| RefusedSource { source: of.short(), count }).collect(),
             ..Runtime::default()
         }
     }

@@ -1,0 +1,103 @@
+//! Who comes most often of more than can be remembered: the Space-Saving counter of Metwally, Agrawal and El Abbadi (2005).
+//!
+//! Exact until more than [`PLACES`] different networks were counted. Then a count is an upper bound, too high by no more than the smallest
+//! count, which is at most a 64th of all; and whoever has come more often than that is there.
+#![forbid(unsafe_code)]
+
+use super::network::Network;
+
+/// Networks that are counted at once.
+pub const PLACES: usize = 64;
+
+/// The counts.
+#[derive(Clone, Debug)]
+pub struct Top {
+    /// Short words for the networks, so that one is found without a look at all of them.
+    tags: [u32; PLACES],
+    counts: [u64; PLACES],
+    networks: Vec<Network>,
+}
+
+impl Default for Top {
+    fn default() -> Top {
+        Top { tags: [0; PLACES], counts: [0; PLACES], networks: Vec::new() }
+    }
+}
+
+impl Top {
+    /// Counts one.
+    pub fn add(&mut self, network: Network) {
+        let tag = network.tag();
+        let used = self.networks.len();
+        let mut same = self.tags[..used].iter().enumerate().filter(|(_, other)| **other == tag);
+        if let Some((at, _)) = same.find(|(at, _)| self.networks[*at] == network) {
+            self.counts[at] += 1;
+            return;
+        }
+        let at = match used < PLACES {
+            true => {
+                self.networks.push(network);
+                used
+            }
+            false => {
+                let least = self.counts.iter().enumerate().min_by_key(|(_, count)| **count);
+                let at = least.map_or(0, |(at, _)| at);
+                self.networks[at] = network;
+                at
+            }
+        };
+        self.tags[at] = tag;
+        self.counts[at] += 1;
+    }
+
+    /// How often this one was counted; 0 if it is none of those that are remembered.
+    pub fn count(&self, network: Network) -> u64 {
+        self.networks.iter().position(|other| *other == network).map_or(0, |at| self.counts[at])
+    }
+
+    /// Those that came most often, and how often, the first of them first.
+    pub fn most(&self, how_many: usize) -> Vec<(Network, u64)> {
+        let mut all: Vec<_> = self.networks.iter().copied().zip(self.counts).collect();
+        all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        all.truncate(how_many);
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn network(nth: u32) -> Network {
+        format!("192.0.{}.{}", nth >> 8, nth & 255).parse().unwrap()
+    }
+
+    proptest! {
+        /// What the algorithm guarantees, beside a model that forgets nobody.
+        #[test]
+        fn a_count_is_never_too_low_and_who_comes_often_is_there(
+            comes in prop::collection::vec(prop_oneof![0..4u32, 0..70u32, 0..400u32], 0..2000)
+        ) {
+            let (mut top, mut model) = (Top::default(), HashMap::<u32, u64>::new());
+            for nth in &comes {
+                top.add(network(*nth));
+                *model.entry(*nth).or_default() += 1;
+            }
+            let least = if model.len() < PLACES { 0 } else { top.most(PLACES).last().unwrap().1 };
+            prop_assert!(least <= comes.len() as u64 / PLACES as u64);
+            prop_assert_eq!(top.most(PLACES).iter().map(|(_, count)| count).sum::<u64>(), comes.len() as u64);
+            for (nth, count) in &model {
+                let told = top.count(network(*nth));
+                if model.len() <= PLACES {
+                    prop_assert_eq!(told, *count);
+                } else if told > 0 {
+                    prop_assert!((*count..=count + least).contains(&told));
+                } else {
+                    prop_assert!(*count <= least, "{} came {} times", nth, count);
+                }
+            }
+        }
+    }
+}
