@@ -67,5 +67,9 @@ command -v cargo >/dev/null || {
 
 if [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null; then
     tests/system/roots.sh
+    # Beside the build, which takes longer.
+    tests/system/pairs.sh &
+    cargo test --locked --no-run "$@"
+    wait $!
 fi
 exec cargo test --locked "$@"

@@ -17,6 +17,7 @@ mod system {
     pub mod check;
     pub mod contract;
     pub mod control;
+    pub mod convert;
     pub mod hand_over;
     pub mod life;
     pub mod limit;
@@ -73,6 +74,7 @@ in_each_root! {
     limit::a_stop_tells_who_waits,
     limit::a_thousand_quick_connections_leave_the_socket_up,
     contract::the_command_finds_what_accept_yes_would_give,
+    convert::real_pairs_serve_the_same,
     control::root_alone_reaches_each_control_socket,
     control::a_control_socket_comes_back,
     metrics::a_timer_writes_a_file_for_node_exporter,

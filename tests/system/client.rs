@@ -71,6 +71,20 @@ impl Client {
         text
     }
 
+    /// All that comes until these words have come, or until the end, be it a reset: a server may leave something unread.
+    pub fn reply(&mut self, until: Option<&str>) -> String {
+        let (mut text, mut byte) = (Vec::new(), [0]);
+        while !until.is_some_and(|words| text.ends_with(words.as_bytes())) {
+            match self.stream.read(&mut byte) {
+                Ok(0) => break,
+                Ok(_) => text.extend(byte),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&text)),
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     pub fn send(&mut self, text: &str) {
         self.stream.get_mut().write_all(text.as_bytes()).expect("send");
     }

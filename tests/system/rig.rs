@@ -100,6 +100,8 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 pub struct Rig {
+    /// The root tree that the container is of.
+    pub tree: PathBuf,
     leader: String,
     net: File,
     /// Its end, which is ours at the latest, makes the undertaker work.
@@ -189,7 +191,7 @@ impl Rig {
         }
         let leader = leader.expect("X_NSPAWN_LEADER_PID before READY");
         let net = File::open(format!("/proc/{leader}/ns/net")).expect("the container's network");
-        let rig = Rig { leader, net, _undertaker: undertaker, _nspawn: nspawn };
+        let rig = Rig { tree: tree.to_owned(), leader, net, _undertaker: undertaker, _nspawn: nspawn };
 
         rig.write("/etc/rsyncd.conf", CONF);
         rig.ok("mkdir -p /srv/files /srv/attic && chmod 755 /srv/files

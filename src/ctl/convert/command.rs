@@ -150,7 +150,14 @@ fn listen_name(pair: &Pair, streams: &Streams, listening: &Listening) -> Option<
 
 fn streams(pair: &Pair, notes: &mut Notes) -> Streams {
     let (name, mut streams) = (pair.names.service(), Streams::default());
-    let of = |key| pair.service.get("Service", key);
+    // What systemd makes of it, with a warning.
+    let of = |key| {
+        pair.service.get("Service", key).map(|value| match value {
+            "syslog" => "journal",
+            "syslog+console" => "journal+console",
+            value => value,
+        })
+    };
     let [input, output, error] = ["StandardInput", "StandardOutput", "StandardError"].map(of);
     let is_socket = |value: Option<&str>| value.is_some_and(|value| value == "socket" || value.starts_with("fd"));
     streams.is_passed = ![input, output, error].into_iter().any(is_socket);

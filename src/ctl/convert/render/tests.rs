@@ -173,6 +173,7 @@ fn streams_go_where_they_went() {
         "ExecStart=/usr/bin/sockcap --busy-reply text -- /bin/sh -c 'exec \"$$0\" \"$$@\" >/dev/null' /usr/sbin/foo",
     );
     with("", "StandardError=").says("stderr");
+    with("", "StandardError=syslog").has("StandardError=journal");
 }
 
 #[test]
