@@ -5,6 +5,7 @@ mod common;
 
 mod bounds;
 mod calls;
+mod convert;
 mod ctl;
 mod listeners;
 mod metrics;

@@ -222,3 +222,6 @@ pub fn printed_unit(name: &str, printed: &str, files: &mut Vec<String>) -> Unit 
     }
     unit
 }
+
+#[cfg(test)]
+mod tests;
