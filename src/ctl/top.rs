@@ -216,7 +216,7 @@ impl<'a> Top<'a> {
 
     /// The screen.
     fn lines(&self, rows: usize, columns: usize) -> Vec<String> {
-        let head = format!("sockcapctl top - {} - q quits", words::date(words::now_usec()));
+        let head = format!("sockcapctl top, q quits - {}", words::date(words::now_usec()));
         let mut lines = vec![head, String::new()];
         match (self.name, &self.rows[..]) {
             (Some(_), [Row { unit, last: Some(snapshot), .. }]) => {

@@ -1,10 +1,18 @@
 //! sockcapctl and a real daemon: what it shows is so, what it changes is changed, and its exit status says how it went.
 
 use crate::common::*;
+use nix::poll::PollFlags;
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{Termios, tcgetattr};
+use nix::unistd::Pid;
 use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::str::from_utf8;
 
 /// A daemon with a control socket in this folder.
@@ -174,7 +182,6 @@ fn units_are_found_by_name() {
 /// `watch | head`: the first line is the state now, and a reader that goes is no mistake.
 #[test]
 fn watching_ends_with_its_reader_or_its_daemon() {
-    use std::io::{BufRead, BufReader};
     let folder = ControlFolder::new("ctl-watch");
     let socket = folder.socket();
     let mut daemon = start(&folder, &[]);
@@ -188,7 +195,7 @@ fn watching_ends_with_its_reader_or_its_daemon() {
     lines.read_line(&mut line).unwrap();
     let reply: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(reply["runtime"]["active"], 0);
-    let _one = served(&daemon);
+    let one = served(&daemon);
     line.clear();
     while !line.contains("\"active\":1") {
         line.clear();
@@ -198,9 +205,87 @@ fn watching_ends_with_its_reader_or_its_daemon() {
     let out = watch.wait_with_output().unwrap();
     assert_eq!((out.status.code(), from_utf8(&out.stderr).unwrap()), (Some(0), ""));
 
+    drop(one);
     let watch = begin();
     daemon.stop();
     let out = watch.wait_with_output().unwrap();
     let stderr = from_utf8(&out.stderr).unwrap();
     assert_eq!(out.status.code(), Some(3), "{stderr}");
+}
+
+/// A terminal with `top` on it, and what it has shown so far.
+struct Top {
+    master: File,
+    slave: OwnedFd,
+    before: Termios,
+    program: Child,
+    shown: String,
+}
+
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
+
+impl Top {
+    fn on_terminal(rows: u16, columns: u16, socket: &Path) -> Top {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(&size, None).expect("a terminal");
+        let before = tcgetattr(&slave).expect("its settings");
+        let end = || slave.try_clone().expect("its end");
+        let mut top = ctl(&["top", socket.to_str().unwrap()]);
+        let program = top.env("TERM", "xterm").stdin(end()).stdout(end()).spawn().expect("sockcapctl");
+        Top { master: master.into(), slave, before, program, shown: String::new() }
+    }
+
+    #[track_caller]
+    fn wait_for(&mut self, words: &str) {
+        while !self.shown.contains(words) {
+            assert!(ready(&self.master, PollFlags::POLLIN, FUSE), "no {words:?} in {}", self.shown);
+            let mut bytes = [0; 4096];
+            let read = uninterrupted(|| self.master.read(&mut bytes)).expect("read the terminal");
+            self.shown += &String::from_utf8_lossy(&bytes[..read]);
+        }
+    }
+
+    /// It has ended, and the terminal is as it was.
+    #[track_caller]
+    fn ends(mut self) {
+        self.wait_for(LEAVE);
+        assert!(self.program.wait().expect("wait").success());
+        assert!(self.shown.ends_with(LEAVE), "{:?}", self.shown);
+        assert!(tcgetattr(&self.slave).expect("its settings") == self.before, "keys are shown again");
+    }
+}
+
+#[test]
+fn top_is_live_and_leaves_the_terminal_as_it_was() {
+    let folder = ControlFolder::new("ctl-top");
+    let daemon = start(&folder, &["--max-connections", "4"]);
+    let mut top = Top::on_terminal(24, 80, &folder.socket());
+    top.wait_for("[----------] 0/4");
+    assert!(top.shown.starts_with(ENTER), "{:?}", top.shown);
+    let one = served(&daemon);
+    top.wait_for("[##--------] 1/4");
+    let row = format!("127.0.0.1  {}", port(&one));
+    top.wait_for(&row);
+    top.master.write_all(b"xq").expect("a key");
+    top.ends();
+
+    let mut top = Top::on_terminal(5, 40, &folder.socket());
+    top.wait_for("q quits");
+    kill(Pid::from_raw(top.program.id() as i32), Signal::SIGTERM).expect("kill");
+    top.ends();
+}
+
+#[test]
+fn top_prints_lines_where_there_is_no_terminal() {
+    let folder = ControlFolder::new("ctl-lines");
+    let _daemon = start(&folder, &["--max-connections", "4"]);
+    let mut top = ctl(&["top", folder.socket().to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(top.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let line = lines.next().unwrap().unwrap();
+        assert!(line.contains("  running  [----------]     0/4  ") && !line.contains('\x1b'), "{line}");
+    }
+    drop(lines);
+    assert!(top.wait().unwrap().success());
 }
