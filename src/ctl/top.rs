@@ -1,6 +1,7 @@
 //! `top`: units, or one of them and its connections, once a second: in place on a terminal, in lines elsewhere.
 #![forbid(unsafe_code)]
 
+use super::ask;
 use super::client::{Client, Nothing};
 use super::failure::{Exit, Failure};
 use super::globals::Globals;
@@ -22,12 +23,24 @@ const BAR: usize = 10;
 /// # Errors
 /// As of asking at the start; a daemon that goes is waited for.
 pub fn run(unit: Option<&str>, globals: &Globals) -> Result<(), Failure> {
+    if globals.json {
+        return in_json(unit, globals);
+    }
     let mut top = Top::new(unit, globals)?;
-    if output::width().is_none() || globals.json {
-        return top.in_lines(globals.json);
+    if output::width().is_none() {
+        return top.in_lines();
     }
     let screen = Screen::enter()?;
     top.in_place(screen)
+}
+
+/// The replies, each second.
+fn in_json(unit: Option<&str>, globals: &Globals) -> Result<(), Failure> {
+    loop {
+        let next = Instant::now() + TICK;
+        units::each(&units::one_or_all(unit, globals)?, |one| ask::describe_as_json(one, unit.is_some()))?;
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
 }
 
 struct Top<'a> {
@@ -160,22 +173,13 @@ impl<'a> Top<'a> {
     }
 
     /// A line for each unit, each second.
-    fn in_lines(&mut self, as_json: bool) -> Result<(), Failure> {
+    fn in_lines(&mut self) -> Result<(), Failure> {
         loop {
             let next = Instant::now() + TICK;
-            for row in &self.rows {
-                let Some(snapshot) = &row.last else { continue };
-                if as_json {
-                    let reply = serde_json::to_value(snapshot).unwrap_or_default();
-                    super::ask::print_json(reply, self.name.is_none().then_some(&row.unit.name))?;
-                }
-            }
-            if !as_json {
-                let lines = self.table().lines(None);
-                let at = words::date(words::now_usec());
-                let text: String = lines.iter().skip(1).map(|line| format!("{at}  {line}\n")).collect();
-                output::print(&text)?;
-            }
+            let lines = self.table().lines(None);
+            let at = words::date(words::now_usec());
+            let text: String = lines.iter().skip(1).map(|line| format!("{at}  {line}\n")).collect();
+            output::print(&text)?;
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
             self.tick()?;
             for row in &mut self.rows {
