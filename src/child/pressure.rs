@@ -141,7 +141,7 @@ fn some_avg10(text: &[u8]) -> Option<f64> {
 /// The file that the manager gives us to watch, with our limit as its threshold, not the manager's. Its absence is no loss but of
 /// time: without CAP_SYS_RESOURCE the kernel takes none before Linux 6.5. Nothing but such a file is written to.
 fn watched(resource: Resource, max: f64) -> Option<File> {
-    let path = env::var(format!("{}_PRESSURE_WATCH", resource.name().to_uppercase())).ok()?;
+    let path = env::var(format!("{}_PRESSURE_WATCH", resource.name().to_ascii_uppercase())).ok()?;
     if !path.starts_with("/proc/pressure/") && !path.ends_with(&format!("/{}.pressure", resource.name())) {
         return None;
     }

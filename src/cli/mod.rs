@@ -71,7 +71,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     };
     // By which of its names an option was given.
     let name = |id: &str| match from_variable(id) {
-        true => format!("SOCKCAP_{}", id.to_uppercase()),
+        true => format!("SOCKCAP_{}", id.to_ascii_uppercase()),
         false => format!("--{}", id.replace('_', "-")),
     };
     let all = |id: &str, given: &[String]| -> Vec<String> {

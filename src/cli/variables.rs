@@ -23,7 +23,7 @@ pub(super) fn check(command: &Command, mut names: impl Iterator<Item = OsString>
     });
     let Some(name) = unknown else { return Ok(()) };
     let name = name.to_string_lossy();
-    let alias = name[PREFIX.len()..].to_lowercase().replace('_', "-");
+    let alias = name[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");
     let of_alias = options(command).find(|option| has_alias(option, &alias));
     Err(match (of_alias, nearest(&name, PREFIX, options(command).map(variable))) {
         (Some(option), _) => format!("unknown variable {name}: --{alias} is read from {}", variable(option)),

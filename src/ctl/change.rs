@@ -88,7 +88,7 @@ fn changes(before: &[(&'static str, String)], after: &[(&'static str, String)], 
     }
     out += &format!("Until the next restart. To keep it: systemctl edit {}, with\n\n[Service]\n", visible(unit));
     for (name, value) in after {
-        let assignment = format!("SOCKCAP_{}={}", name.to_uppercase().replace('-', "_"), visible(value));
+        let assignment = format!("SOCKCAP_{}={}", name.to_ascii_uppercase().replace('-', "_"), visible(value));
         out += &format!("Environment={}\n", quoted(&assignment));
     }
     out

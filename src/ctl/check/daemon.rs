@@ -164,7 +164,7 @@ impl Settings {
 
 /// The variable of an option.
 pub(super) fn variable(option: &str) -> String {
-    format!("SOCKCAP_{}", option.to_uppercase().replace('-', "_"))
+    format!("SOCKCAP_{}", option.to_ascii_uppercase().replace('-', "_"))
 }
 
 /// `NAME=VALUE` words, where a later one wins.
