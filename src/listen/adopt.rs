@@ -168,6 +168,6 @@ pub fn from_environment() -> Result<Passed, String> {
             all_passed.listeners.push(Listener::new(owned, name.clone()).map_err(unfit)?);
         }
     }
-    all_passed.held.sort_by_key(|stored| stored.ticket);
+    all_passed.held.sort_unstable_by_key(|stored| stored.ticket);
     Ok(all_passed)
 }

@@ -5,6 +5,7 @@ use super::accept::Connection;
 use super::preamble::Preambles;
 use crate::policy::arrival::ListenerId;
 use crate::policy::gate::Arrival;
+use crate::policy::least::least;
 use crate::policy::queue::Ticket;
 use crate::policy::source::Source;
 use crate::poll::{Poll, Watch};
@@ -118,13 +119,11 @@ impl Waiting {
 
     /// Those whose tickets are not below this one, in order, at most so many.
     pub fn from(&self, ticket: Ticket, count: usize) -> Vec<&Held> {
-        let mut found: Vec<&Held> = self.held.values().filter(|held| held.who.ticket >= ticket).collect();
-        if found.len() > count {
-            found.select_nth_unstable_by_key(count, |held| held.who.ticket);
-            found.truncate(count);
-        }
-        found.sort_unstable_by_key(|held| held.who.ticket);
-        found
+        self.tickets(ticket, count).iter().filter_map(|ticket| self.held.get(ticket)).collect()
+    }
+
+    fn tickets(&self, from: Ticket, count: usize) -> Vec<Ticket> {
+        least(self.held.keys().copied().filter(|ticket| *ticket >= from), count)
     }
 
     /// How many came in by this listener, those whose header is awaited among them.
@@ -145,8 +144,6 @@ impl Waiting {
 
     /// Gives all away, in order.
     pub fn take_all(&mut self) -> Vec<Held> {
-        let mut all: Vec<_> = self.held.drain().map(|(_, held)| held).collect();
-        all.sort_unstable_by_key(|held| held.who.ticket);
-        all
+        self.tickets(Ticket::MIN, usize::MAX).iter().filter_map(|ticket| self.held.remove(ticket)).collect()
     }
 }
