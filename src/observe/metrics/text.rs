@@ -29,7 +29,7 @@ impl Dialect {
 
 /// What a client that sends this `Accept` header is best served with: OpenMetrics only if it is named, with no less weight than text.
 pub fn dialect(accept: &str) -> Dialect {
-    let (mut open_metrics, mut text, mut anything) = (0.0, None::<f32>, 0.0);
+    let (mut open_metrics, mut text, mut anything) = (0.0, None::<f64>, 0.0);
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -37,7 +37,7 @@ pub fn dialect(accept: &str) -> Dialect {
         let value = |name: &str| {
             parameters.iter().find(|(key, _)| key.trim().eq_ignore_ascii_case(name)).map(|(_, v)| v.trim())
         };
-        let weight = value("q").map_or(1.0, |q| q.parse::<f32>().unwrap_or(0.0));
+        let weight = value("q").map_or(1.0, |q| q.parse::<f64>().unwrap_or(0.0));
         match kind.as_str() {
             "application/openmetrics-text"
                 if value("version").is_none_or(|version| version.trim_matches('"') == "1.0.0") =>
