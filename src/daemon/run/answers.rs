@@ -97,7 +97,7 @@ impl Daemon {
         };
         match method {
             // What is a plain structure is a value without fail.
-            "Describe" => once(serde_json::to_value(self.snapshot(now)).unwrap_or_default()),
+            "Describe" => once(json!(self.snapshot(now))),
             "ListConnections" => Ok(Told::InParts(Stream::Connections(0, 0))),
             "ListWaiting" => Ok(Told::InParts(Stream::Waiting(0))),
             "Drain" | "Resume" => {
@@ -144,12 +144,12 @@ impl Daemon {
                 answer.stream = next.map(Stream::Waiting);
             }
             Stream::Changes(_, before) => {
-                let mut runtime = self.runtime(now);
-                let at = std::mem::take(&mut runtime.now_usec);
+                let mut runtime = json!(self.runtime(now));
+                let at = runtime["nowUSec"].take();
                 let mut hasher = DefaultHasher::new();
-                serde_json::to_vec(&runtime).unwrap_or_default().hash(&mut hasher);
+                runtime.hash(&mut hasher);
                 let known = hasher.finish().max(1);
-                runtime.now_usec = at;
+                runtime["nowUSec"] = at;
                 if known != before {
                     reply(&mut answer.bytes, &json!({ "runtime": runtime }), true);
                 }
