@@ -63,6 +63,7 @@ enum Timer {
     Manager,
     Status,
     Queries,
+    Drain,
 }
 
 /// Who asks about the daemon, and what of it never changes.
@@ -74,6 +75,8 @@ struct Inquiry {
     started_usec: u64,
     /// Since when no further commands are started, if that was ever asked for.
     drained_since: Option<Instant>,
+    /// When a drain begins of which load balancers were told.
+    drain_at: Option<Instant>,
 }
 
 /// Microseconds since 1970.
@@ -143,6 +146,7 @@ impl Daemon {
                 unit: cgroup::own_unit().unwrap_or_default(),
                 started_usec: realtime_usec(),
                 drained_since: None,
+                drain_at: None,
             },
             manager: Notify::from_environment(Instant::now()),
             phase: Phase::new(phase::Terms { drain_timeout, kill_grace, idle_exit }),
@@ -227,7 +231,7 @@ impl Daemon {
     }
 
     /// The one list of what is due when.
-    fn deadlines(&self, now: Instant) -> [(Timer, Option<Instant>); 18] {
+    fn deadlines(&self, now: Instant) -> [(Timer, Option<Instant>); 19] {
         [
             (Timer::Refusals, self.refusals.deadline()),
             (Timer::Preambles, self.waiting.preambles.deadline()),
@@ -246,6 +250,7 @@ impl Daemon {
             (Timer::Phase, self.phase_deadline()),
             (Timer::Manager, self.manager.deadline()),
             (Timer::Queries, self.inquiry.queries.deadline(now)),
+            (Timer::Drain, self.inquiry.drain_at),
             (Timer::Status, self.manager.status_deadline().filter(|_| self.status_may_change())),
         ]
     }
@@ -286,6 +291,7 @@ impl Daemon {
             Timer::Idle => self.end_if_idle(now),
             Timer::Phase => self.phase_is_due(now),
             Timer::Manager => self.manager.on_time(now),
+            Timer::Drain => self.drain_is_due(now),
             Timer::Queries => self.inquiry.queries.on_time(now, &self.poll),
             Timer::Status => {} // told after this turn's clients, see `publish`
         }

@@ -63,6 +63,11 @@ impl Queries {
         self.sockets.is_empty()
     }
 
+    /// Whether there is one of this kind.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.sockets.iter().any(|socket| socket.kind == kind)
+    }
+
     /// Their names and addresses.
     pub fn listeners(&self) -> impl Iterator<Item = (&Arc<str>, &Address)> {
         self.sockets.iter().map(|socket| (&socket.listener.name, &socket.listener.local))

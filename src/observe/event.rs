@@ -74,6 +74,8 @@ pub enum Change {
     Drained {
         /// Commands running.
         active: u32,
+        /// How long load balancers have to learn of it before.
+        after: Duration,
     },
     /// To start them again.
     Resumed {

@@ -89,9 +89,13 @@ impl fmt::Display for Event {
             }
             Event::Changed { change, asked_by } => {
                 match change {
-                    Change::Drained { active } => {
+                    Change::Drained { active, after } => {
                         let commands = if *active == 1 { "command goes" } else { "commands go" };
-                        write!(f, "drained: no further commands are started, {active} {commands} on")?;
+                        f.write_str("drained: no further commands are started")?;
+                        if !after.is_zero() {
+                            write!(f, " after {}, when load balancers know", seconds(after))?;
+                        }
+                        write!(f, ", {active} {commands} on")?;
                     }
                     Change::Resumed { lasted } => write!(f, "resumed after {}", seconds(lasted))?,
                     Change::Limits(limits) => write!(f, "limits set until the next restart: {limits}")?,

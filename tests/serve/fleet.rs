@@ -119,6 +119,12 @@ impl Fleet {
         Control::connect(Path::new(&self.dir.join(&member.to_string()))).call(method, parameters);
     }
 
+    /// How many commands a member has started.
+    fn starts(&self, member: char) -> usize {
+        let log = fs::read_to_string(self.dir.join("log")).expect("the log");
+        log.lines().filter(|line| *line == format!("+{member}")).count()
+    }
+
     /// How many were served. At no time were there more than the members' caps allowed.
     fn served(&self) -> usize {
         let (mut running, mut served) = ([0; 3], 0);
@@ -268,7 +274,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// A thousand clients and more, at most `CROWD` of them at once, while one of the members is killed.
+/// A thousand clients and more, at most `CROWD` of them at once, while one member is drained and comes back, and another is killed.
 #[test]
 fn a_thousand_clients_of_a_fleet() {
     const CLIENTS: usize = 1000;
@@ -306,6 +312,14 @@ fn a_thousand_clients_of_a_fleet() {
             while next()[who] < now + 10 {}
         };
         (0..3).for_each(&mut until_more);
+
+        fleet.ask('B', "Drain", json!({}));
+        until("B is drained", || fleet.stat("b", "status").starts_with("DRAIN") && fleet.stat("b", "scur") == "0");
+        let of_b = fleet.starts('B');
+        until_more(0);
+        assert_eq!(fleet.starts('B'), of_b);
+        fleet.ask('B', "Resume", json!({}));
+        until_more(1);
 
         // When C has as many as HAProxy gives it, and none of them goes, nobody is on the way to it.
         crowd.stays(3);

@@ -15,6 +15,10 @@ use serde_json::{Value, json};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
+/// How long load balancers have to ask (agent-check) and learn of a drain, before it begins: a client that they have sent before that
+/// could not go to anybody else.
+const NOTICE: Duration = Duration::from_secs(5);
+
 /// Records of one part of an answer, so that it is about what an asker may be sent at once.
 const RECORDS: usize = MAX_OUTPUT / 256;
 
@@ -116,15 +120,32 @@ impl Daemon {
         }
     }
 
+    /// Whether no further commands are to be started.
+    pub(super) fn is_drained(&self) -> bool {
+        self.gate.is_drained() || self.inquiry.drain_at.is_some()
+    }
+
+    /// Load balancers know by now: nobody is on the way here any more.
+    pub(super) fn drain_is_due(&mut self, now: Instant) {
+        if self.inquiry.drain_at.take().is_some() {
+            self.gate.set_drained(now, true, &mut self.actions);
+            self.settle(now);
+        }
+    }
+
     fn set_drained(&mut self, now: Instant, is_drained: bool, asked_by: String) {
-        if is_drained == self.gate.is_drained() {
+        if is_drained == self.is_drained() {
             return;
         }
-        self.gate.set_drained(now, is_drained, &mut self.actions);
+        let after = if is_drained && self.inquiry.queries.has(Kind::Agent) { NOTICE } else { Duration::ZERO };
+        self.inquiry.drain_at = (!after.is_zero()).then(|| now + after);
+        if after.is_zero() {
+            self.gate.set_drained(now, is_drained, &mut self.actions);
+        }
         let active = self.gate.census().active;
         let since = self.inquiry.drained_since.replace(now).filter(|_| !is_drained);
         let lasted = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.changed(asked_by, if is_drained { Change::Drained { active } } else { Change::Resumed { lasted } });
+        self.changed(asked_by, if is_drained { Change::Drained { active, after } } else { Change::Resumed { lasted } });
     }
 
     fn changed(&mut self, asked_by: String, change: Change) {

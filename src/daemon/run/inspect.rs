@@ -105,7 +105,7 @@ impl Daemon {
         let (census, queue, counters) = (self.gate.census(), self.gate.queue(), self.report.counters());
         let Counters { total, would_refuse, untracked, .. } = counters;
         let Tally { accepted, served, gone, ref refused } = *total;
-        let phase = match (self.phase.is_running(), self.gate.is_drained()) {
+        let phase = match (self.phase.is_running(), self.is_drained()) {
             (false, _) => snapshot::Phase::Stopping,
             (_, true) => snapshot::Phase::Drained,
             _ => snapshot::Phase::Running,

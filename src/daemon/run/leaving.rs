@@ -118,7 +118,7 @@ impl Daemon {
     /// Whether anything runs or waits, or is to be remembered: the next daemon would not be drained.
     pub(super) fn is_busy(&self) -> bool {
         let waits = !self.waiting.is_empty() || !self.waiting.preambles.is_empty() || !self.listeners.are_watched();
-        !self.commands.is_empty() || waits || !self.refusals.is_empty() || self.gate.is_drained()
+        !self.commands.is_empty() || waits || !self.refusals.is_empty() || self.is_drained()
     }
 
     /// Whether nothing is left to wait for.
