@@ -11,6 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, set
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -39,30 +40,13 @@ struct Request<'a, P> {
     more: bool,
 }
 
-#[derive(Deserialize)]
-struct Reply<R> {
-    parameters: Option<R>,
-    #[serde(default)]
-    continues: bool,
-}
-
-/// Whether it is one, and which: read before the parameters, whose fields depend on it.
-#[derive(Deserialize)]
-struct Fault {
-    error: Option<String>,
-}
-
-/// The fields of all errors that are known.
+/// What the fields of the parameters are depends on the method, and on the error if it is one.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Details {
-    method: String,
-    interface: String,
-    parameter: String,
-    id: u64,
-    field: String,
-    reason: String,
-    source: String,
+struct Reply {
+    error: Option<String>,
+    parameters: Option<Value>,
+    continues: bool,
 }
 
 /// No parameters.
@@ -126,8 +110,8 @@ impl Client {
     /// As of [`Client::call`].
     pub fn call_any<R: DeserializeOwned>(&mut self, method: &str, parameters: impl Serialize) -> Result<R, Failure> {
         self.send(method, parameters, false)?;
-        let reply: Reply<R> = self.receive()?;
-        reply.parameters.ok_or_else(|| self.strange("a reply without parameters"))
+        let parameters = self.receive()?.parameters.ok_or_else(|| self.strange("a reply without parameters"))?;
+        self.understood(parameters)
     }
 
     /// Asks what has one reply, which [`Client::try_next_reply`] returns once it has come.
@@ -151,8 +135,8 @@ impl Client {
     /// # Errors
     /// As of [`Client::call`].
     pub fn next_reply<R: DeserializeOwned>(&mut self) -> Result<(Option<R>, bool), Failure> {
-        let reply: Reply<R> = self.receive()?;
-        Ok((reply.parameters, reply.continues))
+        let reply = self.receive()?;
+        Ok((reply.parameters.map(|parameters| self.understood(parameters)).transpose()?, reply.continues))
     }
 
     /// All replies of a method that lists something, until `each` says that these are enough. One that is empty stands for none at all.
@@ -190,7 +174,7 @@ impl Client {
         self.stream.write_all(&request).map_err(|error| self.lost(&error))
     }
 
-    fn receive<R: DeserializeOwned>(&mut self) -> Result<Reply<R>, Failure> {
+    fn receive(&mut self) -> Result<Reply, Failure> {
         loop {
             if let Some(reply) = self.take()? {
                 return Ok(reply);
@@ -223,7 +207,7 @@ impl Client {
     }
 
     /// A reply that has come in full.
-    fn take<R: DeserializeOwned>(&mut self) -> Result<Option<Reply<R>>, Failure> {
+    fn take(&mut self) -> Result<Option<Reply>, Failure> {
         let Some(end) = self.buffer.iter().position(|byte| *byte == 0) else {
             return match self.buffer.len() > MOST {
                 true => Err(self.strange("a reply of more than 1 MiB")),
@@ -232,14 +216,15 @@ impl Client {
         };
         let message: Vec<u8> = self.buffer.drain(..=end).collect();
         let message = &message[..end];
-        let fault: Fault = serde_json::from_slice(message).map_err(|error| self.strange(&error.to_string()))?;
-        match fault.error {
-            Some(name) => {
-                let details = serde_json::from_slice::<Reply<Details>>(message).ok().and_then(|reply| reply.parameters);
-                Err(self.refused(&name, &details.unwrap_or_default()))
-            }
-            None => serde_json::from_slice(message).map(Some).map_err(|error| self.strange(&error.to_string())),
+        let reply: Reply = serde_json::from_slice(message).map_err(|error| self.strange(&error.to_string()))?;
+        match reply.error {
+            Some(name) => Err(self.refused(&name, &reply.parameters.unwrap_or_default())),
+            None => Ok(Some(reply)),
         }
+    }
+
+    fn understood<R: DeserializeOwned>(&self, parameters: Value) -> Result<R, Failure> {
+        serde_json::from_value(parameters).map_err(|error| self.strange(&error.to_string()))
     }
 
     /// A reply that has come in full, to a client that polls: `None` if there is none yet.
@@ -247,7 +232,8 @@ impl Client {
     /// # Errors
     /// As of [`Client::call`].
     pub fn try_next_reply<R: DeserializeOwned>(&mut self) -> Result<Option<R>, Failure> {
-        Ok(self.take::<R>()?.and_then(|reply| reply.parameters))
+        let parameters = self.take()?.and_then(|reply| reply.parameters);
+        parameters.map(|parameters| self.understood(parameters)).transpose()
     }
 
     fn lost(&self, error: &io::Error) -> Failure {
@@ -268,22 +254,26 @@ impl Client {
     }
 
     /// What an error means, in words.
-    fn refused(&self, name: &str, details: &Details) -> Failure {
+    fn refused(&self, name: &str, details: &Value) -> Failure {
         const OLD: &str = "restart the service after the upgrade";
-        let (unit, Details { method, interface, parameter, id, field, reason, source }) = (&self.unit, details);
+        let unit = &self.unit;
+        let text = |field: &str| details[field].as_str().unwrap_or_default();
         let own = name.strip_prefix(NAME).and_then(|rest| rest.strip_prefix('.'));
         let line = match own.or_else(|| name.strip_prefix("org.varlink.service.")).unwrap_or_default() {
-            "MethodNotFound" => format!("this sockcap has no method {method}; {OLD}"),
-            "InterfaceNotFound" => format!("this sockcap has no interface {interface}; {OLD}"),
-            "InvalidParameter" => format!("this sockcap takes no such {parameter}; if it is an older one, {OLD}"),
+            "MethodNotFound" => format!("this sockcap has no method {}; {OLD}", text("method")),
+            "InterfaceNotFound" => format!("this sockcap has no interface {}; {OLD}", text("interface")),
+            "InvalidParameter" => {
+                format!("this sockcap takes no such {}; if it is an older one, {OLD}", text("parameter"))
+            }
             "PermissionDenied" => {
                 "permission denied: only root, and the user that sockcap runs as, may change it".into()
             }
-            "NoSuchConnection" => format!("no command runs for connection {id}"),
+            "NoSuchConnection" => format!("no command runs for connection {}", details["id"]),
             "NoSuchSource" => {
+                let source = text("source");
                 format!("nothing is known of source '{source}'; `sockcapctl sources` lists those that are known")
             }
-            "NotSettable" => format!("cannot set {}: {reason}", super::limits::option_of(field)),
+            "NotSettable" => format!("cannot set {}: {}", super::limits::option_of(text("field")), text("reason")),
             _ => format!("answered with the error {name}"),
         };
         Failure::failed(format!("{unit}: {line}"))
