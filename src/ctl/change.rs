@@ -9,6 +9,7 @@ use super::globals::Globals;
 use super::limits;
 use super::output::{self, visible};
 use super::units;
+use super::words::distinct;
 use crate::observe::snapshot::{Limits, Phase, Runtime, Snapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -51,9 +52,8 @@ pub fn stop(options: &Stop, globals: &Globals) -> Result<(), Failure> {
 pub fn set(options: &Set, globals: &Globals) -> Result<(), Failure> {
     let mut client = Client::connect(&units::named(&options.unit, globals)?)?;
     let before: Snapshot = client.call("Describe", Nothing {})?;
-    let mut listeners: Vec<_> = before.runtime.listeners.iter().map(|listener| listener.name.clone()).collect();
-    listeners.sort();
-    listeners.dedup();
+    let listeners = distinct(before.runtime.listeners.iter().map(|listener| listener.name.as_str()));
+    let listeners: Vec<String> = listeners.into_iter().map(str::to_owned).collect();
     let limits = limits::parse(&options.limits, &before.context.limits, &listeners).map_err(Failure::usage)?;
     let asked = limits::told(&limits);
     let parameters = OfLimits { limits };

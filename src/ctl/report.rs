@@ -162,7 +162,8 @@ fn one(metric: &Metric, name: &str, unit: &str, row: &Row) -> Option<Json> {
         return None;
     }
     let labels = metric.labels.iter().zip(&row.labels).filter(|(_, value)| !value.is_empty());
-    let fields: serde_json::Map<_, _> = labels.map(|(label, value)| ((*label).to_owned(), json!(value))).collect();
+    let mut fields = serde_json::Map::new();
+    labels.for_each(|(label, value)| drop(fields.insert((*label).to_owned(), json!(value))));
     Some(match fields.is_empty() {
         true => json!({ "name": name, "object": unit, "value": value }),
         false => json!({ "name": name, "object": unit, "fields": fields, "value": value }),

@@ -122,11 +122,12 @@ impl<'a> Top<'a> {
     fn tick(&mut self) -> Result<(), Failure> {
         if self.name.is_none() {
             let now = units::all(self.globals)?;
-            self.rows.retain(|row| now.contains(&row.unit));
-            let is_new = |unit: &Unit| !self.rows.iter().any(|row| row.unit == *unit);
-            let new: Vec<_> = now.into_iter().filter(is_new).map(Row::new).collect();
-            self.rows.extend(new);
-            self.rows.sort_by(|a, b| a.unit.cmp(&b.unit));
+            let mut before = std::mem::take(&mut self.rows);
+            let row = |unit| match before.iter().position(|row| row.unit == unit) {
+                Some(at) => before.swap_remove(at),
+                None => Row::new(unit),
+            };
+            self.rows = now.into_iter().map(row).collect();
         }
         for row in &mut self.rows {
             if row.ask().is_err() {

@@ -47,7 +47,7 @@ fn entries(directory: &Path) -> Result<Vec<Unit>, Failure> {
         is_there.then_some(unit)
     };
     let mut units: Vec<_> = all.filter_map(|entry| unit(entry.ok()?)).collect();
-    units.sort();
+    units.sort_unstable();
     Ok(units)
 }
 

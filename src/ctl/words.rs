@@ -45,12 +45,20 @@ pub fn bar(part: u64, whole: u64, width: usize) -> String {
 /// `17: 12 max-connections, 5 max-wait`, those with most first; `0` if there is none.
 pub fn counts(all: &[Count]) -> String {
     let mut some: Vec<_> = all.iter().filter(|count| count.count > 0).collect();
-    some.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name)));
+    some.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name)));
     let each: Vec<_> = some.iter().map(|count| format!("{} {}", count.count, visible(&count.name))).collect();
     match each.is_empty() {
         true => "0".to_owned(),
         false => format!("{}: {}", sum(all), each.join(", ")),
     }
+}
+
+/// Each once, in their order.
+pub fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut words: Vec<&str> = words.collect();
+    words.sort_unstable();
+    words.dedup();
+    words
 }
 
 /// Of all names together.

@@ -45,9 +45,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Rule> {
 /// What all rules find, the worst first.
 pub(super) fn judge(subject: &Subject) -> Vec<Finding> {
     let of = |rule: &'static Rule| (rule.find)(subject).into_iter().map(move |hit| finding(subject, rule, hit));
-    let mut findings: Vec<Finding> = all().flat_map(of).collect();
-    findings.sort_by_key(|finding| finding.severity);
-    findings
+    let all_of = |severity| all().filter(move |rule| rule.severity == severity);
+    [Severity::Error, Severity::Warning, Severity::Note].into_iter().flat_map(all_of).flat_map(of).collect()
 }
 
 fn finding(subject: &Subject, rule: &'static Rule, hit: Hit) -> Finding {

@@ -6,7 +6,6 @@ use crate::ctl::check::rule::Severity::{Error, Note, Warning};
 use crate::ctl::check::rule::{Hit, Rule, rule};
 use crate::ctl::check::subject::Subject;
 use crate::observe::snapshot::{Limits, Phase};
-use std::collections::BTreeMap;
 
 pub(super) const RULES: &[Rule] = &[
     rule(
@@ -79,12 +78,10 @@ fn outdated(s: &Subject) -> Option<Outdated> {
     let shown =
         |name: &str, value: Option<&String>| value.map_or(format!("no {name}"), |value| format!("{name}={value}"));
     if let Some(then) = &running.variables {
-        let ours = |all: &BTreeMap<String, String>| -> BTreeMap<String, String> {
-            let is_ours = |name: &str| name.starts_with("SOCKCAP_") && name != "SOCKCAP_CONNECTION";
-            all.iter().filter(|(name, _)| is_ours(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
-        };
-        let (then, now) = (ours(then), ours(&s.variables));
-        let name = then.keys().chain(now.keys()).find(|name| then.get(*name) != now.get(*name));
+        let now = &s.variables;
+        let is_ours = |name: &&String| name.starts_with("SOCKCAP_") && *name != "SOCKCAP_CONNECTION";
+        let mut names = then.keys().chain(now.keys()).filter(is_ours);
+        let name = names.find(|name| then.get(*name) != now.get(*name));
         if let Some(name) = name {
             let value = now.get(name).cloned().unwrap_or_default();
             return Some(Outdated { name: name.clone(), now: value, then: shown(name, then.get(name)) });

@@ -5,6 +5,7 @@ use crate::ctl::check::daemon::Settings;
 use crate::ctl::check::rule::Severity::{Error, Note, Warning};
 use crate::ctl::check::rule::{Hit, Rule, rule};
 use crate::ctl::check::subject::Subject;
+use crate::ctl::words::distinct;
 
 /// System calls without which sockcap cannot serve.
 const NEEDED: [&str; 12] = [
@@ -50,7 +51,7 @@ pub(super) const RULES: &[Rule] = &[
             vsock if vsock.starts_with("vsock:") => "AF_VSOCK",
             _ => "AF_INET",
         };
-        let families: std::collections::BTreeSet<_> = settings.all("listen").map(family).collect();
+        let families = distinct(settings.all("listen").map(family));
         let lacking = families.into_iter().filter(|family| !s.service.show.allows("RestrictAddressFamilies", family));
         let value = s.service.show.get("RestrictAddressFamilies");
         lacking

@@ -5,6 +5,7 @@ use crate::ctl::check::rule::Severity::{Error, Note, Warning};
 use crate::ctl::check::rule::{Hit, Rule, rule};
 use crate::ctl::check::show::span;
 use crate::ctl::check::subject::{Subject, Unit};
+use crate::ctl::words::distinct;
 use std::time::Duration;
 
 pub(super) const RULES: &[Rule] = &[
@@ -122,8 +123,8 @@ pub(super) const RULES: &[Rule] = &[
         "a service that is skipped for each client trips the socket's trigger limit: an outage",
         |s| {
             let is_condition = |key: &str| key.starts_with("Condition") || key.starts_with("Assert");
-            let keys: std::collections::BTreeSet<_> =
-                s.service.text.0.iter().map(|line| &line.key).filter(|key| is_condition(key)).collect();
+            let keys = s.service.text.0.iter().map(|line| line.key.as_str()).filter(|key| is_condition(key));
+            let keys = distinct(keys);
             let lines = keys.into_iter().flat_map(|key| s.service.text.of("Unit", key));
             let exec = s.service.text.of("Service", "ExecCondition");
             lines
