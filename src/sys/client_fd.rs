@@ -12,6 +12,7 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier};
 use std::thread::{self, Builder};
 use std::time::Duration;
 use std::{io, iter};
@@ -119,12 +120,13 @@ fn serve(queue: &Receiver<OwnedFd>) {
 fn close(batch: Vec<OwnedFd>) {
     let mut numbers: Vec<RawFd> = batch.iter().map(AsRawFd::as_raw_fd).collect();
     numbers.sort_unstable();
-    let has_copies = loop {
-        let (tell, told) = channel::<()>();
+    let told = loop {
+        let told = Arc::new(Barrier::new(2));
+        let tell = Arc::clone(&told);
         let numbers = numbers.clone();
         let hold = move || {
             let has_copies = keep_only(&numbers).is_ok();
-            drop(tell);
+            tell.wait();
             // Where a filter forbids it there is nothing to hold, and the other thread may wait in its closes.
             if has_copies {
                 thread::sleep(HOLD);
@@ -135,7 +137,7 @@ fn close(batch: Vec<OwnedFd>) {
             Err(_) => thread::sleep(AGAIN), // no room for a thread, which passes
         }
     };
-    let _ = has_copies.recv(); // ends when it has told
+    told.wait();
     drop(batch);
 }
 
