@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::listen::place::Place;
-use crate::policy::limit::LIMITS;
+use crate::policy::limit::INFOS;
 use crate::policy::limit::gcra::Rate;
 use crate::policy::limit::rule::{Outcome, Penalty};
 use crate::policy::network::Prefixes;
@@ -99,7 +99,7 @@ pub(super) struct DryRun(pub(super) Vec<&'static str>);
 
 /// Limits by the names of their options, or all but that on all connections.
 pub(super) fn dry_run(text: &str) -> Result<DryRun, String> {
-    let names = || LIMITS.iter().filter_map(|kind| kind.info.option);
+    let names = || INFOS.iter().filter_map(|info| info.option);
     if let Ok(is_on) = switch(text) {
         return Ok(DryRun(names().filter(|name| is_on && *name != "max-connections").collect()));
     }
@@ -343,7 +343,7 @@ mod tests {
         let named = |text: &str| dry_run(text).map(|DryRun(all)| all);
         assert_eq!(named("no"), Ok(vec![]));
         let all = named("yes").unwrap();
-        assert_eq!((all.len(), all.contains(&"max-connections")), (LIMITS.len() - 1, false));
+        assert_eq!((all.len(), all.contains(&"max-connections")), (INFOS.len() - 1, false));
         assert_eq!(named("max-connections,max-per-source"), Ok(vec!["max-connections", "max-per-source"]));
         for bad in ["", "max-wait", "max-connections,", "load"] {
             assert!(dry_run(bad).is_err(), "{bad}");

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use super::grounds::{Figures, Grounds, HeaderFault, Info};
-use super::limit::LIMITS;
+use super::limit::{INFOS, LIMITS};
 use std::fmt;
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ impl Reason {
     /// All that is said of it.
     pub fn info(self) -> &'static Info {
         match self.index().checked_sub(LIMITS.len()) {
-            None => &LIMITS[self.index()].info,
+            None => INFOS[self.index()],
             Some(other) => &OTHERS[other],
         }
     }

@@ -6,7 +6,7 @@ use crate::policy::grounds::{Figures, Info};
 use std::time::Instant;
 
 pub(super) const KIND: Kind = Kind {
-    info: Info {
+    info: &Info {
         slug: "listener-limit",
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a02",
         option: Some("max-per-listener"),

@@ -16,6 +16,7 @@ mod source;
 mod source_rate;
 mod total;
 
+use super::grounds::Info;
 use rule::Kind;
 
 /// Every kind of limit, in the order in which they are asked.
@@ -29,3 +30,14 @@ pub static LIMITS: [Kind; 8] = [
     pressure::KIND,
     rate::KIND,
 ];
+
+/// What is said of each, in the same order. A program that names limits and has none need not hold them.
+pub static INFOS: [&Info; LIMITS.len()] = {
+    let mut all = [LIMITS[0].info; LIMITS.len()];
+    let mut at = 1;
+    while at < all.len() {
+        all[at] = LIMITS[at].info;
+        at += 1;
+    }
+    all
+};

@@ -13,7 +13,7 @@ use crate::policy::source::Source;
 use std::time::{Duration, Instant};
 
 pub(super) const KIND: Kind = Kind {
-    info: Info {
+    info: &Info {
         slug: "penalty",
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a0b",
         option: Some("penalty"),

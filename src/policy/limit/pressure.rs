@@ -19,7 +19,7 @@ pub const EVENT_HOLDS: Duration = Duration::from_millis(4500);
 pub const EVENT_WINDOW: Duration = Duration::from_secs(2);
 
 pub(super) const KIND: Kind = Kind {
-    info: Info {
+    info: &Info {
         slug: "pressure",
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a0c",
         option: Some("max-pressure"),

@@ -9,7 +9,7 @@ use crate::policy::source::Source;
 use std::time::Instant;
 
 pub(super) const KIND: Kind = Kind {
-    info: Info {
+    info: &Info {
         slug: "rate",
         message_id: "5c1cbd7bcb154a4b9f7e0b4d4b1d0a0a",
         option: Some("max-rate"),

@@ -378,7 +378,7 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct Kind {
     /// What is said of it.
-    pub info: Info,
+    pub info: &'static Info,
     /// When it is asked.
     pub stage: Stage,
     /// Whether it says yes to clients of `--exempt`; the gate does not ask it then.
