@@ -11,7 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, set
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -33,9 +33,9 @@ pub struct Client {
 }
 
 #[derive(Serialize)]
-struct Request<'a, P> {
+struct Request<'a> {
     method: &'a str,
-    parameters: P,
+    parameters: Value,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     more: bool,
 }
@@ -109,7 +109,7 @@ impl Client {
     /// # Errors
     /// As of [`Client::call`].
     pub fn call_any<R: DeserializeOwned>(&mut self, method: &str, parameters: impl Serialize) -> Result<R, Failure> {
-        self.send(method, parameters, false)?;
+        self.send(method, json!(parameters), false)?;
         let parameters = self.receive()?.parameters.ok_or_else(|| self.strange("a reply without parameters"))?;
         self.understood(parameters)
     }
@@ -119,7 +119,7 @@ impl Client {
     /// # Errors
     /// If it does not take the request.
     pub fn ask(&mut self, method: &str, parameters: impl Serialize) -> Result<(), Failure> {
-        self.send(&format!("{NAME}.{method}"), parameters, false)
+        self.send(&format!("{NAME}.{method}"), json!(parameters), false)
     }
 
     /// Calls one of our interface's methods that has several replies, which [`Client::next_reply`] returns.
@@ -127,7 +127,7 @@ impl Client {
     /// # Errors
     /// If it does not take the request.
     pub fn begin(&mut self, method: &str, parameters: impl Serialize) -> Result<(), Failure> {
-        self.send(&format!("{NAME}.{method}"), parameters, true)
+        self.send(&format!("{NAME}.{method}"), json!(parameters), true)
     }
 
     /// The next reply, and whether another one follows.
@@ -167,7 +167,7 @@ impl Client {
         let _ = self.stream.set_read_timeout(None); // cannot fail on a socket
     }
 
-    fn send(&mut self, method: &str, parameters: impl Serialize, more: bool) -> Result<(), Failure> {
+    fn send(&mut self, method: &str, parameters: Value, more: bool) -> Result<(), Failure> {
         let request = serde_json::to_vec(&Request { method, parameters, more });
         let mut request = request.map_err(|error| Failure::failed(format!("cannot write the request: {error}")))?;
         request.push(0);

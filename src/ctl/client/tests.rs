@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::ctl::failure::Exit;
-use serde_json::json;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
