@@ -4,6 +4,7 @@
 use super::failure::{Exit, Failure};
 use super::globals::Globals;
 use super::output;
+use super::words::distinct;
 use crate::sys::plain;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ const SYSTEM: &str = "/run/sockcap";
 const SOCKET: &str = "control.sock";
 
 /// A unit, and where it is asked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unit {
     /// As it is called: without its suffix, or the path as it was given.
     pub name: String,
@@ -39,16 +40,15 @@ fn entries(directory: &Path) -> Result<Vec<Unit>, Failure> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(Failure::failed(format!("cannot read {}: {}", directory.display(), plain(&error)))),
     };
-    let unit = |entry: fs::DirEntry| {
-        let unit = Unit { name: entry.file_name().into_string().ok()?, path: entry.path().join(SOCKET) };
+    let names: Vec<String> = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let unit = |name: &str| {
+        let unit = Unit { name: name.to_owned(), path: directory.join(name).join(SOCKET) };
         // Of a directory that nobody else may look into it is not known whether there is a socket: that it is forbidden is said.
         let is_there =
             fs::symlink_metadata(&unit.path).map_or_else(|e| e.kind() == ErrorKind::PermissionDenied, |_| true);
         is_there.then_some(unit)
     };
-    let mut units: Vec<_> = all.filter_map(|entry| unit(entry.ok()?)).collect();
-    units.sort_unstable();
-    Ok(units)
+    Ok(distinct(names.iter().map(String::as_str)).into_iter().filter_map(unit).collect())
 }
 
 /// All that there are. None may be.

@@ -78,9 +78,8 @@ fn text(
     let program = line.words[0].replace('$', if expands { "$$" } else { "$" });
     let mut words = vec![converted(&program)];
     words.extend(line.words[1..].iter().map(|word| converted(word)));
-    changes.sort_unstable();
-    changes.dedup();
-    for change in changes {
+    let all = [Change::Instance, Change::Name, Change::Variable];
+    for change in all.into_iter().filter(|change| changes.contains(change)) {
         notes.say(match change {
             Change::Instance => format!("the connection's name, %i in ExecStart= of {service}, is {instance} now"),
             Change::Name => format!("the unit's name, in ExecStart= of {service}, is another one now"),

@@ -68,7 +68,7 @@ pub fn instance(is_unix: bool) -> &'static str {
 }
 
 /// What is different about a word in its new place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// `%i` or `%I`, which was the connection's name.
     Instance,
