@@ -4,7 +4,9 @@
 //! count, which is at most a 64th of all; and whoever has come more often than that is there.
 #![forbid(unsafe_code)]
 
+use super::least::least;
 use super::network::Network;
+use std::cmp::Reverse;
 
 /// Networks that are counted at once.
 pub const PLACES: usize = 64;
@@ -57,10 +59,8 @@ impl Top {
 
     /// Those that came most often, and how often, the first of them first.
     pub fn most(&self, how_many: usize) -> Vec<(Network, u64)> {
-        let mut all: Vec<_> = self.networks.iter().copied().zip(self.counts).collect();
-        all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        all.truncate(how_many);
-        all
+        let places = (0..self.networks.len()).map(|at| (Reverse(self.counts[at]), at));
+        least(places, how_many).into_iter().map(|(Reverse(count), at)| (self.networks[at], count)).collect()
     }
 }
 
