@@ -95,7 +95,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         session: settings.session,
         nofile,
     };
-    let hold = hold(&settings, listeners.len(), spec.nofile);
+    let hold = hold(&settings, listeners.len(), nofile);
     events.extend(
         (hold.capacity < hold.max_waiting)
             .then_some(Event::FewerHeld { wanted: hold.max_waiting, capacity: hold.capacity }),
@@ -152,13 +152,14 @@ fn daemon(
     fixed_vars: environment::FixedVars,
 ) -> io::Result<Daemon> {
     let Settings { time_limit, kill_grace, max_connections, .. } = settings;
+    let nofile = spec.nofile;
     let room = max_connections.min(MAX_ROOM) as usize;
     let asks_for_oom = settings.penalties.of.iter().any(|penalty| penalty.outcome == Outcome::Oom);
     let terms = commands::Terms { room, time_limit, kill_grace, asks_for_oom };
     let poll = Poll::new()?;
     let commands = Commands::new(spec, template, fixed_vars, terms, &poll)?;
     let listeners = (Listeners::new(listeners, &poll)?, Queries::new(for_queries, &poll)?);
-    Daemon::new(settings, poll, gate, listeners, commands)
+    Daemon::new(settings, poll, gate, listeners, (commands, nofile))
 }
 
 /// RLIMIT_NOFILE up to the hard limit for us; what it was, for the commands (select(2) users need 1024).
@@ -195,7 +196,7 @@ const HELD_BY_DEFAULT: u32 = 1000;
 const SPARE: u64 = 64;
 
 /// Who is held. A place is a descriptor, so RLIMIT_NOFILE bounds them; `nofile` is what [`raise_descriptor_limit`] found.
-fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Hold {
+pub(super) fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u64)>) -> Hold {
     let Settings { max_wait, max_waiting, when_full, queue_order: order, .. } = *settings;
     // Who is asked about alone cannot be left in the kernel's queue, and that queue knows one order.
     let has_places = max_wait.is_some() || max_waiting > 0 || order != QueueOrder::Fifo || settings.looks_at_clients();

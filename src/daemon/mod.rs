@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod changes;
 mod check;
 mod gauges;
 mod run;

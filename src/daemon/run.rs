@@ -77,6 +77,8 @@ struct Inquiry {
     drained_since: Option<Instant>,
     /// When a drain begins of which load balancers were told.
     drain_at: Option<Instant>,
+    /// RLIMIT_NOFILE as it was at the start, if it was raised.
+    nofile: Option<(u64, u64)>,
 }
 
 /// Microseconds since 1970.
@@ -117,7 +119,7 @@ impl Daemon {
         poll: Poll,
         (gate, mut gauges): (Gate, Gauges),
         (listeners, queries): (Listeners, Queries),
-        commands: Commands,
+        (commands, nofile): (Commands, Option<(u64, u64)>),
     ) -> io::Result<Daemon> {
         let signals = SignalFd::with_flags(&signals_to_read(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         poll.add(&signals, Watch::Signals, EpollFlags::EPOLLIN)?;
@@ -147,6 +149,7 @@ impl Daemon {
                 started_usec: realtime_usec(),
                 drained_since: None,
                 drain_at: None,
+                nofile,
             },
             manager: Notify::from_environment(Instant::now()),
             phase: Phase::new(phase::Terms { drain_timeout, kill_grace, idle_exit }),

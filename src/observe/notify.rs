@@ -244,6 +244,11 @@ impl Notify {
         true
     }
 
+    /// What the last status told may have changed otherwise than by what [`Notify::was_told`] is asked about.
+    pub fn status_is_old(&mut self) {
+        self.last = None;
+    }
+
     /// Whether a status would be sent now, if it has changed.
     pub fn status_is_due(&self, now: Instant) -> bool {
         self.enabled && self.status_at.is_none_or(|at| now >= at + STATUS_INTERVAL)

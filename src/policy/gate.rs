@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod limits;
-mod live;
+pub mod live;
 mod slots;
 mod terms;
 

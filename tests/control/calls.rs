@@ -226,3 +226,70 @@ fn one_that_ignores_sigterm_is_killed_by_force() {
     assert_eq!(std::io::Read::read(&mut client, &mut [0]).unwrap(), 0, "its connection ends");
     control.until("it has ended", |runtime| runtime["active"] == 0);
 }
+
+/// `ListSources` and `ForgetSource`: who is here, who is kept out, and how that is lifted.
+#[test]
+fn a_penalty_is_told_and_lifted() {
+    let folder = ControlFolder::new("sources");
+    let socket = folder.socket();
+    let args = ["--listen", "127.0.0.1:0", "--penalty", "7=5min", "--control", socket.to_str().unwrap()];
+    let daemon = sockcap(&args).run(&["/bin/sh", "-c", "read -r status; exit $status"]).start();
+    let mut control = Control::connect(&folder.socket());
+    let _here = connect_from("127.0.0.3:0", daemon.addr(0));
+    let mut bad = connect_from("127.0.0.2:0", daemon.addr(0));
+    bad.write_all(b"7\n").unwrap();
+    to_end(bad);
+    control.until("it has earned a penalty", |runtime| runtime["sourcesPenalised"] == 1);
+    refused(connect_from("127.0.0.2:0", daemon.addr(0)));
+    let sources = control.list("ListSources", "source");
+    assert_eq!((&sources[0]["source"], &sources[0]["active"]), (&json!("127.0.0.3"), &json!(1)));
+    assert_eq!((&sources[1]["source"], &sources[1]["active"]), (&json!("127.0.0.2"), &json!(0)));
+    let left = sources[1]["penaltyUSec"].as_u64().unwrap();
+    assert!(left > 200_000_000 && left <= 300_000_000, "{left}");
+    assert_eq!((sources.len(), &sources[0]["penaltyUSec"], &sources[1]["refused"]), (2, &json!(0), &json!(1)));
+    for unknown in ["127.0.0.9", "nobody"] {
+        let told = control.error("ForgetSource", json!({ "source": unknown }));
+        assert_eq!(told, ("NoSuchSource".into(), json!({ "source": unknown })));
+    }
+    control.call("ForgetSource", json!({ "source": "127.0.0.2" }));
+    let mut good = connect_from("127.0.0.2:0", daemon.addr(0));
+    good.write_all(b"0\n").unwrap();
+    assert_eq!(to_end(good), "");
+    assert_eq!(control.runtime()["sourcesPenalised"], 0);
+}
+
+/// Whoever may connect may ask; only root and the daemon's user change anything.
+#[test]
+fn another_user_may_ask_and_not_change() {
+    if !is_root() {
+        return skip("another user", "needs root");
+    }
+    let folder = ControlFolder::new("others");
+    let daemon = start(&folder, &[]);
+    std::fs::set_permissions(folder.socket(), std::fs::Permissions::from_mode(0o666)).unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    echoes(&mut daemon.connect());
+    let calls = [
+        ("Describe", "{}", false),
+        ("Drain", "{}", true),
+        ("Resume", "{}", true),
+        ("Set", r#"{"limits":{"maxConnections":1}}"#, true),
+        ("Stop", r#"{"id":1}"#, true),
+        ("ForgetSource", r#"{"source":"127.0.0.1"}"#, true),
+    ];
+    for (method, parameters, is_denied) in calls {
+        let call = format!(r#"printf '{{"method":"{DAEMON}.{method}","parameters":{parameters}}}\0'"#);
+        let socket = folder.socket();
+        let script = format!("{call} | socat -t 60 - UNIX-CONNECT:{}", socket.display());
+        let ran = std::process::Command::new("setpriv")
+            .args(["--reuid", "65534", "--clear-groups", "sh", "-c", &script])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert_eq!(told.contains("org.varlink.service.PermissionDenied"), is_denied, "{method}: {told} {ran:?}");
+        assert!(!told.is_empty(), "{method}: {ran:?}");
+    }
+    let mut control = Control::connect(&folder.socket());
+    assert_eq!(control.runtime()["phase"], "running");
+    assert_eq!(control.call("Describe", json!({}))["context"]["limits"]["maxConnections"], 100);
+}

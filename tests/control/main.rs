@@ -9,3 +9,4 @@ mod convert;
 mod ctl;
 mod listeners;
 mod metrics;
+mod set;

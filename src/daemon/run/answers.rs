@@ -4,14 +4,19 @@
 use super::inspect::usec;
 use super::{Daemon, realtime_usec};
 use crate::child::commands::listing::Listed;
+use crate::daemon::{boot, changes};
 use crate::listen::queries::{Answer, Due, Kind, MAX_OUTPUT, Stream, Work};
 use crate::listen::waiting::Held;
 use crate::observe::event::{Change, Event, Severity};
 use crate::observe::snapshot::{self, NAME};
 use crate::observe::varlink::{self, Call, Error, reply};
 use crate::observe::{agent, http, metrics};
+use crate::policy::gate::live::SourceUse;
+use crate::policy::network::Network;
+use crate::policy::source::Source;
 use crate::poll::Ready;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
@@ -21,6 +26,9 @@ const NOTICE: Duration = Duration::from_secs(5);
 
 /// Records of one part of an answer, so that it is about what an asker may be sent at once.
 const RECORDS: usize = MAX_OUTPUT / 256;
+
+/// Sources that are listed at most.
+const MAX_SOURCES: usize = 1000;
 
 /// A method's answer: its reply, or the first part of several.
 enum Told {
@@ -115,6 +123,22 @@ impl Daemon {
                 let stopped = self.commands.stop(now, id, is_forced, &asked_by);
                 once(json!({ "pid": stopped.ok_or(Error::Own("NoSuchConnection", json!({ "id": id })))? }))
             }
+            "Set" => self.set_limits(now, changer()?, call),
+            "ForgetSource" => {
+                let asked_by = changer()?;
+                let source: String = call.needed("source")?;
+                let unknown = || Error::Own("NoSuchSource", json!({ "source": source }));
+                let network = source.parse::<Network>().map_err(|_| unknown())?;
+                if !self.gate.forget_source(now, network, &mut self.actions) {
+                    return Err(unknown());
+                }
+                self.changed(asked_by, Change::Forgotten(source));
+                once(json!({}))
+            }
+            "ListSources" => {
+                let count = call.argument("limit")?.unwrap_or(MAX_SOURCES).min(MAX_SOURCES);
+                Ok(Told::InParts(Stream::Sources(self.sources(now, count))))
+            }
             "Subscribe" => Ok(Told::InParts(Stream::Changes(None, 0))),
             _ => Err(varlink::unknown(call, varlink::INTERFACES)),
         }
@@ -131,6 +155,28 @@ impl Daemon {
             self.gate.set_drained(now, true, &mut self.actions);
             self.settle(now);
         }
+    }
+
+    fn set_limits(&mut self, now: Instant, asked_by: String, call: &Call) -> Result<Told, Error> {
+        let not = |field: &str, reason: &str| Error::Own("NotSettable", json!({ "field": field, "reason": reason }));
+        let wanted: Map<String, Value> = call.needed("limits")?;
+        let names: Vec<&str> = self.listeners.iter().map(|listener| &*listener.name).collect();
+        let new = changes::apply(&wanted, &self.settings, &names);
+        let new = new.map_err(|changes::NotSettable(field, reason)| not(&field, &reason))?;
+        let rules = boot::rules(&new, &names).map_err(|_| not("maxPerListener", "no listener has this name"))?;
+        let hold = boot::hold(&new, names.len(), self.inquiry.nofile);
+        let said = changes::words(&wanted, &new);
+        self.settings = new;
+        self.gate.set(now, &rules, hold, &mut self.actions);
+        self.read_gauges(now);
+        self.manager.status_is_old();
+        if !said.is_empty() {
+            self.changed(asked_by, Change::Limits(said));
+        }
+        if hold.capacity < hold.max_waiting {
+            self.report.log(Event::FewerHeld { wanted: hold.max_waiting, capacity: hold.capacity });
+        }
+        Ok(Told::Once(json!({ "limits": self.limits() })))
     }
 
     fn set_drained(&mut self, now: Instant, is_drained: bool, asked_by: String) {
@@ -188,7 +234,13 @@ impl Daemon {
                     Stream::Connections(id, pid)
                 });
             }
-            Stream::Sources(_) => {}
+            Stream::Sources(mut left) => {
+                let shown = left.drain(..left.len().min(RECORDS)).collect::<Vec<_>>();
+                let records: Vec<_> = shown.iter().map(|of| json!({ "source": self.source(now, of) })).collect();
+                records_to(&mut answer.bytes, &records, !left.is_empty());
+                answer.stream =
+                    Some(Stream::Sources(left)).filter(|stream| *stream != Stream::Sources(VecDeque::new()));
+            }
         }
         answer
     }
@@ -203,6 +255,29 @@ impl Daemon {
             is_exempt: listed.is_exempt,
             since_usec: realtime_usec().saturating_sub(usec(now.saturating_duration_since(listed.since))),
             waited_usec: listed.waited.map(usec),
+        }
+    }
+
+    /// Those that have commands or held clients, then those that are refused for now, and then those that were refused most.
+    fn sources(&self, now: Instant, count: usize) -> VecDeque<SourceUse> {
+        let mut sources = self.gate.sources(self.settings.source_prefix, count);
+        let mut known: HashSet<_> = sources.iter().filter_map(|of| of.network).collect();
+        let refused = self.report.refused_sources().most(count).into_iter().map(|(network, _)| network);
+        let others = self.gate.limited(now, count).into_iter().chain(refused).filter(|network| known.insert(*network));
+        sources.extend(others.map(|network| SourceUse { network: Some(network), active: 0, held: 0 }));
+        sources.truncate(count);
+        sources.into()
+    }
+
+    fn source(&self, now: Instant, of: &SourceUse) -> snapshot::Source {
+        let standing = of.network.map(|network| self.gate.standing(now, network.base())).unwrap_or_default();
+        snapshot::Source {
+            source: of.network.map_or_else(|| Source::Unknown.to_string(), |network| network.short()),
+            active: of.active,
+            held: of.held,
+            refused: of.network.map_or(0, |network| self.report.refused_sources().count(network)),
+            penalty_usec: usec(standing.penalty),
+            rate_usec: usec(standing.rate),
         }
     }
 

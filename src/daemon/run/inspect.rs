@@ -8,8 +8,9 @@ use crate::observe::snapshot::{
 };
 use crate::observe::statistics::Histogram;
 use crate::observe::tally::{Counters, Tally};
+use crate::policy::grounds::Figures;
 use crate::policy::limit::gcra::Rate;
-use crate::policy::reason::Reason;
+use crate::policy::reason::{Reason, Refusal};
 use std::time::{Duration, Instant};
 
 /// Refused sources that are told.
@@ -32,6 +33,14 @@ fn counts_of(counts: impl Iterator<Item = (&'static str, u64)>) -> Vec<Count> {
 fn histogram(name: &str, of: &Histogram) -> snapshot::Histogram {
     let (bounds_usec, counts) = (of.bounds_usec().to_vec(), of.counts().to_vec());
     snapshot::Histogram { name: name.into(), bounds_usec, counts, sum_usec: of.sum_usec() }
+}
+
+/// What closes it, by the name that its option has for it.
+fn gate_name(refusal: &Refusal) -> String {
+    match refusal.grounds.figures {
+        Figures::Pressure { resource, .. } => resource.name().into(),
+        _ => refusal.reason.slug().into(),
+    }
 }
 
 fn rate(rate: Option<Rate>) -> snapshot::Rate {
@@ -71,16 +80,16 @@ impl Daemon {
             ipv4_prefix: prefixes.v4,
             ipv6_prefix: prefixes.v6,
         });
-        let per_listener = self.listeners.iter().enumerate();
-        let per_listener = per_listener.map(|(id, listener)| (listener, self.max_per_listener(id)));
+        let mut per_listener: Vec<ListenerLimit> = Vec::new();
+        for (id, listener) in self.listeners.iter().enumerate() {
+            let (name, max) = (listener.name.to_string(), self.max_per_listener(id));
+            if max > 0 && per_listener.iter().all(|other| other.listener != name) {
+                per_listener.push(ListenerLimit { listener: name, max });
+            }
+        }
         Limits {
             max_connections: Some(settings.max_connections),
-            max_per_listener: Some(
-                per_listener
-                    .filter(|(_, max)| *max > 0)
-                    .map(|(listener, max)| ListenerLimit { listener: listener.label.clone(), max })
-                    .collect(),
-            ),
+            max_per_listener: Some(per_listener),
             max_per_source: Some(per_source.collect()),
             max_rate: Some(rate(settings.max_rate)),
             max_rate_per_source: Some(rate(settings.max_rate_per_source)),
@@ -110,7 +119,7 @@ impl Daemon {
             (_, true) => snapshot::Phase::Drained,
             _ => snapshot::Phase::Running,
         };
-        let closed = self.gate.limits().closed(now, census.active);
+        let closed = self.gate.limits().all_closed(now, census.active);
         let (statistics, top) = (self.report.statistics(), self.report.refused_sources().most(TOP));
         Runtime {
             phase,
@@ -133,11 +142,12 @@ impl Daemon {
             log_entries_lost: self.report.log_entries_lost(),
             sources_active: census.per_source.len() as u32,
             source_table_overflow: *untracked,
-            gates_closed: closed.into_iter().map(|refusal| refusal.reason.slug().into()).collect(),
+            source_table_entries: self.gate.remembered() as u32,
+            sources_penalised: self.gate.penalised(now) as u32,
+            gates_closed: closed.map(|refusal| gate_name(&refusal)).collect(),
             log_level: self.report.max_severity().number(),
             listeners: self.listeners.iter().enumerate().map(|(id, from)| self.listener(id, from)).collect(),
             top_refused: top.into_iter().map(|(of, count)| RefusedSource { source: of.short(), count }).collect(),
-            ..Runtime::default()
         }
     }
 

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::listen::accept::Connection;
-use crate::policy::source::Source;
+use crate::policy::gate::live::SourceUse;
 use crate::sys::client_fd::ClientFd;
 use crate::sys::receive::{Received, receive};
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
@@ -68,7 +68,7 @@ pub enum Stream {
     /// Clients that are held, from this ticket on.
     Waiting(u64),
     /// These sources.
-    Sources(VecDeque<Source>),
+    Sources(VecDeque<SourceUse>),
     /// The state, each time that it has changed: when it was looked at last, and by what it is known again.
     Changes(Option<Instant>, u64),
 }

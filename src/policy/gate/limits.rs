@@ -191,8 +191,13 @@ impl Limits {
 
     /// What lets no second and further command start, of what is read; `active` run now.
     pub fn closed(&self, now: Instant, active: u32) -> Option<Refusal> {
-        let mut held = self.rules.iter().filter(|rule| !rule.is_dry);
-        held.find_map(|rule| Some(Refusal::of(rule.reason, rule.limit.closed(now, active)?.figures)))
+        self.all_closed(now, active).next()
+    }
+
+    /// All that does so, in the order in which it is asked.
+    pub fn all_closed(&self, now: Instant, active: u32) -> impl Iterator<Item = Refusal> {
+        let held = self.rules.iter().filter(|rule| !rule.is_dry);
+        held.filter_map(move |rule| Some(Refusal::of(rule.reason, rule.limit.closed(now, active)?.figures)))
     }
 
     /// What is to be read before the next arrival is accepted, and told to the gate: a limit depends on it, and the last reading is

@@ -81,7 +81,16 @@ impl Gate {
 
     /// How many sources are refused for a penalty now. Looks at all entries of its table.
     pub fn penalised(&self, now: Instant) -> usize {
-        self.limits.debtors("penalty").map_or(0, |debtors| debtors.limited(now))
+        self.limits.debtors("penalty").map_or(0, |debtors| debtors.limited(now).count())
+    }
+
+    /// Sources that are refused for what they owe, in no order; at most `count`. Looks at all entries of both tables.
+    pub fn limited(&self, now: Instant, count: usize) -> Vec<Network> {
+        let mut all: Vec<Network> = self.limits.all_debtors().flat_map(|debtors| debtors.limited(now)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.truncate(count);
+        all
     }
 
     /// The sources with most commands, and of those the ones with most clients held; at most `count` of them. Addresses that agree in

@@ -57,9 +57,9 @@ impl Debtors {
         self.debts.len()
     }
 
-    /// How many are limited.
-    pub(in crate::policy) fn limited(&self, now: Instant) -> usize {
-        self.debts.limited(now)
+    /// Those that are limited.
+    pub(in crate::policy) fn limited(&self, now: Instant) -> impl Iterator<Item = Network> + use<'_> {
+        self.debts.limited(now).filter_map(|key| Network::of(key.source(), self.prefixes))
     }
 
     /// From now on under other terms, with what this makes of each debt.

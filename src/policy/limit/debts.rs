@@ -209,10 +209,10 @@ impl Debts {
         has_owed
     }
 
-    /// How many are limited. Looks at all entries.
-    pub fn limited(&self, now: Instant) -> usize {
+    /// Those that are limited, in no order. Looks at all entries.
+    pub fn limited(&self, now: Instant) -> impl Iterator<Item = Key> + use<'_> {
         let now = self.since_origin(now);
-        self.entries.iter().filter(|entry| self.limited_for(**entry, now) > 0).count()
+        self.entries.iter().filter(move |entry| self.limited_for(**entry, now) > 0).map(|entry| entry.key)
     }
 
     /// Entries, those among them that are paid and not dropped yet.
