@@ -138,6 +138,7 @@ fn every_variable_in_pages_and_units_is_an_option() {
         "WAIT_USEC",
         "REFUSED_TOTAL",
         "COUNT",
+        "TOP_SOURCES",
         "SOURCE",
         "SOURCE_ACTIVE",
         "SOURCE_MAX",

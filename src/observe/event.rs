@@ -6,7 +6,7 @@ use super::tally::Counters;
 use crate::policy::gate::WhenFull;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::resource::Resource;
-use crate::policy::throttle::Summary;
+use crate::policy::throttle::{Sources, Summary};
 use crate::sys::process::{Exit, Usage};
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,7 +152,7 @@ pub enum Event {
     /// Whether an earlier daemon's commands still run cannot be told.
     NotFound { error: String, is_recorded: bool },
     /// What an earlier daemon has left.
-    TakenOver { running: usize, unknown: usize, held: usize },
+    TakenOver { running: usize, unknown: usize, held: usize, sources: Sources },
     /// This daemon leaves what runs and who is held to the next one.
     HandedOver { running: usize, held: usize, counters: Counters },
     /// The manager did not take all that was to be left to the next daemon; so many clients among it.

@@ -5,6 +5,7 @@
 
 use super::event::{Event, How, Severity};
 use super::spanless::Spanless;
+use crate::policy::throttle::Sources;
 use crate::sys::process::Exit;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -245,8 +246,12 @@ fn emit(event: &Event) {
             MESSAGE_ID = id,
             SOCKCAP_REASON = summary.reason.slug(),
             SOCKCAP_COUNT = summary.count,
+            SOCKCAP_TOP_SOURCES = top_sources(&summary.sources),
             "{event}"
         ),
+        Event::TakenOver { sources, .. } => {
+            tracing::info!(MESSAGE_ID = id, SOCKCAP_TOP_SOURCES = top_sources(sources), "{event}")
+        }
         Event::Serving { id: connection, pid, listener, peer, waited_usec, active, max } => {
             let (addr, port) = peer.address();
             tracing::debug!(
@@ -290,6 +295,12 @@ fn emit(event: &Event) {
         }
         _ => at!(event.severity(), MESSAGE_ID = id, "{event}"),
     }
+}
+
+/// `192.0.2.7=301 198.51.100.2=90`; `None` if nobody is known.
+fn top_sources(sources: &Sources) -> Option<String> {
+    let words = sources.iter().map(|(network, count)| format!("{}={count}", network.short()));
+    (!sources.is_empty()).then(|| words.collect::<Vec<_>>().join(" "))
 }
 
 /// The stderr target: the message alone, one write per line.

@@ -88,6 +88,20 @@ pub fn shown_client(source: Source, detail: LogPeer) -> (String, Option<String>)
     (words, shown.address().0)
 }
 
+impl LogPeer {
+    /// How much of an address makes a network that may be shown, where so much of it makes a source; `None`: nothing may be shown.
+    pub fn prefixes(self, of_a_source: Prefixes) -> Option<Prefixes> {
+        let less = |one: Option<u8>, other: Option<u8>| one.map(|one| other.map_or(one, |other| one.min(other)));
+        match self {
+            LogPeer::Full => Some(of_a_source),
+            LogPeer::Prefix => {
+                Some(Prefixes { v4: less(of_a_source.v4, SHOWN.v4), v6: less(of_a_source.v6, SHOWN.v6) })
+            }
+            LogPeer::None => None,
+        }
+    }
+}
+
 /// The network of a limit, as far as the log shows it.
 pub fn shown_source(network: Network, detail: LogPeer) -> Option<String> {
     match detail {
@@ -124,6 +138,16 @@ mod tests {
         }
         let full = ("192.0.2.77 port 873".into(), (Some("192.0.2.77".into()), Some(873)));
         assert_eq!(told(ip("192.0.2.77:873"), LogPeer::Full), full);
+    }
+
+    #[test]
+    fn no_more_of_a_source_is_shown_than_of_a_client() {
+        let shown = |detail: LogPeer, v4, v6| detail.prefixes(Prefixes { v4, v6 }).map(|shown| shown.to_string());
+        assert_eq!(shown(LogPeer::Full, Some(32), Some(64)).as_deref(), Some("32,64"));
+        assert_eq!(shown(LogPeer::Prefix, Some(32), Some(64)).as_deref(), Some("24,48"));
+        assert_eq!(shown(LogPeer::Prefix, Some(16), Some(0)).as_deref(), Some("16,0"));
+        assert_eq!(shown(LogPeer::Prefix, Some(25), None).as_deref(), Some("24"));
+        assert_eq!(shown(LogPeer::None, Some(32), Some(64)), None);
     }
 
     #[test]

@@ -28,8 +28,10 @@ pub struct Report {
     books: Books,
     statistics: Statistics,
     source_prefix: Prefixes,
+    /// What makes one of the networks that the log tells of.
+    shown_prefix: Option<Prefixes>,
     /// Who was refused.
-    top: Top,
+    top: Top<64>,
     ignored: Option<Instant>,
     /// By reason.
     last_untracked: [Option<Instant>; Reason::ALL.len()],
@@ -93,6 +95,7 @@ impl Report {
             dry_throttle: None,
             statistics: Statistics::default(),
             source_prefix,
+            shown_prefix: log_peer.prefixes(source_prefix),
             top: Top::default(),
             books: Books::new(Counters::default(), vec![Tally::default(); listeners]),
             ignored: None,
@@ -116,7 +119,7 @@ impl Report {
     }
 
     /// Who was refused how often since then; see there how exact that is.
-    pub fn refused_sources(&self) -> &Top {
+    pub fn refused_sources(&self) -> &Top<64> {
         &self.top
     }
 
@@ -141,6 +144,15 @@ impl Report {
             self.ignored = Some(now);
             self.log.send(Event::SignalIgnored { signal });
         }
+    }
+
+    /// What makes one of the networks that the log tells of, as far as it may tell of any.
+    pub fn shown_prefix(&self) -> Option<Prefixes> {
+        self.shown_prefix
+    }
+
+    fn shown_network(&self, source: Source) -> Option<Network> {
+        Network::of(source, self.shown_prefix?)
     }
 
     /// So many clients were not remembered by a limit: its table of sources, of `max`, is full. Told once in an episode, which is over
@@ -183,14 +195,15 @@ impl Report {
     }
 
     fn log_refusal(&mut self, now: Instant, refusal: Refusal, client: Client, look: impl FnOnce() -> Figures) {
-        let reason = refusal.reason;
-        Network::of(client.peer.source(), self.source_prefix).into_iter().for_each(|network| self.top.add(network));
-        if !self.throttle.admit(now, reason) {
+        let (reason, source) = (refusal.reason, client.peer.source());
+        Network::of(source, self.source_prefix).into_iter().for_each(|network| self.top.add(network));
+        let network = self.shown_network(source);
+        if !self.throttle.admit(now, reason, network) {
             return;
         }
         let rejected = self.rejected(refusal, client, look());
         if !self.log.send(Event::Rejected(rejected)) {
-            self.throttle.missed(now, reason, 1);
+            self.throttle.missed(now, reason, 1, network.map(|network| (network, 1)));
         }
     }
 
@@ -204,12 +217,14 @@ impl Report {
     ) {
         let reason = refusal.reason;
         self.books.count_dry(reason);
-        if !self.dry_throttle.get_or_insert_default().admit(now, reason) {
+        let network = self.shown_network(client.peer.source());
+        if !self.dry_throttle.get_or_insert_default().admit(now, reason, network) {
             return;
         }
         let rejected = self.rejected(refusal, client, look());
         if !self.log.send(Event::WouldReject { rejected, holds }) {
-            self.dry_throttle.get_or_insert_default().missed(now, reason, 1);
+            let network = network.map(|network| (network, 1));
+            self.dry_throttle.get_or_insert_default().missed(now, reason, 1, network);
         }
     }
 
@@ -287,8 +302,8 @@ impl Report {
         let dry = dry_throttle.as_deref_mut().map(|dry| (dry, Event::WouldRejectMore as fn(Summary) -> Event));
         for (throttle, event) in real.into_iter().chain(dry) {
             for summary in throttle.due(now, false) {
-                if !log.send(event(summary)) {
-                    throttle.missed(now, summary.reason, summary.count);
+                if !log.send(event(summary.clone())) {
+                    throttle.missed(now, summary.reason, summary.count, summary.sources);
                 }
             }
         }
@@ -296,7 +311,7 @@ impl Report {
 
     /// The last words: all summaries, then these events.
     pub fn finish(mut self, now: Instant, events: impl IntoIterator<Item = Event>) {
-        let summaries = self.throttle.due(now, true).map(Event::RejectedMore);
+        let summaries = self.throttle.due(now, true).into_iter().map(Event::RejectedMore);
         let dry = self.dry_throttle.iter_mut().flat_map(|throttle| throttle.due(now, true)).map(Event::WouldRejectMore);
         self.log.finish(summaries.chain(dry).chain(events).collect());
     }

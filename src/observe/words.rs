@@ -3,6 +3,7 @@
 
 use super::event::{Change, Event, How, Rejected, Severity};
 use super::tally::Counters;
+use crate::policy::throttle::Sources;
 use crate::sys::errno_words;
 use crate::sys::process::{Exit, Usage};
 use std::fmt;
@@ -74,11 +75,13 @@ impl fmt::Display for Event {
                     f,
                     "dry run: would reject {} in the last {lasted}: {why}",
                     many(summary.count, "more connection")
-                )
+                )?;
+                write_most(&summary.sources, f)
             }
             Event::RejectedMore(summary) => {
                 let (lasted, why) = (seconds(&summary.lasted), summary.reason.summary());
-                write!(f, "refused {} in the last {lasted}: {why}", many(summary.count, "more connection"))
+                write!(f, "refused {} in the last {lasted}: {why}", many(summary.count, "more connection"))?;
+                write_most(&summary.sources, f)
             }
             Event::CutShort { count, max } => {
                 write!(
@@ -192,15 +195,15 @@ impl fmt::Display for Event {
                     "cannot search for processes of this service: {error}; {counted}, and a stop does not end what commands leave behind"
                 )
             }
-            Event::TakenOver { running, unknown, held } => {
+            Event::TakenOver { running, unknown, held, sources } => {
                 write!(f, "took over from the previous daemon: {}", running_and_held(*running, *held))?;
-                match unknown {
-                    0 => Ok(()),
-                    _ => write!(
+                if *unknown > 0 {
+                    write!(
                         f,
                         "; the listener of {unknown} of them is unknown: counted towards a listener only if there is just one"
-                    ),
+                    )?;
                 }
+                write_most(sources, f)
             }
             Event::HandedOver { running, held, counters } => {
                 write!(f, "handed over to the next daemon: {}; totals: ", running_and_held(*running, *held))?;
@@ -252,6 +255,15 @@ fn running_and_held(running: usize, held: usize) -> String {
     format!("{} running, {} held", many(running as u64, "command"), many(held as u64, "client"))
 }
 
+/// Whom most of it came from, if that is known.
+fn write_most(sources: &Sources, f: &mut fmt::Formatter) -> fmt::Result {
+    for (nth, (network, count)) in sources.iter().enumerate() {
+        let before = if nth == 0 { "; most from" } else { "," };
+        write!(f, "{before} {} ({count})", network.short())?;
+    }
+    Ok(())
+}
+
 fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
     let (accepted, served, refused) = (all.total.accepted, all.total.served, all.total.refused_by_limits());
     let (gone, failed, longest) = (all.total.gone, all.total.failed(), Duration::from_micros(all.longest_wait_usec));
@@ -270,6 +282,8 @@ fn write_counters(all: &Counters, f: &mut fmt::Formatter) -> fmt::Result {
 mod tests {
     use super::*;
     use crate::policy::gate::WhenFull;
+    use crate::policy::reason::Reason;
+    use crate::policy::throttle::Summary;
 
     /// One is no "1 commands", and no number makes nonsense.
     #[test]
@@ -281,7 +295,7 @@ mod tests {
         assert_eq!(killing(0, 2), "sending SIGTERM to 2 processes left behind by commands");
         assert_eq!(killing(1, 1), "sending SIGTERM to 1 command still running and 1 other process of the service");
         assert_eq!(killing(2, 2), "sending SIGTERM to 2 commands still running and 2 other processes of the service");
-        let taken = |running, unknown, held| Event::TakenOver { running, unknown, held }.to_string();
+        let taken = |running, unknown, held| Event::TakenOver { running, unknown, held, sources: vec![] }.to_string();
         assert_eq!(taken(1, 0, 1), "took over from the previous daemon: 1 command running, 1 client held");
         assert_eq!(taken(0, 0, 2), "took over from the previous daemon: 0 commands running, 2 clients held");
         let stopping = |is_forced| {
@@ -302,6 +316,25 @@ mod tests {
         assert!(told(3, "max-rate").ends_with("(refuse when full; dry run: max-rate), command /bin/cat"));
         assert_eq!(ready(0), "ready: unlimited connections (refuse when full), command /bin/cat");
         assert_eq!(ready(1), "ready: at most 1 connection at once (refuse when full), command /bin/cat");
+    }
+
+    #[test]
+    fn who_most_of_it_came_from() {
+        let of = |text: &str, count| (text.parse().unwrap(), count);
+        let sources = vec![of("192.0.2.7", 301), of("2001:db8:1::/64", 90), of("uid=7", 1)];
+        let summary = |sources| {
+            let reason = Reason::QUEUE_FULL;
+            Event::RejectedMore(Summary { reason, count: 495, lasted: Duration::from_secs(10), sources })
+        };
+        let Event::RejectedMore(all) = summary(sources.clone()) else { return };
+        let most = "; most from 192.0.2.7 (301), 2001:db8:1::/64 (90), uid=7 (1)";
+        let refused = "495 more connections in the last 10.0 s: queue full";
+        assert_eq!(Event::WouldRejectMore(all).to_string(), format!("dry run: would reject {refused}{most}"));
+        assert_eq!(summary(sources.clone()).to_string(), format!("refused {refused}{most}"));
+        assert_eq!(summary(vec![]).to_string(), format!("refused {refused}"));
+        let taken = Event::TakenOver { running: 390, unknown: 0, held: 2, sources };
+        let took = "took over from the previous daemon: 390 commands running, 2 clients held";
+        assert_eq!(taken.to_string(), format!("{took}{most}"));
     }
 
     #[test]

@@ -481,6 +481,28 @@ fn no_address_is_told_that_is_not_to_be() {
     }
 }
 
+/// A summary names who most of its refusals are of, and no more of them than may be told. Those that are told singly are none of it.
+#[test]
+fn a_summary_names_the_sources() {
+    for (how, most) in [
+        ("full", "; most from 127.0.0.3 (4), 127.0.0.4 (3), 127.0.0.2 (2)"),
+        ("prefix", "; most from 127.0.0.0/24 (10)"),
+        ("none", ""),
+    ] {
+        unless_stalled(Duration::from_secs(10), || {
+            let (mut daemon, port) = on_all_addresses(&["--max-connections", "1", "--log-peer", how]);
+            let living = served(9, port);
+            for source in [2, 2, 2, 2, 2, /* singly so far */ 5, 2, 4, 3, 4, 3, 3, 2, 3, 4] {
+                refused(from(host(source), port));
+            }
+            living.leave();
+            assert_eq!(daemon.stop().refused, 15);
+            let summary = daemon.wait_text("refused 10 more connections in the last ").text;
+            assert!(summary.ends_with(&format!(" s: at capacity{most}")), "{how}: {summary}");
+        });
+    }
+}
+
 /// A limit that only judges says what it would do, and does nothing.
 #[test]
 fn a_dry_run_tells_and_lets_in() {
@@ -508,7 +530,8 @@ fn a_dry_run_tells_and_lets_in() {
         sessions.into_iter().for_each(Session::leave);
         assert_eq!(daemon.stop(), Totals { accepted: 12, served: 11, refused: 1, ..Totals::default() });
         assert_eq!(daemon.count("dry run: would reject connection: "), 5, "{:#?}", daemon.log());
-        assert_eq!(daemon.count("dry run: would reject 2 more connections in the last "), 1, "{:#?}", daemon.log());
+        let summary = daemon.wait_text("dry run: would reject 2 more connections in the last ");
+        assert!(summary.text.ends_with(" s: source at capacity; most from 127.0.0.2 (2)"), "{summary:?}");
         assert!(
             daemon.log().iter().any(|l| l.text.ends_with(" s; dry run: 7 clients over a limit")),
             "{:#?}",

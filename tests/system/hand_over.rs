@@ -88,12 +88,14 @@ fn descriptors(rig: &Rig, service: &str) -> Vec<String> {
     all
 }
 
-/// What the daemon that runs now says it has found.
+/// What the daemon that runs now says it has found. Whose it is depends on how the rig's clients come.
 fn taken_over(rig: &Rig, service: &str) -> String {
     let pid = main_pid(rig, service);
     until("a word about the daemon before", || {
         let said = rig.ok(&format!("journalctl -q -b -o cat _PID={pid} _SYSTEMD_UNIT={service}"));
-        said.lines().find_map(|l| l.strip_prefix("took over from the previous daemon: ").map(str::to_owned))
+        said.lines()
+            .find_map(|l| l.strip_prefix("took over from the previous daemon: ").map(str::to_owned))
+            .map(|said| said.split("; most from ").next().unwrap_or_default().to_owned())
     })
 }
 

@@ -514,7 +514,7 @@ fn the_summary_comes_with_the_interval() {
         refused(daemon.connect());
     }
     let line = daemon.wait_for("a summary", |l| l.text.starts_with("refused 3 more connections in the last "));
-    assert!(line.text.ends_with(" s: at capacity"), "{line:?}");
+    assert!(line.text.ends_with(" s: at capacity; most from 127.0.0.1 (3)"), "{line:?}");
     assert_eq!(line.priority, Some(4));
     refused(daemon.connect());
     daemon.wait_text("rejected connection: at capacity (1/1)");

@@ -76,7 +76,9 @@ impl Daemon {
         stored.into_iter().for_each(|stored| self.take_back(now, stored));
         self.settle(now);
         if running + held > 0 {
-            self.report.log(Event::TakenOver { running, unknown, held });
+            let prefixes = self.report.shown_prefix();
+            let sources = prefixes.map_or_else(Vec::new, |prefixes| self.gate.most(prefixes, 3));
+            self.report.log(Event::TakenOver { running, unknown, held, sources });
         }
     }
 

@@ -110,6 +110,13 @@ impl Gate {
         first.into_iter().map(told).collect()
     }
 
+    /// Those with most commands and held clients together, and how many, as far as it is known who they are; at most `count` of them.
+    pub fn most(&self, prefixes: Prefixes, count: usize) -> Vec<(Network, u64)> {
+        let known = self.sources(prefixes, usize::MAX).into_iter();
+        let known = known.filter_map(|of| Some((Reverse(u64::from(of.active) + u64::from(of.held)), of.network?)));
+        least(known, count).into_iter().map(|(Reverse(count), network)| (network, count)).collect()
+    }
+
     /// Whether no command starts for anybody, since that was asked for.
     pub fn is_drained(&self) -> bool {
         self.limits.is_drained()

@@ -155,4 +155,8 @@ fn sources_with_most_commands_come_first() {
     for count in 0..=all.len() + 1 {
         assert_eq!(told(count), all[..count.min(all.len())], "{count}");
     }
+    let most = gate.most(Prefixes::default(), 4).into_iter().map(|(network, count)| (network.to_string(), count));
+    let known = [("192.0.2.1/32", 2), ("192.0.2.9/32", 2), ("2001:db8::/64", 2), ("uid=7", 1)];
+    assert!(most.eq(known.map(|(network, count)| (network.to_owned(), count))));
+    assert_eq!(gate.most(Prefixes { v4: Some(24), v6: Some(48) }, 1), [("192.0.2.0/24".parse().unwrap(), 4)]);
 }
