@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 use super::tally::Counters;
-use crate::policy::reason::Refusal;
+use crate::policy::least::least;
+use crate::policy::reason::{Reason, Refusal};
 use libsystemd::daemon;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsStr;
@@ -26,6 +28,11 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The only wait for the manager, in total: at the end, when nobody is served any more.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// Reasons that the status line tells of.
+const REASONS: usize = 3;
+/// Bytes of it that are shown beside `Status: ""` in 160 columns. Reasons are left out that would make it longer.
+const WIDTH: usize = 146;
+
 /// What the status line tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Status {
@@ -37,14 +44,14 @@ pub struct Status {
     pub waiting: u32,
     /// Seconds that the longest of the held has waited.
     pub longest: Option<u64>,
-    /// Refused since the start.
-    pub refused: u64,
+    /// Refused since the start, by reason; those whose command could not be started among them.
+    pub refused: [u64; Reason::ALL.len()],
     /// Served since the start: their commands have ended.
     pub served: u64,
-    /// Refused since the start because their command could not be started.
-    pub failed: u64,
     /// What lets no second and further command start, if anything does.
     pub closed: Option<Refusal>,
+    /// Whether no command starts since that was asked for.
+    pub is_drained: bool,
     /// While stopping: seconds until the living are killed.
     pub stopping: Option<u64>,
 }
@@ -52,22 +59,46 @@ pub struct Status {
 impl Status {
     /// Whether these are the counters that it tells.
     fn counts(&self, counters: &Counters) -> bool {
-        let total = &counters.total;
-        (self.refused, self.served, self.failed) == (total.refused_by_limits(), total.served, total.failed())
+        (self.refused, self.served) == (counters.total.refused, counters.total.served)
     }
 
     fn text(&self) -> String {
-        let Status { active, max, waiting, longest, refused, served, failed, closed, stopping } = *self;
+        let Status { active, max, waiting, longest, refused, served, closed, is_drained, stopping } = *self;
+        if let Some(seconds) = stopping {
+            return format!("stopping: {active} active, killed in at most {seconds} s");
+        }
+        let drained = if is_drained { "drained: " } else { "" };
         let max = super::words::limit(max);
         let longest = longest.map_or(String::new(), |seconds| format!(" (longest {seconds} s)"));
-        let failed = if failed > 0 { format!(", {failed} failed to start") } else { String::new() };
+        let failed = match refused[Reason::START_FAILED.index()] {
+            0 => String::new(),
+            failed => format!(", {failed} failed to start"),
+        };
         let closed = closed.map_or(String::new(), |why| format!("; not starting further commands: {why}"));
-        match stopping {
-            None => format!(
-                "{active}/{max} active, {waiting} waiting{longest}, {refused} refused, {served} served{failed}{closed}"
-            ),
-            Some(seconds) => format!("stopping: {active} active, killed in at most {seconds} s"),
+        let before = format!("{drained}{active}/{max} active, {waiting} waiting{longest}, ");
+        let after = format!(", {served} served{failed}{closed}");
+        let refusals = self.refusals(WIDTH.saturating_sub(before.len() + after.len()));
+        before + &refusals + &after
+    }
+
+    /// How many were refused by limits, and for which reasons most of them, as far as there is room for so many bytes.
+    fn refusals(&self, room: usize) -> String {
+        let counts = Reason::ALL.into_iter().filter(|reason| *reason != Reason::START_FAILED);
+        let counts = counts.map(|reason| (self.refused[reason.index()], reason.index()));
+        let sum: u64 = counts.clone().map(|(count, _)| count).sum();
+        let some = counts.filter(|(count, _)| *count > 0).map(|(count, at)| (Reverse(count), at));
+        let mut text = format!("{sum} refused");
+        let mut end = "";
+        for (Reverse(count), at) in least(some, REASONS) {
+            let before = if end.is_empty() { " (" } else { ", " };
+            let one = format!("{before}{count} {}", Reason::ALL[at].summary());
+            if text.len() + one.len() >= room {
+                break;
+            }
+            text += &one;
+            end = ")";
         }
+        text + end
     }
 }
 
@@ -260,8 +291,9 @@ impl Notify {
     }
 
     /// Whether the last status that went had these numbers, and nobody waiting who may have been served since.
-    pub fn was_told(&self, active: u32, counters: &Counters) -> bool {
-        self.last.is_some_and(|last| last.waiting == 0 && last.active == active && last.counts(counters))
+    pub fn was_told(&self, active: u32, is_drained: bool, counters: &Counters) -> bool {
+        let is_same = |last: Status| (last.active, last.is_drained) == (active, is_drained) && last.counts(counters);
+        self.last.is_some_and(|last| last.waiting == 0 && is_same(last))
     }
 
     /// Sends the status if it is new. Call it when [`Notify::status_is_due`].

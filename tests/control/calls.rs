@@ -141,6 +141,24 @@ fn a_drained_service_refuses_where_nobody_waits() {
     echoes(&mut daemon.connect());
 }
 
+/// The manager's status tells of it as well, from its beginning to its end.
+#[test]
+fn the_status_tells_that_the_service_is_drained() {
+    let (folder, mut notify) = (ControlFolder::new("drain-status"), Notify::new());
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0", "--max-connections", "1", "--control"])
+        .args(&[folder.socket().to_str().unwrap()])
+        .env("NOTIFY_SOCKET", notify.path())
+        .start();
+    let mut control = Control::connect(&folder.socket());
+    control.call("Drain", json!({}));
+    notify.wait("STATUS=drained: 0/1 active, 0 waiting, 0 refused, 0 served");
+    refused(daemon.connect());
+    notify.wait("STATUS=drained: 0/1 active, 0 waiting, 1 refused (1 while drained), 0 served");
+    control.call("Resume", json!({}));
+    notify.wait("STATUS=0/1 active, 0 waiting, 1 refused (1 while drained), 0 served");
+    daemon.stop();
+}
+
 /// What is measured since the start: waits by what became of the client, sessions, and how commands ended or did not start.
 #[test]
 fn describe_tells_waits_and_ends() {

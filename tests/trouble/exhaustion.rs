@@ -294,7 +294,7 @@ fn notify_tells_state() {
     echoes(&mut living);
     notify.wait_for("one active", |m| m.starts_with("STATUS=1/1 active"));
     refused(connect(addr));
-    notify.wait_for("one refused", |m| m == "STATUS=1/1 active, 0 waiting, 1 refused, 0 served");
+    notify.wait_for("one refused", |m| m == "STATUS=1/1 active, 0 waiting, 1 refused (1 at capacity), 0 served");
     daemon.signal(Signal::SIGTERM);
     notify.wait("STOPPING=1");
     // a drain that takes its time asks for it
@@ -361,7 +361,7 @@ fn a_manager_that_does_not_read_holds_up_nobody() {
         until("an idle daemon", || daemon.commands().is_empty());
     }
     notify.wait("READY=1");
-    notify.wait("STATUS=0/1 active, 0 waiting, 3 refused, 3 served");
+    notify.wait("STATUS=0/1 active, 0 waiting, 3 refused (3 at capacity), 3 served");
     notify.fill();
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.totals().served, 3);

@@ -130,10 +130,10 @@ impl Daemon {
             max: self.settings.max_connections,
             waiting: queue.len() + self.waiting.preambles.len() as u32 + self.listeners.queued(),
             longest: queue.longest().map(|since| now.saturating_duration_since(since).as_secs()),
-            refused: total.refused_by_limits(),
+            refused: total.refused,
             served: total.served,
-            failed: total.failed(),
             closed: self.gate.limits().closed(now, active).filter(|_| self.gauges.closed.is_on()),
+            is_drained: self.gate.is_drained(),
             stopping: self.phase.seconds_left(now),
         }
     }
@@ -141,7 +141,8 @@ impl Daemon {
     /// Whether the status line may differ from the one that was sent. A queue grows without any event
     /// here only while a listener is out of the poll set.
     pub(super) fn status_may_change(&self) -> bool {
-        let was_told = self.manager.was_told(self.gate.census().active, self.report.counters());
+        let (active, is_drained) = (self.gate.census().active, self.gate.is_drained());
+        let was_told = self.manager.was_told(active, is_drained, self.report.counters());
         self.gauges.closed.is_on()
             || !self.listeners.are_watched()
             || !self.gate.queue().is_empty()

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+use crate::policy::grounds::Figures;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
@@ -47,6 +48,11 @@ fn status(active: u32) -> Status {
     Status { active, max: 10, ..Status::default() }
 }
 
+fn refused(counts: &[(&str, u64)]) -> [u64; Reason::ALL.len()] {
+    let of = |reason: Reason| counts.iter().find(|(slug, _)| *slug == reason.slug());
+    Reason::ALL.map(|reason| of(reason).map_or(0, |(_, count)| *count))
+}
+
 #[test]
 fn the_status_line() {
     let full = Status {
@@ -54,16 +60,37 @@ fn the_status_line() {
         max: 10,
         waiting: 2,
         longest: Some(7),
-        refused: 17,
+        refused: refused(&[("total-limit", 15), ("waited-too-long", 2)]),
         served: 1234,
-        failed: 0,
         closed: None,
+        is_drained: false,
         stopping: None,
     };
-    assert_eq!(full.text(), "3/10 active, 2 waiting (longest 7 s), 17 refused, 1234 served");
+    let text = "3/10 active, 2 waiting (longest 7 s), 17 refused (15 at capacity, 2 waited too long), 1234 served";
+    assert_eq!(full.text(), text);
+    assert_eq!(Status { is_drained: true, ..full }.text(), format!("drained: {text}"));
+    assert_eq!(Status { stopping: Some(9), ..full }.text(), "stopping: 3 active, killed in at most 9 s");
     assert_eq!(status(0).text(), "0/10 active, 0 waiting, 0 refused, 0 served");
-    let failed = Status { failed: 2, ..status(0) };
+    let failed = Status { refused: refused(&[("start-failed", 2)]), ..status(0) };
     assert_eq!(failed.text(), "0/10 active, 0 waiting, 0 refused, 0 served, 2 failed to start");
+}
+
+/// The most frequent reasons first, three at most, and fewer if the line would not fit.
+#[test]
+fn the_reasons_in_the_status_line() {
+    let counts = [("rate", 4), ("queue-full", 1), ("load", 9), ("drained", 5), ("start-failed", 99)];
+    let some = Status { refused: refused(&counts), ..status(1) };
+    let text = "1/10 active, 0 waiting, 19 refused (9 load too high, 5 while drained, 4 over the rate limit), 0 served";
+    assert_eq!(some.text(), format!("{text}, 99 failed to start"));
+    let all = Reason::ALL.map(|_| 1_000_000_000);
+    for number in [0, 1, 1000, u32::MAX] {
+        let status = Status { active: number, max: number, waiting: number, refused: all, ..Status::default() };
+        assert!(status.text().len() <= WIDTH && status.text().contains(" refused ("), "{}", status.text());
+    }
+    let load = Reason::ALL.into_iter().find(|reason| reason.slug() == "load").unwrap();
+    let why = Refusal::of(load, Figures::Level { is: 1e60, below: 1e60, active: 1 });
+    let long = Status { closed: Some(why), ..some }.text();
+    assert!(long.starts_with("1/10 active, 0 waiting, 19 refused, 0 served, 99 failed to start; not "), "{long}");
 }
 
 #[test]
@@ -92,18 +119,24 @@ fn a_status_that_did_not_go_is_sent_later() {
     let (reader, now) = (Reader::new(), Instant::now());
     let mut notify = reader.notify(None, now);
     notify.status(now, status(0));
-    assert!(notify.was_told(0, &Counters::default()));
+    assert!(notify.was_told(0, false, &Counters::default()));
     reader.read();
     reader.fill();
     let next = notify.status_deadline().unwrap();
     notify.status(next, status(1));
-    assert!(!notify.was_told(1, &Counters::default()), "it did not go");
+    assert!(!notify.was_told(1, false, &Counters::default()), "it did not go");
     assert!(!notify.status_is_due(next) && notify.status_deadline() == Some(next + STATUS_INTERVAL));
     reader.read();
     let next = notify.status_deadline().unwrap();
     notify.status(next, status(1));
-    assert!(notify.was_told(1, &Counters::default()));
+    assert!(notify.was_told(1, false, &Counters::default()));
     assert_eq!(reader.read(), ["STATUS=1/10 active, 0 waiting, 0 refused, 0 served"]);
+    assert!(!notify.was_told(1, true, &Counters::default()), "it was not drained");
+    for reason in Reason::ALL {
+        let mut counters = Counters::default();
+        counters.total.refused[reason.index()] = 1;
+        assert!(!notify.was_told(1, false, &counters), "{reason:?}");
+    }
 }
 
 /// What is older goes first, also when the status finds room before it was to be tried again.
@@ -167,7 +200,7 @@ fn nothing_is_kept_for_nobody() {
     let mut notify = Notify::new(Some("@sockcap-nobody-is-here".as_ref()), None, now);
     notify.ready(now);
     notify.status(now, status(1));
-    assert!(notify.is_enabled() && notify.was_told(1, &Counters::default()));
+    assert!(notify.is_enabled() && notify.was_told(1, false, &Counters::default()));
     assert_eq!(notify.deadline(), None);
     let mut notify = Notify::new(None, None, now);
     notify.stopping(now);
