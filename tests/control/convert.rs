@@ -18,7 +18,7 @@ fn pair() -> TempDir {
 
 /// Exit status, stdout, stderr.
 fn convert(words: &[&str]) -> (i32, String, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_sockcapctl")).arg("convert").args(words).output().expect("sockcapctl");
+    let out = Command::new(ctl_binary()).arg("convert").args(words).output().expect("sockcapctl");
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
     (out.status.code().expect("an exit status"), text(&out.stdout), text(&out.stderr))
 }

@@ -22,7 +22,7 @@ fn start(folder: &ControlFolder, args: &[&str]) -> Daemon {
 }
 
 fn ctl(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sockcapctl"));
+    let mut command = Command::new(ctl_binary());
     command.args(words).stdin(Stdio::null());
     command
 }

@@ -4,7 +4,7 @@
 use crate::common::*;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -119,6 +119,21 @@ impl Fleet {
         Control::connect(Path::new(&self.dir.join(&member.to_string()))).call(method, parameters);
     }
 
+    /// Changes a member's cap, as an administrator does.
+    #[track_caller]
+    fn set(&self, member: char, cap: usize) {
+        let mut set = Command::new(ctl_binary());
+        let set = set.args(["set", &self.dir.join(&member.to_string()), &format!("max-connections={cap}")]).output();
+        let set = set.expect("sockcapctl");
+        assert!(set.status.success(), "{set:?}");
+    }
+
+    /// Notes that a member may run no more than so many from now on.
+    fn note(&self, member: char, cap: usize) {
+        let log = OpenOptions::new().append(true).create(true).open(self.dir.join("log"));
+        log.and_then(|mut log| log.write_all(format!("={member}{cap}\n").as_bytes())).expect("write");
+    }
+
     /// How many commands a member has started.
     fn starts(&self, member: char) -> usize {
         let log = fs::read_to_string(self.dir.join("log")).expect("the log");
@@ -127,7 +142,7 @@ impl Fleet {
 
     /// How many were served. At no time were there more than the members' caps allowed.
     fn served(&self) -> usize {
-        let (mut running, mut served) = ([0; 3], 0);
+        let (mut caps, mut running, mut served) = (CAPS, [0; 3], 0);
         for line in fs::read_to_string(self.dir.join("log")).expect("the log").lines() {
             let who = NAMES.iter().position(|name| line[1..].starts_with(*name)).expect("a member");
             match line.split_at(1).0 {
@@ -136,9 +151,9 @@ impl Fleet {
                     served += 1;
                 }
                 "-" => running[who] -= 1,
-                _ => panic!("{line}"),
+                _ => caps[who] = line[2..].parse().expect("a cap"),
             }
-            assert!(running[who] <= CAPS[who], "{running:?} run, of at most {CAPS:?}");
+            assert!(running[who] <= caps[who], "{running:?} run, of at most {caps:?}");
         }
         served
     }
@@ -203,10 +218,10 @@ fn the_queue_of_a_fleet_is_in_order() {
     fleet.end(26);
 }
 
-/// One is drained and comes back; nobody who is served notices.
+/// One is drained and comes back, and the cap of another is changed; nobody who is served notices.
 #[test]
-fn a_member_leaves_and_returns() {
-    let Some(fleet) = Fleet::start("a fleet with a member that leaves") else { return };
+fn members_leave_return_and_change() {
+    let Some(fleet) = Fleet::start("a fleet that changes") else { return };
     let mut all = fill(&fleet, 6);
     assert_eq!(NAMES.map(|name| count(&all, name)), CAPS);
 
@@ -223,8 +238,30 @@ fn a_member_leaves_and_returns() {
     assert_eq!(waiting.each_mut().map(Client::served), ['B', 'B']);
     all.extend(waiting.map(|client| ('B', client)));
 
+    let mut waiting = [fleet.come(), fleet.come(), fleet.come()];
+    fleet.until_queued(3);
+    fleet.note('A', 4);
+    fleet.set('A', 4);
+    assert_eq!(waiting.each_mut().map(Client::served), ['A', 'A', 'A']);
+    all.extend(waiting.map(|client| ('A', client)));
+
+    // A cap that is lowered ends nobody.
+    fleet.set('C', 1);
+    fleet.until_told([4, 2, 1]);
+    let mut last = fleet.come();
+    fleet.until_queued(1);
+    for _ in 0..2 {
+        let of_c = all.iter().position(|(by, _)| *by == 'C').expect("three");
+        all.remove(of_c).1.leave();
+    }
+    fleet.note('C', 1);
+    fleet.until_queued(1);
+    let of_c = all.iter().position(|(by, _)| *by == 'C').expect("one is left");
+    all.remove(of_c).1.leave();
+    assert_eq!(last.served(), 'C');
+    last.leave();
     all.into_iter().for_each(|(_, client)| client.leave());
-    fleet.end(8);
+    fleet.end(12);
 }
 
 /// What the clients of C do when they have been served.
@@ -274,7 +311,7 @@ impl Drop for End<'_> {
     }
 }
 
-/// A thousand clients and more, at most `CROWD` of them at once, while one member is drained and comes back, and another is killed.
+/// A thousand clients and more, at most `CROWD` of them at once, while members are drained, changed and killed.
 #[test]
 fn a_thousand_clients_of_a_fleet() {
     const CLIENTS: usize = 1000;
@@ -320,6 +357,11 @@ fn a_thousand_clients_of_a_fleet() {
         assert_eq!(fleet.starts('B'), of_b);
         fleet.ask('B', "Resume", json!({}));
         until_more(1);
+
+        fleet.note('A', 4);
+        fleet.set('A', 4);
+        fleet.until_told([4, 2, 3]);
+        until_more(0);
 
         // When C has as many as HAProxy gives it, and none of them goes, nobody is on the way to it.
         crowd.stays(3);
