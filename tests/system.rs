@@ -26,6 +26,7 @@ mod system {
     pub mod sources;
     pub mod ssh;
     pub mod units;
+    pub mod varlink;
 }
 
 /// Each case is a module with a test for each root: `stop_lets_transfers_finish::v252`. Tests start in the order of their
@@ -113,6 +114,19 @@ mod systemd_report_reads_all_units {
     #[test]
     fn newest() {
         rig::with("forky", metrics::systemd_report_reads_all_units);
+    }
+}
+
+/// varlinkctl of older systemd cannot list methods.
+mod varlinkctl_calls_every_method {
+    use super::system::{rig, varlink};
+    #[test]
+    fn newest() {
+        rig::with("forky", varlink::varlinkctl_calls_every_method);
+    }
+    #[test]
+    fn v257() {
+        rig::with("trixie", varlink::varlinkctl_calls_every_method);
     }
 }
 
