@@ -54,8 +54,8 @@ pub fn set(options: &Set, globals: &Globals) -> Result<(), Failure> {
     let before: Snapshot = client.call("Describe", Nothing {})?;
     let listeners = distinct(before.runtime.listeners.iter().map(|listener| listener.name.as_str()));
     let listeners: Vec<String> = listeners.into_iter().map(str::to_owned).collect();
-    let limits = limits::parse(&options.limits, &before.context.limits, &listeners).map_err(Failure::usage)?;
-    let asked = limits::told(&limits);
+    let limits = limits::parse(&options.limits, &listeners).map_err(Failure::usage)?;
+    let asked: Vec<_> = limits::told(&limits).into_iter().map(|(name, _)| name).collect();
     let parameters = OfLimits { limits };
     if globals.json {
         return print_json(client.call("Set", parameters)?, None);
@@ -66,9 +66,9 @@ pub fn set(options: &Set, globals: &Globals) -> Result<(), Failure> {
 }
 
 /// Those of `limits` that `asked` names.
-fn of_names(limits: &Limits, asked: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
+fn of_names(limits: &Limits, asked: &[&str]) -> Vec<(&'static str, String)> {
     let mut all = limits::told(limits);
-    all.retain(|(name, _)| asked.iter().any(|(other, _)| other == name));
+    all.retain(|(name, _)| asked.contains(name));
     all
 }
 
@@ -91,7 +91,8 @@ fn changes(before: &[(&'static str, String)], after: &[(&'static str, String)], 
         let assignment = format!("SOCKCAP_{}={}", name.to_ascii_uppercase().replace('-', "_"), visible(value));
         out += &format!("Environment={}\n", quoted(&assignment));
     }
-    out
+    let options: Vec<_> = after.iter().map(|(name, _)| format!("--{name}")).collect();
+    out + &format!("\n{} in ExecStart= would win: change it there instead.\n", options.join(" or "))
 }
 
 /// As systemd.syntax(7) and systemd.unit(5) read it back.
@@ -202,6 +203,8 @@ Until the next restart. To keep it: systemctl edit rsync-capped.service, with
 [Service]
 Environment=SOCKCAP_MAX_CONNECTIONS=8
 Environment=\"SOCKCAP_MAX_PER_LISTENER=a=4 b=0\"
+
+--max-connections or --max-per-listener in ExecStart= would win: change it there instead.
 ";
         assert_eq!(changes(&before, &after, "rsync-capped.service"), expected);
         let unmanaged = changes(&after[..1], &after[..1], "");

@@ -25,11 +25,11 @@ pub fn option_of(field: &str) -> &str {
     SETTABLE.iter().find(|(_, name)| *name == field).map_or(field, |(option, _)| option)
 }
 
-/// What `words` ask for, each `NAME=VALUE`. Limits that hold now say which listeners there are, and which prefix is meant by none.
+/// What `words` ask for, each `NAME=VALUE`, of a daemon with these listeners.
 ///
 /// # Errors
 /// One line that says what to write.
-pub fn parse(words: &[String], now: &Limits, listeners: &[String]) -> Result<Limits, String> {
+pub fn parse(words: &[String], listeners: &[String]) -> Result<Limits, String> {
     let mut limits = Limits::default();
     for word in words {
         let (name, value) = word.split_once('=').ok_or_else(|| {
@@ -57,7 +57,7 @@ pub fn parse(words: &[String], now: &Limits, listeners: &[String]) -> Result<Lim
                 }
             }
             "max-per-source" => {
-                let level = per_source(value, now).map_err(wrong)?;
+                let level = per_source(value).map_err(wrong)?;
                 limits.max_per_source.get_or_insert_default().push(level);
             }
             "max-rate" => {
@@ -114,15 +114,10 @@ fn per_listener(value: &str, listeners: &[String]) -> Result<Vec<ListenerLimit>,
     }
 }
 
-/// Without a prefix that of the first level that has one for both families, which is most likely that of `--source-prefix`.
-fn per_source(value: &str, now: &Limits) -> Result<SourceLimit, String> {
+/// Without a prefix that of `--source-prefix`, which the daemon knows.
+fn per_source(value: &str) -> Result<SourceLimit, String> {
     let (max, prefixes) = values::per_source(value)?;
-    let common = || {
-        let levels = now.max_per_source.as_deref().unwrap_or_default();
-        let of_both = levels.iter().map(|level| Prefixes { v4: level.ipv4_prefix, v6: level.ipv6_prefix });
-        of_both.into_iter().find(|prefixes| prefixes.v4.is_some() && prefixes.v6.is_some()).unwrap_or_default()
-    };
-    let Prefixes { v4, v6 } = prefixes.unwrap_or_else(common);
+    let Prefixes { v4, v6 } = prefixes.unwrap_or(Prefixes { v4: None, v6: None });
     Ok(SourceLimit { max, ipv4_prefix: v4, ipv6_prefix: v6 })
 }
 
@@ -198,7 +193,7 @@ mod tests {
 
     fn parsed(words: &[&str]) -> Result<Limits, String> {
         let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
-        parse(&words, &Limits::default(), &["a".to_owned(), "b".to_owned()])
+        parse(&words, &["a".to_owned(), "b".to_owned()])
     }
 
     /// Each word that is told is understood again, and means the same.
@@ -226,10 +221,10 @@ mod tests {
     #[test]
     fn several_of_one_kind() {
         let limits =
-            parsed(&["max-per-listener=3", "max-per-listener=b=4", "--max-per-source=8", "max-per-source=64@24,48"]);
+            parsed(&["max-per-listener=3", "max-per-listener=b=4", "--max-per-source=8@32", "max-per-source=64@24,48"]);
         let limits = limits.unwrap();
         let told: Vec<_> = told(&limits).into_iter().map(|(_, value)| value).collect();
-        assert_eq!(told, ["a=3 b=4", "8@32,64 64@24,48"]);
+        assert_eq!(told, ["a=3 b=4", "8@32 64@24,48"]);
         assert_eq!(parsed(&["max-per-source=0"]).unwrap().max_per_source, Some(vec![]));
         assert_eq!(parsed(&["max-rate=0"]).unwrap().max_rate, Some(Rate::default()));
         assert_eq!(parsed(&["max-wait=1ns"]).unwrap().max_wait_usec, Some(1));
@@ -237,16 +232,12 @@ mod tests {
         assert_eq!(parsed(&["load-average=0"]).unwrap().load_average, Some(0.0));
     }
 
-    /// A number without a prefix is of the sources that are limited already.
+    /// Which sources a number without a prefix is about is known to the daemon alone.
     #[test]
-    fn the_prefix_of_before_holds() {
-        let level = |v4, v6| SourceLimit { max: 3, ipv4_prefix: v4, ipv6_prefix: v6 };
-        let now = Limits {
-            max_per_source: Some(vec![level(None, Some(48)), level(Some(24), Some(56))]),
-            ..Limits::default()
-        };
-        let limits = parse(&["max-per-source=8".to_owned()], &now, &[]).unwrap();
-        assert_eq!(told(&limits), [("max-per-source", "8@24,56".to_owned())]);
+    fn no_prefix_is_left_to_the_daemon() {
+        let limits = parsed(&["max-per-source=8"]).unwrap();
+        let told = serde_json::to_value(limits.max_per_source).unwrap();
+        assert_eq!(told, serde_json::json!([{ "max": 8, "ipv4Prefix": null, "ipv6Prefix": null }]));
     }
 
     #[test]

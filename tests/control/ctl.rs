@@ -1,4 +1,4 @@
-//! sockcapctl and a real daemon: what it shows is so, what it changes is changed, and its exit status says how it went.
+//! sockcapctl and a real daemon: what it shows is so, and its exit status says how it went.
 
 use crate::common::*;
 use nix::poll::PollFlags;
@@ -16,21 +16,21 @@ use std::process::{Child, Command, Output, Stdio};
 use std::str::from_utf8;
 
 /// A daemon with a control socket in this folder.
-fn start(folder: &ControlFolder, args: &[&str]) -> Daemon {
+pub(super) fn start(folder: &ControlFolder, args: &[&str]) -> Daemon {
     let socket = folder.socket();
     sockcap(&["--listen", "127.0.0.1:0", "--control", socket.to_str().unwrap()]).args(args).start()
 }
 
-fn ctl(words: &[&str]) -> Command {
+pub(super) fn ctl(words: &[&str]) -> Command {
     let mut command = Command::new(ctl_binary());
     command.args(words).stdin(Stdio::null());
     command
 }
 
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(super) struct Said {
+    pub(super) code: Option<i32>,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
 #[track_caller]
@@ -41,7 +41,7 @@ fn run(mut command: Command) -> Said {
 
 /// With the socket's path in the place of `UNIT`.
 #[track_caller]
-fn says(socket: &Path, words: &[&str]) -> Said {
+pub(super) fn says(socket: &Path, words: &[&str]) -> Said {
     let unit = |word: &&str| if *word == "UNIT" { socket.to_str().unwrap().to_owned() } else { (*word).to_owned() };
     let words: Vec<_> = words.iter().map(unit).collect();
     run(ctl(&words.iter().map(String::as_str).collect::<Vec<_>>()))
@@ -49,13 +49,13 @@ fn says(socket: &Path, words: &[&str]) -> Said {
 
 /// What it prints when all is well.
 #[track_caller]
-fn done(socket: &Path, words: &[&str]) -> String {
+pub(super) fn done(socket: &Path, words: &[&str]) -> String {
     let said = says(socket, words);
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{words:?}: {}", said.out);
     said.out
 }
 
-fn served(daemon: &Daemon) -> TcpStream {
+pub(super) fn served(daemon: &Daemon) -> TcpStream {
     let mut client = daemon.connect();
     echoes(&mut client);
     client
@@ -125,19 +125,6 @@ fn a_drain_is_waited_for_and_ended() {
     assert!(out.status.success() && from_utf8(&out.stdout).unwrap().contains("is drained: no command runs"), "{out:?}");
     done(&socket, &["resume", "UNIT"]);
     let _two = served(&daemon);
-}
-
-#[test]
-fn the_log_level_is_changed_live() {
-    let folder = ControlFolder::new("ctl-level");
-    let socket = folder.socket();
-    let mut daemon = start(&folder, &[]);
-    assert_eq!(done(&socket, &["log-level", "UNIT"]), "notice\n");
-    assert_eq!(done(&socket, &["log-level", "UNIT", "info"]), "");
-    assert_eq!(done(&socket, &["log-level", "UNIT"]), "info\n");
-    let _one = served(&daemon);
-    daemon.wait_text("serving connection 1 ");
-    assert_eq!(says(&socket, &["log-level", "UNIT", "loud"]).code, Some(2));
 }
 
 /// By name, in the directory of a user's own sockets; and what is said when there is none.

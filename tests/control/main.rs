@@ -5,6 +5,7 @@ mod common;
 
 mod bounds;
 mod calls;
+mod changes;
 mod convert;
 mod ctl;
 mod listeners;
