@@ -7,6 +7,7 @@ use super::client::{Client, Nothing};
 use super::failure::Failure;
 use super::globals::Globals;
 use super::limits;
+use super::list::state;
 use super::output::{self, visible};
 use super::units;
 use super::words::distinct;
@@ -127,12 +128,26 @@ pub fn drain(options: &Drain, globals: &Globals) -> Result<(), Failure> {
     if globals.json {
         return Ok(());
     }
-    let runs = match ask::describe(&unit)?.runtime.active {
+    let Runtime { phase, active, .. } = ask::describe(&unit)?.runtime;
+    output::print(&drained(&visible(&unit.name), phase, active))
+}
+
+/// How far a drain has come.
+fn drained(unit: &str, phase: Phase, active: u32) -> String {
+    let runs = match active {
         0 => "no command runs".to_owned(),
         1 => "1 command runs on".to_owned(),
         active => format!("{active} commands run on"),
     };
-    output::print(&format!("{0} is drained: {runs}. `sockcapctl resume {0}` ends the drain.\n", visible(&unit.name)))
+    let ends = format!("`sockcapctl resume {unit}` ends the drain.");
+    match phase {
+        Phase::Draining => format!(
+            "{unit} will be drained in a few seconds, when load balancers have been told: it serves clients until then. {ends}\n"
+        ),
+        Phase::Drained => format!("{unit} is drained: {runs}. {ends}\n"),
+        // Somebody else was quicker.
+        Phase::Running | Phase::Stopping => format!("{unit} is {} by now: {runs}.\n", state(phase)),
+    }
 }
 
 fn until_empty(client: &mut Client) -> Result<(), Failure> {
@@ -144,7 +159,7 @@ fn until_empty(client: &mut Client) -> Result<(), Failure> {
             Some(Runtime { phase: Phase::Running, .. }) => {
                 return Err(Failure::failed(format!("{} was resumed before its last command ended", client.unit())));
             }
-            Some(Runtime { active: 0, .. }) => return Ok(()),
+            Some(Runtime { phase: Phase::Drained | Phase::Stopping, active: 0, .. }) => return Ok(()),
             _ if !goes_on => return Err(Failure::failed(format!("{} tells no more of its state", client.unit()))),
             _ => {}
         }
@@ -212,6 +227,18 @@ Environment=\"SOCKCAP_MAX_PER_LISTENER=a=4 b=0\"
             unmanaged,
             "max-connections is 8 already\nUntil it is restarted. To keep it, start sockcap with --max-connections=8\n"
         );
+    }
+
+    #[test]
+    fn a_drain_is_told_as_far_as_it_has_come() {
+        assert_eq!(
+            drained("a", Phase::Draining, 1),
+            "a will be drained in a few seconds, when load balancers have been told: it serves clients until then. \
+             `sockcapctl resume a` ends the drain.\n"
+        );
+        let is = "a is drained: 1 command runs on. `sockcapctl resume a` ends the drain.\n";
+        assert_eq!(drained("a", Phase::Drained, 1), is);
+        assert_eq!(drained("a", Phase::Stopping, 0), "a is stopping by now: no command runs.\n");
     }
 
     #[test]

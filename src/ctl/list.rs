@@ -52,6 +52,7 @@ pub fn row(unit: &Unit, snapshot: &Snapshot) -> Vec<String> {
 pub fn state(phase: Phase) -> &'static str {
     match phase {
         Phase::Running => "running",
+        Phase::Draining => "draining",
         Phase::Drained => "drained",
         Phase::Stopping => "stopping",
     }

@@ -25,6 +25,7 @@ fn why_not(snapshot: &Snapshot) -> Option<String> {
     let Snapshot { context, runtime } = snapshot;
     match runtime.phase {
         Phase::Running => {}
+        Phase::Draining => return Some("a drain is about to begin".to_owned()),
         Phase::Drained => return Some("it is drained".to_owned()),
         Phase::Stopping => return Some("it is stopping".to_owned()),
     }
@@ -81,6 +82,8 @@ mod tests {
         assert_eq!(why(&it), "3/4 commands run, 1 reserved, and 2/2 clients wait");
         it.context.limits.max_waiting = Some(0);
         assert_eq!(why(&it), "");
+        it.runtime.phase = Phase::Draining;
+        assert_eq!(why_not(&it).as_deref(), Some("a drain is about to begin"));
         it.runtime.phase = Phase::Drained;
         assert_eq!(why(&it), "it is drained");
         it.runtime.phase = Phase::Stopping;

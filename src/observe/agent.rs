@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn whoever_ends_takes_no_more_and_cuts_nobody() {
-        for phase in [Phase::Drained, Phase::Stopping] {
+        for phase in [Phase::Draining, Phase::Drained, Phase::Stopping] {
             for max in [0, 8] {
                 let mut ending = snapshot(max, 0, 3);
                 ending.runtime.phase = phase;

@@ -101,6 +101,8 @@ pub enum Phase {
     /// Serves them.
     #[default]
     Running,
+    /// Serves them on while load balancers learn of a drain that is about to begin.
+    Draining,
     /// Starts no further commands, since that was asked for.
     Drained,
     /// Ends.

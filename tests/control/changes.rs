@@ -3,6 +3,9 @@
 use super::ctl::{done, says, served, start};
 use crate::common::*;
 use serde_json::Value;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -103,4 +106,60 @@ fn the_log_level_is_changed_live() {
     assert_eq!(says(&socket, &["log-level", "UNIT", "loud"]).code, Some(2));
     assert_eq!(json(&done(&socket, &["--json", "log-level", "UNIT", "notice"])), json("{}"));
     assert_eq!(json(&done(&socket, &["--json", "log-level", "UNIT"]))["runtime"]["logLevel"], 5);
+}
+
+/// A daemon whose cap load balancers ask for, where it serves, and where it answers them.
+fn start_behind_a_balancer(folder: &ControlFolder) -> (Daemon, SocketAddr, SocketAddr) {
+    let sockets = [(); 2].map(|()| tcp_listener("127.0.0.1:0", 128));
+    let [work, ask] = sockets.each_ref().map(|socket| socket.local_addr().expect("an address"));
+    let start = sockcap(&["--control", folder.socket().to_str().unwrap()]);
+    let daemon = sockets.into_iter().fold(start, Start::pass).names("work:agent-check").start();
+    (daemon, work, ask)
+}
+
+/// Load balancers are told at once; whoever they have sent before they knew is served.
+#[test]
+fn a_drain_begins_when_load_balancers_know_of_it() {
+    const NOTICE: Duration = Duration::from_secs(5);
+    let folder = ControlFolder::new("ctl-notice");
+    let socket = folder.socket();
+    let (_daemon, work, ask) = start_behind_a_balancer(&folder);
+    let mut control = Control::connect(&socket);
+    let mut first = connect(work);
+    echoes(&mut first);
+    loop {
+        let asked = Instant::now();
+        let said = done(&socket, &["drain", "UNIT"]);
+        assert_eq!(to_end(connect(ask)), "up drain\n");
+        let mut late = connect(work);
+        let _ = writeln!(late, "hello"); // who is refused may be gone
+        if line(&mut late) == "hello" {
+            assert!(said.contains(" will be drained in a few seconds"), "{said}");
+            break;
+        }
+        // A machine that was stopped for as long as that proves nothing.
+        assert!(asked.elapsed() >= NOTICE, "refused before load balancers know");
+        done(&socket, &["resume", "UNIT"]);
+    }
+    control.until("the drain begins", |runtime| runtime["phase"] == "drained");
+    assert!(done(&socket, &["drain", "UNIT"]).contains(" is drained: "));
+    refused(connect(work));
+    echoes(&mut first);
+    done(&socket, &["resume", "UNIT"]);
+    assert_eq!(to_end(connect(ask)), "up ready weight:100% maxconn:100\n");
+    // One that is ended before it has begun never begins.
+    done(&socket, &["drain", "UNIT"]);
+    done(&socket, &["resume", "UNIT"]);
+    assert_eq!(control.runtime()["phase"], "running");
+    echoes(&mut connect(work));
+}
+
+/// With nobody there, it is waited for all the same: somebody may be on the way.
+#[test]
+fn a_drain_that_is_waited_for_has_begun() {
+    let folder = ControlFolder::new("ctl-notice-wait");
+    let (_daemon, work, _) = start_behind_a_balancer(&folder);
+    let said = done(&folder.socket(), &["drain", "--wait", "UNIT"]);
+    assert!(said.contains(" is drained: no command runs. "), "{said}");
+    refused(connect(work));
 }

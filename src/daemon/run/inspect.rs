@@ -114,9 +114,10 @@ impl Daemon {
         let (census, queue, counters) = (self.gate.census(), self.gate.queue(), self.report.counters());
         let Counters { total, would_refuse, untracked, .. } = counters;
         let Tally { accepted, served, gone, ref refused } = *total;
-        let phase = match (self.phase.is_running(), self.is_drained()) {
-            (false, _) => snapshot::Phase::Stopping,
-            (_, true) => snapshot::Phase::Drained,
+        let phase = match (self.phase.is_running(), self.gate.is_drained(), self.is_drained()) {
+            (false, ..) => snapshot::Phase::Stopping,
+            (_, true, _) => snapshot::Phase::Drained,
+            (.., true) => snapshot::Phase::Draining,
             _ => snapshot::Phase::Running,
         };
         let closed = self.gate.limits().all_closed(now, census.active);

@@ -217,7 +217,7 @@ fn a_newer_daemon_s_reason_has_its_row() {
 
 #[test]
 fn draining_is_also_stopping() {
-    for (phase, draining) in [(Phase::Running, 0), (Phase::Drained, 1), (Phase::Stopping, 1)] {
+    for (phase, draining) in [(Phase::Running, 0), (Phase::Draining, 1), (Phase::Drained, 1), (Phase::Stopping, 1)] {
         let mut s = Snapshot::default();
         s.runtime.phase = phase;
         has(&write(&[s], Dialect::Text004), &[&format!("sockcap_draining{{unit=\"\"}} {draining}")]);

@@ -61,7 +61,7 @@ pub(super) const RULES: &[Rule] = &[
     }),
     rule("drained", Note, "sockcapctl drain has ended the start of further commands", |s| {
         let snapshot = s.running.as_ref().and_then(|running| running.snapshot.as_ref());
-        let is_so = snapshot.is_some_and(|snapshot| snapshot.runtime.phase == Phase::Drained);
+        let is_so = snapshot.is_some_and(|snapshot| matches!(snapshot.runtime.phase, Phase::Draining | Phase::Drained));
         Hit::run(&s.service, "Phase", "drained", format!("sockcapctl resume {}", s.stem())).when(is_so)
     }),
 ];
