@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds sockcap as one static file, with musl for its C library, which runs on any Linux of this machine's kind; and has
-# the tests of the program judge it.
+# Builds sockcap and sockcapctl, each as one static file, with musl for their C library, which run on any Linux of this
+# machine's kind; and has the tests of the programs judge them.
 #
-#   tests/static.sh [DIR]      the file is left in DIR, if one is named
+#   tests/static.sh [DIR]      the files are left in DIR, if one is named
 #
 # With rustup's target (`rustup target add x86_64-unknown-linux-musl`) that is one call of cargo. Without it the standard
 # library is built, too, from the source that comes with the compiler: by this machine's Rust if it has that and musl-gcc
@@ -32,7 +32,7 @@ fi
 
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 out=$CARGO_TARGET_DIR/static
-built=$CARGO_TARGET_DIR/$target/release/sockcap
+built=$CARGO_TARGET_DIR/$target/release
 sysroot=$(rustc --print sysroot)
 if [ -d "$sysroot/lib/rustlib/$target/lib" ]; then
     cargo build --release --locked --target "$target"
@@ -43,7 +43,7 @@ else
     export SOCKCAP_RIG_DIR
     tests/system/roots.sh musl
     tree=$(cd "$SOCKCAP_RIG_DIR/musl" && pwd)
-    built=$out/target/$target/release/sockcap
+    built=$out/target/$target/release
     mkdir -p "$out/target" "$out/cargo" "$tree/sockcap" "$tree/out"
     # Mounts of a process of its own, which end with it. This machine's names and certificates: it knows its mirrors.
     # shellcheck disable=SC2016  # for that shell
@@ -59,14 +59,18 @@ else
             /sockcap/tests/static.sh --in-tree' sh "$tree" "$out"
 fi
 
-# It asks for no loader and no library.
-if readelf --program-headers --dynamic "$built" | grep -E 'INTERP|NEEDED'; then
-    echo "static.sh: $built is not static" >&2
-    exit 1
-fi
-SOCKCAP_BIN=$built cargo test --locked --quiet --test kernel --test limits --test serve --test trouble
-echo "static.sh: $("$built" --version), static, $(stat -c %s "$built") bytes, sha256 $(sha256sum "$built" | cut -d ' ' -f 1)"
-if [ $# -gt 0 ]; then
-    mkdir -p "$1"
-    install -m 755 "$built" "$1/sockcap-$("$built" --version | cut -d ' ' -f 2)-$(uname -m)-linux"
-fi
+# They ask for no loader and no library.
+for name in sockcap sockcapctl; do
+    if readelf --program-headers --dynamic "$built/$name" | grep -E 'INTERP|NEEDED'; then
+        echo "static.sh: $built/$name is not static" >&2
+        exit 1
+    fi
+done
+SOCKCAP_BIN=$built/sockcap SOCKCAPCTL_BIN=$built/sockcapctl \
+    cargo test --locked --quiet --test control --test kernel --test limits --test serve --test trouble
+for name in sockcap sockcapctl; do
+    program=$built/$name
+    version=$("$program" --version)
+    echo "static.sh: $version, static, $(stat -c %s "$program") bytes, sha256 $(sha256sum "$program" | cut -d ' ' -f 1)"
+    [ $# -eq 0 ] || install -D -m 755 "$program" "$1/$name-${version##* }-$(uname -m)-linux"
+done
