@@ -1,5 +1,5 @@
 //! `sockcapctl convert` on real pairs with Accept=yes, from Debian's packages (tests/system/pairs.sh): what a simple client reads
-//! before and after is the same, byte by byte, and systemd has nothing to say about the new units.
+//! before and after is the same, byte by byte, and neither systemd nor `sockcapctl check` has anything to say about the new units.
 
 use super::client::Client;
 use super::rig::Rig;
@@ -92,6 +92,8 @@ pub fn real_pairs_serve_the_same(rig: &Rig) {
         let after = talk(rig, service);
         assert_eq!(before, after, "{name}");
         assert_eq!(rig.show(&format!("{name}-capped.service"), "ActiveState"), "active", "{name}");
+        let check = rig.sh(&format!("sockcapctl check {name}-capped"));
+        assert_eq!(check.status.code(), Some(0), "{name}: {}", String::from_utf8_lossy(&check.stdout));
         rig.ok(&format!("systemctl stop {name}-capped.socket {name}-capped.service"));
     }
     let units = SERVICES

@@ -32,6 +32,8 @@ pub fn convert(pair: &Pair, listening: &Listening, notes: &mut Notes) -> Result<
     }
     if let Some(max) = listening.max_per_source {
         environment("MAX_PER_SOURCE", &max.to_string());
+    }
+    if listening.max_per_source.is_some() && listening.may_be_ipv6() {
         environment("SOURCE_PREFIX", "32,128");
         notes.say("each IPv6 address is a source, as before; one client may have all of a /64: SOCKCAP_SOURCE_PREFIX=32,64 counts them as one");
     }

@@ -3,6 +3,7 @@
 
 use super::names::Names;
 use super::unit::Unit;
+use std::net::SocketAddrV4;
 
 /// A socket with Accept=yes and the template of its services, drop-ins included.
 #[derive(Clone, Debug)]
@@ -53,9 +54,27 @@ pub struct Listening {
     pub descriptor_name: Option<String>,
 }
 
+fn is_unix(listen: &str) -> bool {
+    listen.starts_with(['/', '@', '%'])
+}
+
+fn is_tcp(listen: &str) -> bool {
+    !is_unix(listen) && !listen.starts_with("vsock:")
+}
+
 impl Listening {
     /// Whether there are clients by UNIX sockets alone.
     pub fn is_unix(&self) -> bool {
-        self.listens.iter().all(|listen| listen.starts_with(['/', '@', '%']))
+        self.listens.iter().all(|listen| is_unix(listen))
+    }
+
+    /// Whether there are clients by TCP.
+    pub fn is_tcp(&self) -> bool {
+        self.listens.iter().any(|listen| is_tcp(listen))
+    }
+
+    /// Whether there may be clients by IPv6.
+    pub fn may_be_ipv6(&self) -> bool {
+        self.listens.iter().any(|listen| is_tcp(listen) && listen.parse::<SocketAddrV4>().is_err())
     }
 }

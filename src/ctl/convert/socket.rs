@@ -36,6 +36,9 @@ pub fn convert(pair: &Pair, notes: &mut Notes) -> Result<(Listening, [Lines; 3])
             "FileDescriptorName" => listening.descriptor_name = Some(value),
             // The one says what this conversion changes, and the others are for Accept=no alone.
             "Accept" | "Service" | "FlushPending" | "DeferTrigger" | "DeferTriggerMaxSec" => {}
+            "TriggerLimitBurst" | "TriggerLimitIntervalSec" if is_zero(&value) => notes.say(format!(
+                "{key}={value} of {name} is left out: it was for many clients, and now counts starts of the one service"
+            )),
             "SELinuxContextFromNet" => {
                 notes.say(format!("{key}= of {name} is left out: commands have the label of the service"))
             }
@@ -48,10 +51,9 @@ pub fn convert(pair: &Pair, notes: &mut Notes) -> Result<(Listening, [Lines; 3])
     if listening.max_connections == 0 {
         return Err(format!("{name}: MaxConnections=0 is no limit that systemd accepts"));
     }
-    if unlimited(pair, "TriggerLimit") && unlimited(pair, "PollLimit") {
-        notes.say(format!(
-            "{name} has neither TriggerLimit nor PollLimit: a service that cannot start is then tried without a pause"
-        ));
+    if listening.is_tcp() && pair.socket.get("Socket", "KeepAlive").is_none() {
+        lines.push("# Without keepalive, a client whose network is gone would keep its slot for ever.".into());
+        lines.push("KeepAlive=yes".into());
     }
     let own = names.prefix.replace(':', "_");
     let descriptor = listening.descriptor_name.clone().filter(|name| !RESERVED.contains(&name.as_str())).unwrap_or(own);
@@ -85,9 +87,9 @@ fn check(pair: &Pair) -> Result<(), String> {
     Ok(())
 }
 
-fn unlimited(pair: &Pair, limit: &str) -> bool {
-    let is_zero = |key: &str| pair.socket.get("Socket", key).is_some_and(|value| value.trim_end_matches('s') == "0");
-    is_zero(&format!("{limit}IntervalSec")) || is_zero(&format!("{limit}Burst"))
+/// A number or a time.
+fn is_zero(value: &str) -> bool {
+    value.trim_end_matches('s') == "0"
 }
 
 fn unit(pair: &Pair, notes: &mut Notes) -> Lines {

@@ -90,7 +90,7 @@ fn a_plain_pair_has_nothing_to_tell_but_the_reply() {
 #[test]
 fn limits_become_sockcap_s() {
     let it = with(
-        "MaxConnections=7\nMaxConnectionsPerSource=2\nBacklog=9\nTriggerLimitBurst=0\nKeepAlive=yes",
+        "MaxConnections=7\nMaxConnectionsPerSource=2\nBacklog=9\nTriggerLimitBurst=30\nKeepAlive=no",
         "RuntimeMaxSec=1h\nTimeoutStopSec=5\nLimitNOFILE=100\nOOMScoreAdjust=100\nTasksMax=3\nMemoryMax=10M",
     );
     it.has("Environment=SOCKCAP_MAX_CONNECTIONS=7")
@@ -106,11 +106,42 @@ fn limits_become_sockcap_s() {
         .has("MemoryMax=70M")
         .says("MemoryMax=10M")
         .socket_has("Backlog=9")
-        .socket_has("TriggerLimitBurst=0")
-        .socket_has("KeepAlive=yes");
+        .socket_has("TriggerLimitBurst=30")
+        .socket_has("KeepAlive=no");
     assert!(!it.socket.1.contains("MaxConnections"), "{}", it.socket.1);
     assert!(refused("MaxConnections=many", "").contains("MaxConnections=many"));
     assert!(refused("", "RuntimeMaxSec=x").contains("RuntimeMaxSec=x"));
+}
+
+/// What `sockcapctl check` would find.
+#[test]
+fn a_socket_of_one_service_has_what_it_needs() {
+    for line in ["TriggerLimitBurst=0", "TriggerLimitIntervalSec=0s"] {
+        let it = with(line, "");
+        it.says(line).socket_has("KeepAlive=yes");
+        assert!(!it.socket.1.contains("TriggerLimit"), "{}", it.socket.1);
+    }
+    let it = with("ListenStream=\nListenStream=/run/foo", "");
+    assert!(!it.socket.1.contains("KeepAlive"), "{}", it.socket.1);
+}
+
+#[test]
+fn ipv6_is_spoken_of_where_there_may_be_some() {
+    for (listen, may_be) in [
+        ("70", true),
+        ("[::]:70", true),
+        ("0.0.0.0:70", false),
+        ("127.0.0.1:70", false),
+        ("/run/foo", false),
+        ("@foo", false),
+        ("vsock::70", false),
+        ("/run/foo\nListenStream=70", true),
+    ] {
+        let it = with(&format!("ListenStream=\nListenStream={listen}\nMaxConnectionsPerSource=2"), "");
+        it.has("Environment=SOCKCAP_MAX_PER_SOURCE=2");
+        assert_eq!(it.notes.iter().any(|note| note.contains("IPv6")), may_be, "{listen}: {:?}", it.notes);
+        assert_eq!(it.service.1.contains("SOCKCAP_SOURCE_PREFIX=32,128"), may_be, "{listen}");
+    }
 }
 
 #[test]
@@ -204,7 +235,6 @@ fn what_each_connection_had_is_told() {
         .says("$RUNTIME_DIRECTORY");
     with("", "ExecStart=\nExecStart=/bin/sh -c '/bin/a b'").has("SyslogIdentifier=foo");
     with("SELinuxContextFromNet=yes", "").says("SELinuxContextFromNet");
-    with("TriggerLimitBurst=0\nPollLimitIntervalSec=0s", "").says("without a pause");
 }
 
 #[test]
