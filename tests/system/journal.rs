@@ -11,6 +11,8 @@ use std::thread;
 pub const TOTAL_LIMIT: &str = "5c1cbd7bcb154a4b9f7e0b4d4b1d0a01";
 pub const WAITED_TOO_LONG: &str = "5c1cbd7bcb154a4b9f7e0b4d4b1d0a05";
 pub const SOURCE_LIMIT: &str = "5c1cbd7bcb154a4b9f7e0b4d4b1d0a08";
+/// Those that have no entry of their own.
+pub const REFUSED_MORE: &str = "5c1cbd7bcb154a4b9f7e0b4d4b1d0b01";
 pub const STOPPING: &str = "5c1cbd7bcb154a4b9f7e0b4d4b1d0a07";
 
 pub struct Entry(BTreeMap<String, String>);

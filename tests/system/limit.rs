@@ -2,7 +2,7 @@
 //! and no load takes the socket down.
 
 use super::client::{Client, Transfer, Waiting, refusal, rsync, rsync_ok};
-use super::journal::{Journal, STOPPING, TOTAL_LIMIT, WAITED_TOO_LONG};
+use super::journal::{Journal, REFUSED_MORE, STOPPING, TOTAL_LIMIT, WAITED_TOO_LONG};
 use super::rig::{FUSE, Rig, SERVICE, until};
 use std::io::Read as _;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpStream};
@@ -43,7 +43,7 @@ pub fn the_cap_is_exact_and_says_so(rig: &Rig) {
 
 pub fn the_journal_entry_has_every_field(rig: &Rig) {
     rig.edit("Environment=SOCKCAP_MAX_CONNECTIONS=2\nEnvironment=SOCKCAP_WHEN_FULL=refuse");
-    let _held = [Client::served(rig), Client::served(rig)];
+    let held = [Client::served(rig), Client::served(rig)];
     let journal = Journal::of_daemon(rig, &format!("MESSAGE_ID={TOTAL_LIMIT}"));
 
     let mut refused = Client::to_rsync(rig);
@@ -83,6 +83,23 @@ pub fn the_journal_entry_has_every_field(rig: &Rig) {
     assert_eq!(entry.get("SOCKCAP_PEER_ADDR"), "::1");
     assert_eq!(entry.get("SOCKCAP_PEER_PORT"), port.to_string());
     assert_eq!(entry.get("SOCKCAP_PEER"), format!("::1 port {port}"));
+
+    // Those that have none are summed up, and whose they are.
+    let journal = Journal::of_daemon(rig, &format!("MESSAGE_ID={REFUSED_MORE}"));
+    for _ in 0..10 {
+        assert_eq!(Client::to_rsync(rig).rest(), refusal(2));
+    }
+    held.into_iter().for_each(Client::finish_with_a_list);
+    rig.ok(&format!("systemctl stop {SERVICE}"));
+    let entry = journal.next();
+    let count = entry.get("SOCKCAP_COUNT");
+    assert!(
+        entry.message().ends_with(&format!(" s: at capacity; most from 127.0.0.1 ({count})")),
+        "{}",
+        entry.message()
+    );
+    assert_eq!(entry.get("SOCKCAP_TOP_SOURCES"), format!("127.0.0.1={count}"));
+    assert_eq!(entry.get("SOCKCAP_REASON"), "total-limit");
 }
 
 /// A place that becomes free goes to the longest waiting, and nobody is refused.
