@@ -206,7 +206,7 @@ impl Queries {
         asker.output.extend_from_slice(&answer.bytes);
         asker.is_closing = answer.is_last;
         if answer.is_last {
-            asker.input.clear();
+            asker.forget();
         }
         let stays = asker.send(now) && !(asker.is_deaf && asker.is_idle());
         self.settle(at, stays, poll);

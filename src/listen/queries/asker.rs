@@ -115,6 +115,9 @@ pub(super) struct Asker {
     pub(super) fd: ClientFd,
     pub(super) input: Vec<u8>,
     pub(super) output: Vec<u8>,
+    /// Whether what it has said has a whole request. Looked at when it says something, and not in each turn of the loop: 16 KiB that
+    /// are none yet would cost every client the search.
+    is_whole: bool,
     /// Its last progress.
     pub(super) since: Instant,
     pub(super) has_asked: bool,
@@ -136,6 +139,7 @@ impl Asker {
             fd: connection.fd,
             input: Vec::new(),
             output: Vec::new(),
+            is_whole: false,
             since: now,
             has_asked: false,
             is_deaf: false,
@@ -154,15 +158,23 @@ impl Asker {
 
     /// Takes the next request away; `None` if it is none.
     pub(super) fn take_request(&mut self) -> Option<Vec<u8>> {
-        match self.kind {
+        let request = match self.kind {
             Kind::Control => {
                 let end = self.input.iter().position(|byte| *byte == 0)?;
                 let mut request: Vec<u8> = self.input.drain(..=end).collect();
                 request.pop();
-                Some(request)
+                request
             }
-            Kind::Metrics | Kind::Agent => Some(std::mem::take(&mut self.input)),
-        }
+            Kind::Metrics | Kind::Agent => std::mem::take(&mut self.input),
+        };
+        self.is_whole = self.has_whole();
+        Some(request)
+    }
+
+    /// Throws away what it has said.
+    pub(super) fn forget(&mut self) {
+        self.input.clear();
+        self.is_whole = false;
     }
 
     /// Whether its next request is to be looked at, or the next part of its answer to be made.
@@ -178,16 +190,19 @@ impl Asker {
 
     /// Whether it has said something that can be answered, or can never be.
     pub(super) fn has_request(&self) -> bool {
-        let is_whole = match self.kind {
+        self.is_whole || self.kind == Kind::Agent || self.has_ended() // of an agent check, that it is here is the question
+    }
+
+    fn has_whole(&self) -> bool {
+        match self.kind {
             Kind::Control => self.input.contains(&0),
             Kind::Metrics => {
                 let request = self.input.iter().position(|byte| !b"\r\n".contains(byte));
                 let request = request.map_or(&[][..], |start| &self.input[start..]);
                 request.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r")
             }
-            Kind::Agent => true, // that it is here is the question
-        };
-        is_whole || self.has_ended()
+            Kind::Agent => false,
+        }
     }
 
     /// Whether it waits for nothing: its last request is answered, and the next one has not begun.
@@ -236,6 +251,7 @@ impl Asker {
                     self.since = now;
                 }
                 self.input.extend_from_slice(&buffer[..got]);
+                self.is_whole = self.has_whole();
                 true
             }
             Ok(Received::Loaded) => false,
