@@ -76,3 +76,28 @@ fn who_does_not_read_delays_nobody() {
     assert_eq!(Control::connect(&folder.socket()).runtime()["active"], 0);
     echoes(&mut daemon.connect());
 }
+
+/// Who wants no replies need not stay: all that was called before the close is done, in its order.
+#[test]
+fn calls_without_replies_outlive_their_caller() {
+    let folder = ControlFolder::new("oneway");
+    let _daemon = start(&folder);
+    let oneway = |method: &str, parameters| {
+        json!({ "method": format!("io.systemd.service.{method}"), "parameters": parameters, "oneway": true })
+            .to_string()
+            + "\0"
+    };
+    let mut control = Control::connect(&folder.socket());
+    let mut level = || control.call("io.systemd.service.GetLogLevel", json!({}))["level"].clone();
+    for wanted in [3, 4, 5, 6] {
+        let calls = oneway("Ping", json!({})).repeat(20) + &oneway("SetLogLevel", json!({ "level": wanted }));
+        let mut stream = UnixStream::connect(folder.socket()).unwrap();
+        stream.write_all(calls.as_bytes()).unwrap();
+        drop(stream);
+        let begun = std::time::Instant::now();
+        while level() != wanted {
+            assert!(begun.elapsed() < FUSE, "level {wanted} was never set");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}

@@ -232,9 +232,9 @@ impl Asker {
     /// Takes what it has said. `false`: it has gone.
     pub(super) fn hear(&mut self, now: Instant) -> bool {
         let room = self.kind.terms().request.saturating_sub(self.input.len());
-        // It is not listened to, so what has happened is that it has left.
+        // It is not listened to, so what has happened is that it has left: only calls without replies (oneway) are still for somebody.
         if room == 0 || self.is_deaf {
-            return false;
+            return self.is_whole && self.stream.is_none();
         }
         let mut buffer = [0; 4096];
         let part = room.min(buffer.len());
