@@ -79,6 +79,7 @@ in_each_root! {
     control::root_alone_reaches_each_control_socket,
     control::a_control_socket_comes_back,
     metrics::a_timer_writes_a_file_for_node_exporter,
+    metrics::a_service_that_runs_gets_a_listener_for_metrics,
     life::the_first_client_starts_it_and_status_tells,
     life::a_line_of_a_command_leads_to_its_client,
     life::stop_lets_transfers_finish,

@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::rig::{Rig, SERVICE, until};
 use serde_json::{Value, json};
+use std::net::Ipv4Addr;
 
 const FOLDER: &str = "/var/lib/prometheus/node-exporter";
 
@@ -12,6 +13,28 @@ fn serve(rig: &Rig) {
     let daytime = rig.ok("nc -N 127.0.0.1 13 </dev/null");
     assert!(!daytime.is_empty());
     rig.ok("rsync rsync://127.0.0.1/");
+}
+
+/// As docs/watching.md says, with a service that runs already: the socket comes with a restart, which cuts nobody.
+pub fn a_service_that_runs_gets_a_listener_for_metrics(rig: &Rig) {
+    let page = include_str!("../../docs/watching.md");
+    let part = page.split_once("**Prometheus scrapes**").expect("its paragraph").1;
+    let mut blocks = part.split("```ini\n").skip(1).map(|rest| {
+        let (block, _) = rest.split_once("```").expect("an end");
+        block.replace("rsync-capped-metrics", "probe-metrics") // a unit of the tests has a name that says so
+    });
+    let client = Client::served(rig);
+    rig.unit("probe-metrics.socket", &blocks.next().expect("the socket"));
+    rig.edit_unit(SERVICE, &blocks.next().expect("a drop-in"));
+    rig.ok(&format!("systemctl restart {SERVICE}"));
+    let mut scrape = Client::to(rig, Ipv4Addr::LOCALHOST, 9873);
+    scrape.send("GET /metrics HTTP/1.0\r\n\r\n");
+    let text = scrape.rest();
+    assert!(
+        text.contains("\nsockcap_connections_active{unit=\"rsync-capped.service\",listener=\"rsync\"} 1\n"),
+        "{text}"
+    );
+    client.finish_with_a_list();
 }
 
 pub fn a_timer_writes_a_file_for_node_exporter(rig: &Rig) {

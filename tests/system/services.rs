@@ -225,10 +225,12 @@ pub fn a_member_of_a_fleet_tells_what_fits(rig: &Rig) {
     let told = || Client::to(rig, Ipv4Addr::LOCALHOST, 9001).rest();
     // A header is awaited for 2 s.
     rig.unless_stalled(Duration::from_secs(2), || {
+        // As in its README: the service runs already.
+        rig.ok(&format!("systemctl start {SERVICE}"));
         rig.unit("probe-agent.socket", &example("rsync-capped-agent.socket"));
         rig.edit_unit(SERVICE, &example("rsync-capped.service.d/fleet.conf"));
         rig.ok(&format!("systemd-analyze verify --man=no probe-agent.socket {SERVICE}"));
-        rig.ok("systemctl start probe-agent.socket");
+        rig.ok(&format!("systemctl restart {SERVICE}"));
         assert_eq!(told(), "up ready weight:100% maxconn:10\n");
         let mut client = Client::to_rsync(rig);
         client.send("PROXY TCP4 192.0.2.99 192.0.2.1 40000 873\r\n");
