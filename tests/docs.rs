@@ -77,6 +77,9 @@ fn the_table_of_options_is_the_program_s() {
 #[test]
 fn the_page_of_sockcapctl_has_every_command() {
     let page = read("docs/sockcapctl.md");
+    // What its output means is held by a test of `status`.
+    let (before, rest) = page.split_once("## What `status` shows\n").unwrap();
+    let page = format!("{before}{}", rest.split_once("\n## ").unwrap().1);
     let rows = |start: &str| page.lines().filter(|line| line.starts_with(start)).collect::<Vec<_>>();
     let program = ctl::Args::command();
     let commands: Vec<_> = program.get_subcommands().collect();

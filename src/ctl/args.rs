@@ -65,7 +65,7 @@ pub struct Stop {
     pub unit: String,
 
     /// Connections, by their ids
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, value_parser = id)]
     pub ids: Vec<u64>,
 
     /// Send SIGKILL at once, instead of SIGTERM first
@@ -119,6 +119,10 @@ pub struct LogLevel {
     /// err, warning, notice, info, or a number from 3 to 6; without it the level is printed
     #[arg(value_name = "LEVEL")]
     pub level: Option<String>,
+}
+
+fn id(word: &str) -> Result<u64, String> {
+    word.parse().map_err(|_| "expected a number of column ID of `sockcapctl connections`".to_owned())
 }
 
 /// What to do.

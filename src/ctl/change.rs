@@ -79,8 +79,8 @@ fn changes(before: &[(&'static str, String)], after: &[(&'static str, String)], 
     for (name, value) in after {
         let old = before.iter().find(|(other, _)| other == name).map_or("0", |(_, value)| value);
         out += &match old == value {
-            true => format!("{name} is {} already\n", visible(value)),
-            false => format!("{name} {} -> {}\n", visible(old), visible(value)),
+            true => format!("{name} is {} already\n", shown(value)),
+            false => format!("{name} {} -> {}\n", shown(old), shown(value)),
         };
     }
     if unit.is_empty() {
@@ -94,6 +94,11 @@ fn changes(before: &[(&'static str, String)], after: &[(&'static str, String)], 
     }
     let options: Vec<_> = after.iter().map(|(name, _)| format!("--{name}")).collect();
     out + &format!("\n{} in ExecStart= would win: change it there instead.\n", options.join(" or "))
+}
+
+/// A value for a person: `none`, where an option has 0 or nothing.
+fn shown(value: &str) -> String {
+    if limits::is_limit(value) { visible(value) } else { "none".to_owned() }
 }
 
 /// As systemd.syntax(7) and systemd.unit(5) read it back.
@@ -239,6 +244,17 @@ Environment=\"SOCKCAP_MAX_PER_LISTENER=a=4 b=0\"
         let is = "a is drained: 1 command runs on. `sockcapctl resume a` ends the drain.\n";
         assert_eq!(drained("a", Phase::Drained, 1), is);
         assert_eq!(drained("a", Phase::Stopping, 0), "a is stopping by now: no command runs.\n");
+    }
+
+    #[test]
+    fn no_limit_is_none() {
+        let of = |old: &str, new: &str| {
+            let [before, after] = [old, new].map(|value| [("max-rate", value.to_owned())]);
+            changes(&before, &after, "").lines().next().unwrap_or_default().to_owned()
+        };
+        assert_eq!(of("0", "10/1s"), "max-rate none -> 10/1s");
+        assert_eq!(of("10/1s", "0"), "max-rate 10/1s -> none");
+        assert_eq!(of("", ""), "max-rate is none already");
     }
 
     #[test]

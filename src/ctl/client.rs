@@ -271,7 +271,9 @@ impl Client {
             "NoSuchConnection" => format!("no command runs for connection {}", details["id"]),
             "NoSuchSource" => {
                 let source = text("source");
-                format!("nothing is known of source '{source}'; `sockcapctl sources` lists those that are known")
+                format!(
+                    "source '{source}' has no penalty and no rate to lift: `sockcapctl sources` shows those that have one"
+                )
             }
             "NotSettable" => format!("cannot set {}: {}", super::limits::option_of(text("field")), text("reason")),
             _ => format!("answered with the error {name}"),

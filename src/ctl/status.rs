@@ -47,10 +47,12 @@ pub fn text(name: &str, snapshot: &Snapshot, paint: Paint, width: Option<usize>)
         let _ = writeln!(out, "{name:>MARGIN$}: {text}", MARGIN = MARGIN - 1);
     };
     let since = runtime.now_usec.saturating_sub(runtime.started_usec);
+    // The daemon tells since when it runs, and not since when it is drained.
+    let runs = if runtime.phase == Phase::Running { "" } else { "; running" };
     line(
         "State",
         &format!(
-            "{} since {}; {} ago",
+            "{}{runs} since {}; {} ago",
             paint.paint(colour, state(runtime.phase)),
             words::date(runtime.started_usec),
             words::span(since)
@@ -85,7 +87,7 @@ pub fn text(name: &str, snapshot: &Snapshot, paint: Paint, width: Option<usize>)
     }
     line("Sources", &sources(runtime));
     if !runtime.top_refused.is_empty() {
-        let top = runtime.top_refused.iter().map(|top| format!("{} {}", visible(&top.source), top.count));
+        let top = runtime.top_refused.iter().map(|top| format!("{} ({})", visible(&top.source), top.count));
         line("Most refused", &top.collect::<Vec<_>>().join(", "));
     }
     if runtime.log_entries_lost > 0 {
@@ -233,7 +235,7 @@ mod tests {
             accepted: 1267,
             served: 1234,
             gone: 5,
-            refused: vec![count("max-per-source", 8), count("max-wait", 12)],
+            refused: vec![count("source-limit", 8), count("waited-too-long", 12)],
             top_refused: vec![RefusedSource { source: "192.0.2.7".into(), count: 12 }],
             sources_active: 4,
             listeners: vec![Listener { label: "rsync".into(), ..Listener::default() }],
@@ -251,10 +253,10 @@ mod tests {
       Active: [#####-----] 5/10
      Waiting: 3 held, 2 in the kernel's queue; longest wait 12s
       Served: 1234 (accepted 1267, gone 5)
-     Refused: 20: 12 max-wait, 8 max-per-source
+     Refused: 20: 12 waited-too-long, 8 source-limit
       Limits: max-rate 10/1s:20; max-wait 1m
      Sources: 4 active, 0 remembered
-Most refused: 192.0.2.7 12
+Most refused: 192.0.2.7 (12)
 ";
         assert_eq!(text("rsync-capped", &snapshot(), Paint::none(), Some(80)), expected);
     }
@@ -268,6 +270,7 @@ Most refused: 192.0.2.7 12
         runtime.gates_closed = vec!["cpu".into(), "memory".into()];
         runtime.would_refuse = vec![count("max-rate", 3)];
         runtime.ended = vec![count("ok", 3), count("signal", 4)];
+        (runtime.start_failures, runtime.accept_errors) = (vec![count("EAGAIN", 1)], vec![count("broken", 1)]);
         runtime.refused = (0..12).map(|n| count(&format!("reason\x1b[2J-{n}"), n)).collect();
         let source = |n| RefusedSource { source: format!("2001:db8:1111:2222:3333:4444:5555:{n:04x}\x1b"), count: n };
         runtime.top_refused = (0..10).map(source).collect();
@@ -277,6 +280,11 @@ Most refused: 192.0.2.7 12
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(!text.contains('\x1b'), "{text}");
         assert!(text.contains("\n   Held back: by cpu, memory\n"), "{text}");
+        let page = include_str!("../../docs/sockcapctl.md");
+        for label in text.lines().filter_map(|line| line.get(..13)?.trim_start().strip_suffix(':')) {
+            assert!(page.contains(&format!("`{label}`")), "{label} is not in the table of docs/sockcapctl.md");
+        }
+        assert!(text.contains("State: drained; running since 2026-"), "{text}");
     }
 
     #[test]

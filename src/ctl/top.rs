@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_secs(1);
 const HEADER: &[&str] = &["UNIT", "STATE", "", ">ACTIVE", ">WAITING", ">LONGEST", ">NEW/S", ">SERVED", ">REFUSED"];
-/// Marks of a bar.
-const BAR: usize = 10;
+/// Marks of a bar: with more, 80 columns would not hold a unit's name.
+const BAR: usize = 5;
 
 /// # Errors
 /// As of asking at the start; a daemon that goes is waited for.
@@ -173,8 +173,10 @@ impl<'a> Top<'a> {
         }
     }
 
-    /// A line for each unit, each second.
+    /// A line for each unit, each second, below one that names the columns.
     fn in_lines(&mut self) -> Result<(), Failure> {
+        let header = self.table().lines(None).swap_remove(0);
+        output::print(&format!("{:<23}  {header}\n", "TIME"))?;
         loop {
             let next = Instant::now() + TICK;
             let lines = self.table().lines(None);
@@ -308,7 +310,7 @@ mod tests {
     fn units_fit_a_screen() {
         let globals = Globals::default();
         let lines = top(None, &globals, 2).lines(24, 80);
-        let expected = "unit-0  running  [#####-----]    5/10        0        -    2.5       0        0";
+        let expected = "unit-0  running  [##---]    5/10        0        -    2.5       0        0";
         assert_eq!((lines.len(), lines[3].as_str()), (5, expected));
         let many = top(None, &globals, 100).lines(24, 80);
         assert_eq!((many.len(), many[23].as_str()), (24, "and 80 more"));

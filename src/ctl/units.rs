@@ -7,6 +7,7 @@ use super::output;
 use super::words::distinct;
 use crate::sys::plain;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -75,11 +76,17 @@ pub fn named(name: &str, globals: &Globals) -> Result<Unit, Failure> {
     }
     let names: Vec<_> = known.into_iter().map(|unit| unit.name).collect();
     let others = match names.is_empty() {
+        _ if fs::metadata(name).is_ok_and(|about| about.file_type().is_socket()) => {
+            format!("for the socket in this directory, write ./{name}")
+        }
         true => "no unit runs that has one".to_owned(),
         false => format!("units that run: {}", names.join(", ")),
     };
     let socket = directory.join(bare).join(SOCKET);
-    Err(Failure::not_running(format!("'{name}' is not running: there is no {}; {others}", socket.display())))
+    Err(Failure::not_running(format!(
+        "'{name}' is not running, or has no control socket: there is no {}; {others}",
+        socket.display()
+    )))
 }
 
 /// The one of this name, or else all.

@@ -42,7 +42,7 @@ pub fn bar(part: u64, whole: u64, width: usize) -> String {
     format!("[{}{}]", "#".repeat(marks), "-".repeat(width - marks))
 }
 
-/// `17: 12 max-connections, 5 max-wait`, those with most first; `0` if there is none.
+/// `17: 12 total-limit, 5 waited-too-long`, those with most first; `0` if there is none.
 pub fn counts(all: &[Count]) -> String {
     let mut some: Vec<_> = all.iter().filter(|count| count.count > 0).collect();
     some.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name)));

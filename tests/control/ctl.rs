@@ -269,9 +269,12 @@ fn top_prints_lines_where_there_is_no_terminal() {
     let _daemon = start(&folder, &["--max-connections", "4"]);
     let mut top = ctl(&["top", folder.socket().to_str().unwrap()]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(top.stdout.take().unwrap()).lines();
+    let header = lines.next().unwrap().unwrap();
+    assert!(header.starts_with("TIME  ") && header.ends_with("  SERVED  REFUSED"), "{header}");
     for _ in 0..2 {
         let line = lines.next().unwrap().unwrap();
-        assert!(line.contains("  running  [----------]     0/4  ") && !line.contains('\x1b'), "{line}");
+        assert_eq!(line.len(), header.len(), "columns below their names: {line}");
+        assert!(line.contains("  running  [-----]     0/4  ") && !line.contains('\x1b'), "{line}");
     }
     drop(lines);
     assert!(top.wait().unwrap().success());
