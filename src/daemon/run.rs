@@ -42,6 +42,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// So many turns without an event, each of them due at once, are a mistake.
+const RESTLESS: u32 = 1000;
+
 /// What may be due: set in [`Daemon::deadlines`], and handled in [`Daemon::on_timer`].
 #[derive(Clone, Copy, Debug)]
 enum Timer {
@@ -164,6 +167,7 @@ impl Daemon {
         self.begin(handed_over, events);
         let mut ready = Ready::new();
         let mut now = Instant::now();
+        let mut restless = 0;
         while !self.is_finished(now) {
             let is_quiet = self.trim.take_due(now);
             let until = self.deadlines(now).into_iter().filter_map(|(_, at)| at).min();
@@ -172,6 +176,10 @@ impl Daemon {
             }
             let waited = self.poll.wait(&mut ready, until, now);
             waited.map_err(|error| format!("cannot wait for events: {}", plain(&error)))?;
+            // What is due again and again, and nothing comes of it, would have a processor to itself.
+            let is_restless = ready.is_empty() && until.is_some_and(|until| until <= now);
+            restless = if is_restless { restless + 1 } else { 0 };
+            debug_assert!(restless < RESTLESS, "due again and again: {:?}", self.due(now));
             now = Instant::now();
             self.trim.woken(now, !ready.is_empty());
             ready.iter().for_each(|watch| self.on_event(now, watch));
@@ -241,7 +249,7 @@ impl Daemon {
             (Timer::Sweep, self.commands.sweep_deadline()),
             (Timer::Adopted, self.commands.adopted_deadline()),
             (Timer::Gate, self.gate.deadline()),
-            (Timer::Closed, self.gauges.closed.deadline()),
+            (Timer::Closed, self.closed_deadline()),
             (Timer::Crowd, self.commands.crowd_deadline()),
             (Timer::Listeners, self.listeners.deadline()),
             (Timer::Start, self.commands.pause_deadline()),
@@ -256,6 +264,11 @@ impl Daemon {
             (Timer::Drain, self.inquiry.drain_at),
             (Timer::Status, self.manager.status_deadline().filter(|_| self.status_may_change())),
         ]
+    }
+
+    fn due(&self, now: Instant) -> Vec<Timer> {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        self.deadlines(now).into_iter().filter(|(_, at)| is_due(*at)).map(|(timer, _)| timer).collect()
     }
 
     /// Everything that is due by the clock.
@@ -309,7 +322,7 @@ impl Daemon {
     /// What is to be known outside after each turn. Called after the accepts, so that a client that has just been served is not shown
     /// as waiting until the next status may be sent.
     fn publish(&mut self, now: Instant) {
-        if self.gate.limits().has_gauges() {
+        if self.gate.limits().has_gauges() || self.gauges.closed.is_on() {
             self.note_closed(now);
         }
         self.send_status(now);

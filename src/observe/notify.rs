@@ -164,6 +164,8 @@ pub struct Notify {
     last: Option<Status>,
     /// When a status was last tried.
     status_at: Option<Instant>,
+    /// When it was last looked whether there is a new one.
+    looked_at: Option<Instant>,
 }
 
 impl Notify {
@@ -188,6 +190,7 @@ impl Notify {
             is_stored: None,
             last: None,
             status_at: None,
+            looked_at: None,
         }
     }
 
@@ -285,9 +288,9 @@ impl Notify {
         self.enabled && self.status_at.is_none_or(|at| now >= at + STATUS_INTERVAL)
     }
 
-    /// When a status that could not be sent yet may be.
+    /// When a status that could not be sent yet may be, or one that was not new is looked at again.
     pub fn status_deadline(&self) -> Option<Instant> {
-        self.status_at.filter(|_| self.enabled).map(|at| at + STATUS_INTERVAL)
+        self.looked_at.filter(|_| self.enabled).map(|at| at + STATUS_INTERVAL)
     }
 
     /// Whether the last status that went had these numbers, and nobody waiting who may have been served since.
@@ -298,6 +301,7 @@ impl Notify {
 
     /// Sends the status if it is new. Call it when [`Notify::status_is_due`].
     pub fn status(&mut self, now: Instant, status: Status) {
+        self.looked_at = Some(now);
         if self.last != Some(status) {
             self.status_at = Some(now);
             if self.flush(now) && self.send(&format!("STATUS={}\n", status.text())) {

@@ -96,3 +96,19 @@ fn what_cannot_be_set_is_told_by_field() {
     assert_eq!(set(&mut control, json!({ "maxConnections": null })), before);
     assert_eq!(set(&mut control, json!({ "maxConnections": 4 }))["maxConnections"], 4);
 }
+
+/// What was told to be so is told to be over, though nothing is read any more that would end it.
+#[test]
+fn a_gate_that_is_taken_away_is_open() {
+    if !is_root() {
+        return skip("a_gate_that_is_taken_away_is_open", "only root can mount over /proc/loadavg");
+    }
+    let (folder, load) = (ControlFolder::new("set-gate"), Load::new(9.0));
+    let mut daemon = load.start(&["--control", folder.socket().to_str().unwrap()]);
+    let _first = Session::open(daemon.addr(0));
+    refused(daemon.connect());
+    daemon.wait_text("not starting further commands");
+    set(&mut Control::connect(&folder.socket()), json!({ "loadAverage": 0 }));
+    let _second = Session::open(daemon.addr(0));
+    daemon.wait_text("starting further commands again");
+}

@@ -59,6 +59,21 @@ fn who_waits_for_the_pressure_is_let_in() {
     assert_eq!(daemon.stop(), Totals { accepted: 4, served: 3, refused: 1, ..Totals::default() });
 }
 
+/// Whoever asks for the state, as load balancers and scrapers do again and again, keeps nobody from looking.
+#[test]
+fn the_end_of_the_pressure_is_seen_by_whoever_asks() {
+    let Some(pressure) = at(34.5, "the_end_of_the_pressure_is_seen_by_whoever_asks") else { return };
+    let folder = ControlFolder::new("pressure");
+    let daemon = pressure.start(&["--control", folder.socket().to_str().unwrap()]).start();
+    let _first = Session::open(daemon.addr(0));
+    refused(daemon.connect());
+    let mut control = Control::connect(&folder.socket());
+    assert_eq!(control.runtime()["gatesClosed"], serde_json::json!(["memory"]));
+    pressure.set(0.0);
+    control.until("it is over", |runtime| runtime["gatesClosed"] == serde_json::json!([]));
+    let _second = Session::open(daemon.addr(0));
+}
+
 #[test]
 fn what_cannot_be_read_is_told_at_the_start() {
     if !is_root() {

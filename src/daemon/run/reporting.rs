@@ -114,6 +114,12 @@ impl Daemon {
         self.report.log(event);
     }
 
+    /// While that is not over: when to read again. Looks alone, which others cause at any time, do not put it off.
+    pub(super) fn closed_deadline(&self) -> Option<Instant> {
+        let look = self.gauges.closed.deadline()?;
+        Some(self.gate.limits().next_reading().unwrap_or(look))
+    }
+
     pub(super) fn send_status(&mut self, now: Instant) {
         if self.manager.status_is_due(now) {
             let _ = self.store_ledger(now); // done once, as soon as the manager takes it

@@ -139,6 +139,19 @@ fn a_status_that_did_not_go_is_sent_later() {
     }
 }
 
+/// Or the loop would not sleep until there is another.
+#[test]
+fn a_status_that_is_not_new_is_looked_at_a_second_later() {
+    let (reader, now) = (Reader::new(), Instant::now());
+    let mut notify = reader.notify(None, now);
+    assert_eq!(notify.status_deadline(), None);
+    notify.status(now, status(0));
+    let later = now + 10 * STATUS_INTERVAL;
+    notify.status(later, status(0));
+    assert_eq!(notify.status_deadline(), Some(later + STATUS_INTERVAL));
+    assert!(notify.status_is_due(later), "a new one need not wait");
+}
+
 /// What is older goes first, also when the status finds room before it was to be tried again.
 #[test]
 fn a_status_does_not_overtake() {

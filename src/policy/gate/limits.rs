@@ -208,7 +208,7 @@ impl Limits {
     }
 
     /// When a reading is old.
-    pub(super) fn next_reading(&self) -> Option<Instant> {
+    pub fn next_reading(&self) -> Option<Instant> {
         self.gauges.iter().filter_map(|(_, at)| *at).min().map(|at| at + READING_INTERVAL)
     }
 }
