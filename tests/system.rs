@@ -104,6 +104,7 @@ in_each_root! {
     hand_over::more_wait_than_descriptors_can_be_passed,
     chaos::a_lack_of_descriptors_is_in_the_journal,
     check::check_finds_nothing_in_the_shipped_units,
+    check::check_knows_the_units_of_sockcapctl,
     check::check_finds_what_a_drop_in_breaks,
     check::check_tells_what_bare_units_lack,
     check::check_tells_of_an_old_daemon,

@@ -55,6 +55,16 @@ pub fn check_finds_nothing_in_the_shipped_units(rig: &Rig) {
     }
 }
 
+/// Units that run sockcapctl are no services of sockcap.
+pub fn check_knows_the_units_of_sockcapctl(rig: &Rig) {
+    for unit in ["sockcap-metrics", "sockcap-report", "sockcap-report.socket"] {
+        let out = rig.sh(&format!("sockcapctl check {unit}"));
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!((out.status.code(), out.stdout.as_slice()), (Some(1), &b""[..]), "{said}");
+        assert!(said.ends_with(" runs sockcapctl, not sockcap: there is nothing to check\n"), "{said}");
+    }
+}
+
 /// Drop-ins with several mistakes each: all are found, and nothing else.
 pub fn check_finds_what_a_drop_in_breaks(rig: &Rig) {
     rig.edit(

@@ -64,6 +64,11 @@ impl Exec {
         self.path.rsplit('/').next().is_some_and(|name| name == "sockcap" || name.starts_with("sockcap-"))
     }
 
+    /// Whether it is sockcapctl, which some units of its own run.
+    pub(super) fn is_ctl(&self) -> bool {
+        self.path.rsplit('/').next() == Some("sockcapctl")
+    }
+
     /// The words before the command.
     pub(super) fn own(&self) -> impl Iterator<Item = &str> {
         self.words.iter().map(String::as_str).take_while(|word| *word != "--")

@@ -36,6 +36,16 @@ pub(super) fn subject(name: &str, is_user: bool) -> Result<Subject, Failure> {
         );
         return Err(Failure::not_running(line));
     }
+    // With Accept=yes there is a service for each client alone.
+    let of_client = match own_socket.show.is_on("Accept") && !service.exists() {
+        true => Some(systemd.unit(&format!("{stem}@check.service"))?),
+        false => None,
+    };
+    for unit in std::iter::once(&service).chain(&of_client) {
+        if Exec::parse(&unit.show, &unit.text, &BTreeMap::new()).is_ctl() {
+            return Err(Failure::failed(format!("{stem} runs sockcapctl, not sockcap: there is nothing to check")));
+        }
+    }
     let mut sockets = Vec::new();
     for other in service.show.list("TriggeredBy").into_iter().filter(|unit| unit.ends_with(".socket")) {
         if other != own_socket.name {

@@ -46,7 +46,12 @@ pub(super) fn all() -> impl Iterator<Item = &'static Rule> {
 pub(super) fn judge(subject: &Subject) -> Vec<Finding> {
     let of = |rule: &'static Rule| (rule.find)(subject).into_iter().map(move |hit| finding(subject, rule, hit));
     let all_of = |severity| all().filter(move |rule| rule.severity == severity);
-    [Severity::Error, Severity::Warning, Severity::Note].into_iter().flat_map(all_of).flat_map(of).collect()
+    let all = [Severity::Error, Severity::Warning, Severity::Note].into_iter().flat_map(all_of).flat_map(of);
+    // What systemd shows of a service that it has not loaded are defaults that nobody has written.
+    let is_known = |finding: &Finding| {
+        subject.service.is_loaded() || finding.rule == "load" || finding.unit != subject.service.name
+    };
+    all.filter(is_known).collect()
 }
 
 fn finding(subject: &Subject, rule: &'static Rule, hit: Hit) -> Finding {

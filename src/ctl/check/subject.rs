@@ -22,6 +22,11 @@ impl Unit {
         !matches!(self.show.get("LoadState"), "not-found" | "")
     }
 
+    /// Whether commands serve those who connect to this socket: it is none for questions, which takes no slot.
+    pub(super) fn has_clients(&self) -> bool {
+        !["varlink", "metrics", "agent-check"].contains(&self.show.get("FileDescriptorName"))
+    }
+
     /// Whether systemd has read it without an error.
     pub(super) fn is_loaded(&self) -> bool {
         self.show.get("LoadState") == "loaded"

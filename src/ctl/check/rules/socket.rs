@@ -214,7 +214,7 @@ pub(super) const RULES: &[Rule] = &[
             };
             let is_bare =
                 |socket: &&Unit| !socket.show.is_on("KeepAlive") && socket.show.all("Listen").iter().any(is_tcp);
-            let all = s.passing().filter(|socket| !has_end && is_bare(socket));
+            let all = s.passing().filter(|socket| !has_end && socket.has_clients() && is_bare(socket));
             all.map(|socket| Hit::socket(socket, "KeepAlive", "no", "KeepAlive=yes")).collect()
         },
     ),

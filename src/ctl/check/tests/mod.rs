@@ -72,6 +72,21 @@ fn each_rule_has_a_unit_that_breaks_it_alone() {
     assert!(untested.is_empty(), "no unit breaks {untested:?}");
 }
 
+/// Of a service that is not there, only that is told; and a socket for questions has no clients who could keep a slot.
+#[test]
+fn nothing_is_made_up() {
+    let mut s = shipped();
+    s.service.show = Show::parse("LoadState=not-found\nKillMode=control-group\nNotifyAccess=none\n");
+    assert_eq!(ids(&judge(&s)), ["load"]);
+
+    let mut s = shipped();
+    s.sockets[0].show.set("KeepAlive", "no");
+    for (name, findings) in [("rsync", &["keep-alive"][..]), ("metrics", &[]), ("agent-check", &[]), ("varlink", &[])] {
+        s.sockets[0].show.set("FileDescriptorName", name);
+        assert_eq!(ids(&judge(&s)), findings, "{name}");
+    }
+}
+
 /// A line says what is set, why it matters, and what to type.
 #[test]
 fn lines_say_what_to_write() {
