@@ -141,7 +141,7 @@ fn ask_manager(names: &Names, is_user: bool) -> Result<Option<Pair>, Failure> {
         Ok(Some(unit)) => unit,
         Ok(None) => return Err(Failure::failed(format!("{service} is masked or empty"))),
         // A socket with Accept=no has another service, which is the better message.
-        Err(_) if socket.get("Socket", "Accept").is_none() => unit::Unit::default(),
+        Err(_) if !socket::accepts(&socket) => unit::Unit::default(),
         Err(why) => return Err(Failure::failed(missing(&service, &why))),
     };
     let slice = service.get("Service", "Slice").map_or_else(|| own_slice(&names.prefix), str::to_owned);

@@ -68,6 +68,14 @@ fn the_exit_status_says_why_not() {
     fs::write(&socket, "[Socket]\nListenStream=1\n").expect("write");
     let (code, out, err) = convert(&[&socket]);
     assert!(code == 1 && out.is_empty() && err.contains("Accept=yes"), "{code} {err}");
+    // Its service, which need not be a template, is not looked for.
+    fs::remove_file(dir.join("foo@.service")).expect("remove");
+    for accept in ["", "Accept=no\n"] {
+        fs::write(&socket, format!("[Socket]\nListenStream=1\n{accept}")).expect("write");
+        let (code, _, err) = convert(&[&socket]);
+        assert!(code == 1 && err.contains("does not have Accept=yes"), "{code} {err}");
+    }
+    fs::write(dir.join("foo@.service"), SERVICE).expect("write");
     fs::write(&socket, "[Socket]\nListenDatagram=1\nAccept=yes\n").expect("write");
     assert_eq!(convert(&[&socket]).0, 1);
 }

@@ -3,6 +3,7 @@
 
 use super::names::Names;
 use super::pair::Pair;
+use super::socket::accepts;
 use super::unit::Unit;
 use std::collections::BTreeMap;
 use std::fs;
@@ -84,7 +85,9 @@ impl Folders {
         let names = &self.canonical(names);
         let socket = self.unit(&names.socket(), &mut files)?;
         let service = match self.unit(&names.service(), &mut files) {
-            Err(Missing::Unit(why)) if socket.get("Socket", "Accept").is_some() => return Err(Missing::Unusable(why)),
+            Err(Missing::Unit(why)) if accepts(&socket) => return Err(Missing::Unusable(why)),
+            // A socket with Accept=no has another service, which is the better message.
+            Err(Missing::Unit(_)) => Unit::default(),
             service => service?,
         };
         let slice = service.get("Service", "Slice").map_or_else(|| own_slice(&names.prefix), str::to_owned);

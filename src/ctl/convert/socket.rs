@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::pair::{Lines, Listening, Notes, Pair};
+use super::unit::Unit;
 use super::words::of_socket;
 
 /// systemd's own, where `MaxConnections=` is not given.
@@ -66,10 +67,15 @@ pub fn convert(pair: &Pair, notes: &mut Notes) -> Result<(Listening, [Lines; 3])
     Ok((listening, [unit(pair, notes), lines, install(pair, notes)]))
 }
 
+/// Whether systemd accepts the connections of this socket.
+pub fn accepts(socket: &Unit) -> bool {
+    let accept = socket.get("Socket", "Accept").unwrap_or("no").to_ascii_lowercase();
+    ["yes", "true", "1", "on", "y", "t"].contains(&accept.as_str())
+}
+
 fn check(pair: &Pair) -> Result<(), String> {
     let name = pair.names.socket();
-    let accept = pair.socket.get("Socket", "Accept").unwrap_or("no");
-    if !["yes", "true", "1", "on", "y", "t"].contains(&accept.to_ascii_lowercase().as_str()) {
+    if !accepts(&pair.socket) {
         return Err(format!(
             "{name} does not have Accept=yes: its service accepts connections by itself, and there is nothing to convert"
         ));
