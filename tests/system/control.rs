@@ -37,7 +37,7 @@ fn is_closed_to_others(rig: &Rig, unit: &str) {
 
 pub fn root_alone_reaches_each_control_socket(rig: &Rig) {
     rig.write("/run/hello", "#!/bin/sh\necho hello\ncat\n");
-    rig.ok("mkdir -p /etc/sockcap; cp /run/hello /etc/sockcap/probe; chmod +x /etc/sockcap/probe");
+    rig.ok("mkdir -p /etc/sockcap; cp --remove-destination /run/hello /etc/sockcap/probe; chmod +x /etc/sockcap/probe");
     let units = ["rsync-capped", "git-capped", "ssh-capped", "daytime-capped", "sandbox-capped", "sockcap@probe"];
     for unit in units.map(|name| format!("{name}.service")) {
         rig.ok(&format!("systemctl start {}", unit.replace(".service", ".socket")));
@@ -55,7 +55,7 @@ pub fn root_alone_reaches_each_control_socket(rig: &Rig) {
 /// After a restart, a crash and an upgrade the socket is there again as soon as the service is, and tells of the same clients.
 pub fn a_control_socket_comes_back(rig: &Rig) {
     rig.write("/run/hello", "#!/bin/sh\necho hello\nexec cat\n");
-    rig.ok("mkdir -p /etc/sockcap; cp /run/hello /etc/sockcap/probe; chmod +x /etc/sockcap/probe");
+    rig.ok("mkdir -p /etc/sockcap; cp --remove-destination /run/hello /etc/sockcap/probe; chmod +x /etc/sockcap/probe");
     rig.edit_unit("sockcap@probe.socket", "[Socket]\nListenStream=7020");
     rig.ok("systemctl start sockcap@probe.socket");
     for (unit, port) in [(SERVICE, 873), ("sockcap@probe.service", 7020)] {

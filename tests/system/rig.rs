@@ -206,7 +206,7 @@ impl Rig {
              systemctl kill -s KILL --kill-whom=all '*-capped*.service' 'sockcap@*.service' 'probe*.service'; \
              systemctl stop '*-capped*.service' '*-capped.socket' 'sockcap@*' 'sockcap-*' 'probe*'");
         self.ok(&format!(
-            "rm -rf /etc/systemd/system/*-capped.*.d /etc/systemd/system/sockcap@*.d /run/systemd/system/probe*; \
+            "rm -rf /etc/systemd/system/*-capped.*.d /etc/systemd/system/sockcap@*.d /run/systemd/system/probe* /etc/sockcap/*; \
              systemctl daemon-reload; systemctl reset-failed; systemctl start {SOCKET}; rm -rf /srv/attic/*"
         ));
     }
