@@ -162,6 +162,6 @@ pub enum Command {
     Ready(Unit),
     /// Check a unit for mistakes in its settings
     Check(check::Options),
-    /// Write units that run sockcap from a pair with Accept=yes
+    /// Turn a pair with Accept=yes into units that run sockcap
     Convert(convert::Options),
 }
