@@ -287,8 +287,13 @@ fn one(value: Value) -> Vec<Row> {
     vec![Row { labels: vec![], value }]
 }
 
+/// Another process has sent these numbers, perhaps.
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
+}
+
 fn count_of(counts: &[Count], name: &str) -> u64 {
-    counts.iter().filter(|count| count.name == name).map(|count| count.count).sum()
+    sum(counts.iter().filter(|count| count.name == name).map(|count| count.count))
 }
 
 /// These names, and after them those that only the snapshot knows, since its daemon has another version.
@@ -312,7 +317,7 @@ fn by_listener(snapshot: &Snapshot, total: u64, of: fn(&Listener) -> u64) -> Vec
     let listeners = &snapshot.runtime.listeners;
     let row = |name, count| Row { labels: vec![name], value: Value::Count(count) };
     let mut rows: Vec<Row> = listeners.iter().map(|listener| row(listener.label.as_str(), of(listener))).collect();
-    let elsewhere = total.saturating_sub(listeners.iter().map(of).sum());
+    let elsewhere = total.saturating_sub(sum(listeners.iter().map(of)));
     if elsewhere > 0 || rows.is_empty() {
         rows.push(row("", elsewhere));
     }

@@ -167,6 +167,22 @@ fn labels_cannot_break_a_line() {
     assert!(page.contains("sockcap_draining{unit=\"a\\\"b\\\\c\\nd.service\"} 0\n"), "{page}");
 }
 
+/// Numbers and names of another process: nothing in them spoils the page.
+#[test]
+fn a_series_is_written_once() {
+    let mut odd = busy();
+    odd.runtime.listeners[1].label = "rsync".to_owned();
+    odd.runtime.listeners[1].accepted = u64::MAX;
+    odd.runtime.refused = counts(&[("total-limit", u64::MAX), ("total-limit", 1)]);
+    for dialect in [Dialect::OpenMetrics, Dialect::Text004] {
+        let page = write(std::slice::from_ref(&odd), dialect);
+        let mut series = BTreeSet::new();
+        for line in page.lines().filter(|line| !line.starts_with('#')) {
+            assert!(series.insert(line.rsplit_once(' ').unwrap().0), "{line}");
+        }
+    }
+}
+
 #[test]
 fn names_follow_the_rules() {
     let mut names = BTreeSet::new();

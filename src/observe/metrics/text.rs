@@ -6,6 +6,7 @@
 
 use super::table::{Kind, METRICS, Metric, Row, Value};
 use crate::observe::snapshot::{Histogram, Snapshot};
+use std::collections::HashSet;
 use std::fmt::{self, Display, Write};
 
 /// A format.
@@ -52,14 +53,19 @@ pub fn dialect(accept: &str) -> Dialect {
     if open_metrics > 0.0 && open_metrics >= text.unwrap_or(anything) { Dialect::OpenMetrics } else { Dialect::Text004 }
 }
 
-/// All metrics of these daemons, each of which has a unit of its own.
+/// All metrics of these daemons, each of which has a unit of its own. A series that comes twice, as only a daemon that does not play by the
+/// rules has it, is written once: with two of one, nobody would read the page, and the others' metrics would be lost.
 pub fn write(snapshots: &[Snapshot], dialect: Dialect) -> String {
     // A daemon with one listener comes to about 10 KiB.
     let mut out = String::with_capacity(snapshots.len() * 12 * 1024);
     for metric in &METRICS {
         let mut has_head = false;
         for snapshot in snapshots {
+            let mut seen = HashSet::new();
             for row in (metric.rows)(snapshot) {
+                if !seen.insert(row.labels.clone()) {
+                    continue;
+                }
                 if !has_head {
                     has_head = true;
                     head(&mut out, metric, dialect);
