@@ -1,6 +1,7 @@
 //! A client of one daemon: Varlink (varlink.org), a JSON object and a NUL byte at a time.
 //!
-//! It waits a few seconds for an answer and reads no more than an answer may have.
+//! It waits a few seconds for an answer and reads no more than an answer may have, so that one daemon which does not play by the rules
+//! keeps nobody from asking the others.
 #![forbid(unsafe_code)]
 
 use super::failure::Failure;
@@ -15,11 +16,14 @@ use serde_json::{Value, json};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 /// Seconds for a step: connecting, taking a request, the next part of a reply.
-const PATIENCE: i64 = 5;
+const PATIENCE: u64 = 5;
 /// Bytes of a reply.
 const MOST: usize = 1 << 20;
+/// Bytes of all replies to a method that lists something: some 300,000 connections.
+const MOST_OF_LIST: usize = 64 << 20;
 /// Bytes that are read at once.
 const AT_ONCE: usize = 8192;
 
@@ -29,6 +33,9 @@ pub struct Client {
     stream: UnixStream,
     /// What has come and was not taken yet.
     buffer: Vec<u8>,
+    /// How long its next reply has been waited for, in which each byte may come in time.
+    waited: Duration,
+    is_patient: bool,
     unit: String,
 }
 
@@ -47,6 +54,9 @@ struct Reply {
     error: Option<String>,
     parameters: Option<Value>,
     continues: bool,
+    /// In bytes.
+    #[serde(skip)]
+    length: usize,
 }
 
 /// No parameters.
@@ -62,13 +72,16 @@ impl Client {
         let to_socket = || -> io::Result<UnixStream> {
             let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
             // It bounds the wait of connect(2), too (unix(7)).
-            setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE))?;
-            setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
+            setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE as i64))?;
+            setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE as i64))?;
             connect(fd.as_raw_fd(), &UnixAddr::new(&unit.path)?)?;
             Ok(fd.into())
         };
         match to_socket() {
-            Ok(stream) => Ok(Client { stream, buffer: Vec::new(), unit: unit.name.clone() }),
+            Ok(stream) => {
+                let (buffer, waited) = (Vec::new(), Duration::ZERO);
+                Ok(Client { stream, buffer, waited, is_patient: false, unit: unit.name.clone() })
+            }
             Err(error) => {
                 let (name, path, why) = (&unit.name, unit.path.display(), plain(&error));
                 let line = |words: &str| format!("{words} (connecting to {path}: {why})");
@@ -150,8 +163,11 @@ impl Client {
         mut each: impl FnMut(R) -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         self.begin(method, parameters)?;
+        let mut left = MOST_OF_LIST;
         loop {
-            let (one, goes_on) = self.next_reply()?;
+            let Reply { parameters, continues: goes_on, length, .. } = self.receive()?;
+            left = left.checked_sub(length).ok_or_else(|| self.strange("a list of more than 64 MiB"))?;
+            let one = parameters.map(|parameters| self.understood(parameters)).transpose()?;
             let has_enough = match one {
                 Some(one) => !each(one)?,
                 None => false,
@@ -163,7 +179,8 @@ impl Client {
     }
 
     /// From here on a reply may take as long as it likes: the next change is not due at any time.
-    pub fn be_patient(&self) {
+    pub fn be_patient(&mut self) {
+        self.is_patient = true;
         let _ = self.stream.set_read_timeout(None); // cannot fail on a socket
     }
 
@@ -190,7 +207,10 @@ impl Client {
     pub fn fill(&mut self) -> Result<(), Failure> {
         let mut bytes = [0; AT_ONCE];
         loop {
-            match self.stream.read(&mut bytes) {
+            let begun = Instant::now();
+            let read = self.stream.read(&mut bytes);
+            self.waited += begun.elapsed();
+            match read {
                 Ok(0) => {
                     let line =
                         format!("'{}' has closed the connection: it has stopped, or has too many clients", self.unit);
@@ -211,12 +231,17 @@ impl Client {
         let Some(end) = self.buffer.iter().position(|byte| *byte == 0) else {
             return match self.buffer.len() > MOST {
                 true => Err(self.strange("a reply of more than 1 MiB")),
+                false if !self.is_patient && self.waited > Duration::from_secs(PATIENCE) => {
+                    Err(self.lost(&ErrorKind::TimedOut.into()))
+                }
                 false => Ok(None),
             };
         };
+        self.waited = Duration::ZERO;
         let message: Vec<u8> = self.buffer.drain(..=end).collect();
         let message = &message[..end];
-        let reply: Reply = serde_json::from_slice(message).map_err(|error| self.strange(&error.to_string()))?;
+        let reply = serde_json::from_slice(message).map_err(|error| self.strange(&error.to_string()))?;
+        let reply = Reply { length: end, ..reply };
         match reply.error {
             Some(name) => Err(self.refused(&name, &reply.parameters.unwrap_or_default())),
             None => Ok(Some(reply)),

@@ -76,6 +76,30 @@ fn a_list_that_is_read_no_further() {
     server.join().unwrap();
 }
 
+/// Of a byte now and then each comes in time, but the reply never does.
+#[test]
+fn a_reply_that_trickles_in() {
+    let (stream, mut other) = UnixStream::pair().unwrap();
+    let waited = Duration::from_secs(PATIENCE + 1);
+    let mut client = Client { stream, buffer: Vec::new(), waited, is_patient: false, unit: "x".into() };
+    other.write_all(b" ").unwrap();
+    let failure = client.receive().map(|reply| reply.continues).unwrap_err();
+    assert!(failure.line.contains("has not answered for 5 s"), "{failure:?}");
+    other.write_all(b"{}\0 ").unwrap();
+    client.fill().unwrap();
+    client.receive().unwrap();
+    assert_eq!(client.waited, Duration::ZERO, "the next one has its own time");
+}
+
+#[test]
+fn a_list_without_end() {
+    let reply = format!("{{\"parameters\":{{\"x\":\"{}\"}},\"continues\":true}}\0", "x".repeat(16 << 10));
+    let (unit, server) = answering("no-end", reply.repeat(1 + (MOST_OF_LIST >> 14)));
+    let failure = Client::connect(&unit).unwrap().list("ListWaiting", Nothing {}, |_: Value| Ok(true)).unwrap_err();
+    assert!(failure.line.ends_with("a list of more than 64 MiB"), "{failure:?}");
+    server.join().unwrap();
+}
+
 #[test]
 fn errors_in_words() {
     for (error, parameters, expected) in [
@@ -113,10 +137,11 @@ fn who_is_no_daemon() {
 
 #[test]
 fn nobody_is_there() {
-    let failure_at = |path: &str| Client::connect(&Unit { name: "x".into(), path: path.into() }).unwrap_err();
+    let of_name = |name: &str, path: &str| Client::connect(&Unit { name: name.into(), path: path.into() }).unwrap_err();
+    let failure_at = |path: &str| of_name("x", path);
     assert_eq!(failure_at("/nowhere/control.sock").exit, Exit::NotRunning);
-    let long = failure_at(&"x".repeat(200));
-    assert!(long.line.starts_with("cannot ask 'x'"), "{long:?}");
+    let long = of_name("./x", &"x".repeat(200));
+    assert!(long.line.starts_with("cannot ask './x'"), "{long:?}");
     let path = format!("{}/sockcap-{}-left", std::env::temp_dir().display(), std::process::id());
     drop(UnixListener::bind(&path).unwrap());
     let left = failure_at(&path);
