@@ -13,9 +13,12 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Seconds for a step: connecting, taking a request, the next part of a reply.
@@ -74,7 +77,8 @@ impl Client {
             // It bounds the wait of connect(2), too (unix(7)).
             setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(PATIENCE as i64))?;
             setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE as i64))?;
-            connect(fd.as_raw_fd(), &UnixAddr::new(&unit.path)?)?;
+            let (_file, path) = place(unit)?;
+            connect(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
             Ok(fd.into())
         };
         match to_socket() {
@@ -93,6 +97,9 @@ impl Client {
                         "'{name}' may be asked only by root, or by the owner of its socket"
                     ))),
                     ErrorKind::WouldBlock => Failure::failed(line(&format!("'{name}' takes no connection"))),
+                    _ if error.raw_os_error() == Some(libc::ELOOP) => Failure::failed(line(&format!(
+                        "the socket of '{name}' is a symbolic link, which sockcapctl does not follow: if it is right, ask at the path that it leads to"
+                    ))),
                     _ => Failure::failed(line(&format!("cannot ask '{name}'"))),
                 })
             }
@@ -305,6 +312,20 @@ impl Client {
         };
         Failure::failed(format!("{unit}: {line}"))
     }
+}
+
+/// The path to connect to, as long as this file is open. The directory of a unit belongs to the user that it runs as: a symbolic link
+/// there would have root ask, and change, whatever that user chooses. Whoever names a path means where it leads.
+fn place(unit: &Unit) -> io::Result<(Option<File>, PathBuf)> {
+    if unit.is_path() {
+        return Ok((None, unit.path.clone()));
+    }
+    let file = File::options().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(&unit.path)?;
+    if file.metadata()?.is_symlink() {
+        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
+    Ok((Some(file), path))
 }
 
 #[cfg(test)]

@@ -23,6 +23,13 @@ pub struct Unit {
     pub path: PathBuf,
 }
 
+impl Unit {
+    /// Whether it was named by the path of its socket.
+    pub fn is_path(&self) -> bool {
+        self.name.contains('/')
+    }
+}
+
 /// Where units of this user, or of the system, have their sockets.
 fn directory(globals: &Globals) -> Result<PathBuf, Failure> {
     let own = env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()).map(|dir| Path::new(&dir).join("sockcap"));

@@ -3,11 +3,11 @@
 use crate::common::*;
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -84,6 +84,21 @@ fn metrics_are_printed_for_one_unit_or_all() {
     assert!(house.ok(&["metrics", "test", "test"]).matches("\nsockcap_draining{").count() == 1);
     let none = house.ctl(&["metrics", "other"]).output().unwrap();
     assert_eq!((none.status.code(), none.stdout.len()), (Some(3), 0), "{none:?}");
+}
+
+/// A unit's directory belongs to the user that it runs as: a link in it leads nobody to another unit.
+#[test]
+fn a_link_in_the_place_of_a_socket_is_not_followed() {
+    let house = House::new("link");
+    let units = house.folder.path().join("sockcap");
+    fs::create_dir(units.join("other")).unwrap();
+    symlink("../test/control.sock", units.join("other/control.sock")).unwrap();
+    let drained = house.ctl(&["drain", "other"]).output().unwrap();
+    assert_eq!(drained.status.code(), Some(1), "{drained:?}");
+    assert!(String::from_utf8_lossy(&drained.stderr).contains("is a symbolic link"), "{drained:?}");
+    assert_eq!(Control::connect(&house.folder.path().join("sockcap/test/control.sock")).runtime()["phase"], "running");
+    // Who names a path means it.
+    house.ok(&["drain", units.join("other/control.sock").to_str().unwrap()]);
 }
 
 #[test]
