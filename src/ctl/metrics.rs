@@ -58,7 +58,10 @@ pub fn snapshots(units: &[Unit]) -> (Vec<Snapshot>, Result<(), Failure>) {
     let mut snapshots: Vec<Snapshot> = Vec::with_capacity(units.len());
     let answered = units::each(units, |unit| {
         let mut snapshot = ask::describe(unit)?;
-        if snapshot.context.unit.is_empty() {
+        // Where its socket is has root arranged, or the manager; the rest is its own word, which could be another unit's name.
+        let said = &snapshot.context.unit;
+        let is_its_own = said.strip_suffix(".service").is_some_and(|said| said == unit.name);
+        if said.is_empty() || !is_its_own && !unit.is_path() {
             snapshot.context.unit.clone_from(&unit.name);
         }
         // Nobody reads a page in which a series comes twice.

@@ -101,6 +101,35 @@ fn a_link_in_the_place_of_a_socket_is_not_followed() {
     house.ok(&["drain", units.join("other/control.sock").to_str().unwrap()]);
 }
 
+/// Metrics are told under the name of the directory, which the manager has made, and not under one that a unit claims.
+#[test]
+fn no_unit_speaks_for_another() {
+    let house = House::new("liar");
+    let units = house.folder.path().join("sockcap");
+    let mut reply = Control::connect(&units.join("test/control.sock")).call("Describe", json!({}));
+    reply["context"]["unit"] = json!("test.service");
+    fs::create_dir(units.join("liar")).unwrap();
+    let listener = UnixListener::bind(units.join("liar/control.sock")).unwrap();
+    let liar = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut byte = [1];
+        while byte != [0] {
+            stream.read_exact(&mut byte).unwrap();
+        }
+        stream.write_all(format!("{}\0", json!({ "parameters": reply })).as_bytes()).unwrap();
+    });
+    let page = house.ok(&["metrics"]);
+    liar.join().unwrap();
+    check(
+        &page
+            .lines()
+            .filter(|line| !line.contains("unit=\"liar\""))
+            .map(|line| format!("{line}\n"))
+            .collect::<String>(),
+    );
+    assert_eq!(sum(&page, "sockcap_connections_accepted_total", "unit=\"liar\""), Some(3), "{page}");
+}
+
 #[test]
 fn promtool_has_nothing_to_say() {
     let house = House::new("promtool");
