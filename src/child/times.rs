@@ -45,9 +45,8 @@ impl Times {
     pub fn begin(&mut self, pid: i32, since: Instant) {
         self.limits.extend(self.limit.map(|limit| (since + limit, pid)));
         // The number is given out again only when the group that had it is gone.
-        if !self.grace_of.is_empty()
-            && let Some(grace) = self.grace_of.remove(&pid)
-        {
+        let grace = if self.grace_of.is_empty() { None } else { self.grace_of.remove(&pid) };
+        if let Some(grace) = grace {
             self.graces.remove(&(grace.until, pid));
         }
     }

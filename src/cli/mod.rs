@@ -140,9 +140,8 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     }
     let family = if args.ipv4 { Some(Family::V4) } else { args.ipv6.then_some(Family::V6) };
     for (text, place) in &places {
-        if let (Some(family), Some(version)) = (family, place.ip_version())
-            && family != version
-        {
+        let both = family.zip(place.ip_version());
+        if let Some((_, version)) = both.filter(|(family, version)| family != version) {
             let (option, listen) = (name(if args.ipv4 { "ipv4" } else { "ipv6" }), name("listen"));
             return Err(format!("{option} excludes '{text}' of {listen}, an address of {version}: leave one out"));
         }

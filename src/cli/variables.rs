@@ -83,10 +83,7 @@ pub(crate) fn nearest(name: &str, prefix: &str, known: impl Iterator<Item = Stri
     let known: Vec<String> = known.collect();
     let own = name.len().saturating_sub(prefix.len());
     let near = known.iter().map(|known| (distance(name.as_bytes(), known.as_bytes()), known)).min();
-    if let Some((distance, meant)) = near
-        && distance <= SLIP
-        && 3 * distance <= own
-    {
+    if let Some((_, meant)) = near.filter(|(distance, _)| *distance <= SLIP && 3 * distance <= own) {
         return Some(meant.clone());
     }
     let mut longer = known.iter().filter(|known| own >= SLIP && known.starts_with(name));

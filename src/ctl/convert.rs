@@ -152,9 +152,8 @@ fn ask_manager(names: &Names, is_user: bool) -> Result<Option<Pair>, Failure> {
 fn write(options: &Options, converted: &Converted) -> Result<(), Failure> {
     let Some(folder) = &options.output else { return Ok(()) };
     let both = [&converted.socket, &converted.service].map(|(name, text)| (folder.join(name), text));
-    if !options.force
-        && let Some((path, _)) = both.iter().find(|(path, _)| fs::symlink_metadata(path).is_ok())
-    {
+    let is_kept = |path: &Path| !options.force && fs::symlink_metadata(path).is_ok();
+    if let Some((path, _)) = both.iter().find(|(path, _)| is_kept(path)) {
         return Err(Failure::failed(format!("{} is already there; --force replaces it", path.display())));
     }
     for (path, text) in both {

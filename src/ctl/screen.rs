@@ -107,7 +107,8 @@ impl Screen {
         if of_keys && self.has_quit_key() {
             return Ok(Event::Quit);
         }
-        if of_signals && let Some(event) = self.signal()? {
+        let event = if of_signals { self.signal()? } else { None };
+        if let Some(event) = event {
             return Ok(event);
         }
         Ok(Event::Readable(readable))

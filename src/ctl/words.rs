@@ -15,9 +15,8 @@ pub fn span(usec: u64) -> String {
     let (large, name) = UNITS[first];
     let mut out = format!("{}{name}", usec / large);
     // Nobody wants 12s 345ms.
-    if let Some((small, name)) = UNITS.get(first + 1).filter(|(unit, _)| *unit >= SECOND)
-        && usec % large >= *small
-    {
+    let next = UNITS.get(first + 1).filter(|(small, _)| *small >= SECOND && usec % large >= *small);
+    if let Some((small, name)) = next {
         let _ = write!(out, " {}{name}", usec % large / small); // writing to a String cannot fail
     }
     out
@@ -106,9 +105,7 @@ impl Table {
         for row in &self.rows {
             widths.iter_mut().zip(row).for_each(|(width, cell)| *width = length(cell).max(*width));
         }
-        while let Some(most) = width
-            && widths.iter().sum::<usize>() + 2 * (widths.len() - 1) > most
-        {
+        while width.is_some_and(|most| widths.iter().sum::<usize>() + 2 * (widths.len() - 1) > most) {
             let of_text = widths.iter_mut().zip(&self.header).filter(|(_, name)| !name.starts_with('>'));
             match of_text.map(|(width, _)| width).max().filter(|width| **width > NARROW) {
                 Some(widest) => *widest -= 1,

@@ -9,9 +9,7 @@ pub fn least<T: Ord>(all: impl Iterator<Item = T>, count: usize) -> Vec<T> {
     for one in all {
         if kept.len() < count {
             kept.push(one);
-        } else if let Some(mut most) = kept.peek_mut()
-            && one < *most
-        {
+        } else if let Some(mut most) = kept.peek_mut().filter(|most| one < **most) {
             *most = one;
         }
     }

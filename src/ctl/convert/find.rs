@@ -129,9 +129,8 @@ impl Folders {
         let mut all: BTreeMap<String, PathBuf> = BTreeMap::new();
         for folder in &self.all {
             for entry in fs::read_dir(folder.join(format!("{name}.d"))).into_iter().flatten().flatten() {
-                if let Ok(file) = entry.file_name().into_string()
-                    && file.ends_with(".conf")
-                {
+                let name = entry.file_name().into_string().ok();
+                if let Some(file) = name.filter(|file| file.ends_with(".conf")) {
                     all.entry(file).or_insert_with(|| entry.path());
                 }
             }

@@ -85,9 +85,7 @@ impl Unit {
             let line = line.trim();
             if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
                 name.clone_into(&mut section);
-            } else if let Some((key, value)) = line.split_once('=')
-                && !section.is_empty()
-            {
+            } else if let Some((key, value)) = line.split_once('=').filter(|_| !section.is_empty()) {
                 let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
                 self.assignments.push(Assignment { section: section.clone(), key, value });
             }
