@@ -31,8 +31,9 @@ pub(super) fn busy_reply(text: &str) -> Result<Choice, String> {
 
 /// The path of a socket that we make; absolute, since sockcapctl is elsewhere.
 pub(super) fn control(text: &str) -> Result<PathBuf, String> {
-    match text.parse()? {
-        Place::Path(path) => Ok(path),
+    match text.parse() {
+        Ok(Place::Path(path)) => Ok(path),
+        Err(why) if text.starts_with('/') => Err(why),
         _ => Err("expected an absolute path of at most 107 bytes, as in /run/sockcap/NAME/control.sock".into()),
     }
 }

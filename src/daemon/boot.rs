@@ -129,6 +129,12 @@ fn control(
         let (path, folder) = (path.display(), path.parent().unwrap_or(path).display());
         let remedy = match error.raw_os_error() {
             Some(libc::ENOENT) => format!(" (the folder {folder} is missing: RuntimeDirectory= of the unit makes it)"),
+            Some(libc::EADDRINUSE) => {
+                " (another process listens there, or it is no socket: each service needs a path of its own)".into()
+            }
+            Some(libc::EACCES) => {
+                format!(" (the service's user may not write to {folder}: RuntimeDirectory= makes one)")
+            }
             _ => String::new(),
         };
         Failure::System(format!("cannot open the control socket '{path}': {}{remedy}", plain(&error)))

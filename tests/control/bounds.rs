@@ -101,3 +101,34 @@ fn calls_without_replies_outlive_their_caller() {
         }
     }
 }
+
+/// A mistake in the path is one line that says what to do, and nothing that was there is touched.
+#[test]
+fn the_path_of_the_socket_is_nobody_else_s() {
+    let folder = ControlFolder::new("path");
+    let _daemon = start(&folder);
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("file"), "kept").unwrap();
+    std::os::unix::fs::symlink("file", at("link")).unwrap();
+    std::fs::create_dir(at("folder")).unwrap();
+    let own_path = "a path of its own";
+    for (path, code, words) in [
+        (at("control.sock"), 1, own_path),
+        (at("file"), 1, own_path),
+        (at("link"), 1, own_path),
+        (at("folder"), 1, own_path),
+        (at("none/control.sock"), 1, "RuntimeDirectory="),
+        (at(&"x".repeat(108)), 2, "107 bytes"),
+        ("control.sock".to_owned(), 2, "an absolute path"),
+        ("@control".to_owned(), 2, "an absolute path"),
+        ("8080".to_owned(), 2, "an absolute path"),
+        (String::new(), 2, "an absolute path"),
+    ] {
+        let refused = sockcap(&["--listen", "127.0.0.1:0", "--control", &path]).output();
+        let said = refused.stderr;
+        assert_eq!(refused.status.code(), Some(code), "{path}: {said}");
+        assert!(said.contains(words) && said.lines().count() == 1, "{path}: {said}");
+    }
+    assert_eq!(std::fs::read_to_string(at("link")).unwrap(), "kept");
+    assert_eq!(Control::connect(&folder.socket()).runtime()["active"], 0);
+}
