@@ -132,3 +132,16 @@ fn the_path_of_the_socket_is_nobody_else_s() {
     assert_eq!(std::fs::read_to_string(at("link")).unwrap(), "kept");
     assert_eq!(Control::connect(&folder.socket()).runtime()["active"], 0);
 }
+
+/// Asking for the log level that there is fills no log.
+#[test]
+fn a_log_level_that_stays_is_not_logged() {
+    let folder = ControlFolder::new("level");
+    let mut daemon = start(&folder);
+    let mut control = Control::connect(&folder.socket());
+    for level in [5, 5, 5, 6, 6, 6, 5] {
+        control.call("io.systemd.service.SetLogLevel", json!({ "level": level }));
+    }
+    daemon.stop();
+    assert_eq!(daemon.count("as asked by uid"), 2, "{:?}", daemon.log());
+}

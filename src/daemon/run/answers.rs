@@ -97,8 +97,10 @@ impl Daemon {
                     let asked_by = changer()?;
                     let level: u8 = call.needed("level")?;
                     let severity = Severity::of_number(level).ok_or(Error::InvalidParameter("level"))?;
-                    self.report.set_max_severity(severity);
-                    self.changed(asked_by, Change::LogLevel(severity));
+                    if severity != self.report.max_severity() {
+                        self.report.set_max_severity(severity);
+                        self.changed(asked_by, Change::LogLevel(severity));
+                    }
                     once(json!({}))
                 }
                 _ => Err(Error::MethodNotFound(call.method.clone())),
