@@ -45,7 +45,7 @@ fn limits_are_set_and_it_is_told_how_to_keep_them() {
     let _one = served(&daemon);
     assert_eq!(
         done(&socket, &["set", "UNIT", "max-connections=2", "max-rate=100/1s"]),
-        "max-connections 1 -> 2\nmax-rate 0 -> 100/1s\n\
+        "max-connections 1 -> 2\nmax-rate none -> 100/1s\n\
          Until it is restarted. To keep it, start sockcap with --max-connections=2 --max-rate=100/1s\n"
     );
     let _two = served(&daemon);
@@ -54,11 +54,11 @@ fn limits_are_set_and_it_is_told_how_to_keep_them() {
 
     // Whose addresses count as one is the daemon's to say.
     let said = done(&socket, &["set", "UNIT", "max-per-source=8"]);
-    assert!(said.starts_with("max-per-source 0 -> 8@24,56\n"), "{said}");
+    assert!(said.starts_with("max-per-source none -> 8@24,56\n"), "{said}");
     let reply = json(&done(&socket, &["--json", "set", "UNIT", "max-per-source=4"]));
     let level = &reply["limits"]["maxPerSource"][0];
     assert_eq!((&level["max"], &level["ipv4Prefix"], &level["ipv6Prefix"]), (&4.into(), &24.into(), &56.into()));
-    assert!(done(&socket, &["set", "UNIT", "max-per-source=0"]).starts_with("max-per-source 4@24,56 -> 0\n"));
+    assert!(done(&socket, &["set", "UNIT", "max-per-source=0"]).starts_with("max-per-source 4@24,56 -> none\n"));
 
     let said = says(&socket, &["set", "UNIT", "max-connections=many"]);
     assert_eq!(said.code, Some(2));
@@ -90,7 +90,7 @@ fn sources_are_listed_and_forgiven() {
     let _three = served(&daemon);
     let said = says(&socket, &["forget", "UNIT", "192.0.2.1"]);
     assert_eq!(said.code, Some(1));
-    assert!(said.err.contains("nothing is known of source '192.0.2.1'"), "{}", said.err);
+    assert!(said.err.contains("source '192.0.2.1' has no penalty and no rate to lift"), "{}", said.err);
 }
 
 #[test]
