@@ -173,9 +173,11 @@ fn a_series_is_written_once() {
     let mut odd = busy();
     odd.runtime.listeners[1].label = "rsync".to_owned();
     odd.runtime.listeners[1].accepted = u64::MAX;
+    odd.context.unit = "\x1b[2J\u{9b}".to_owned();
     odd.runtime.refused = counts(&[("total-limit", u64::MAX), ("total-limit", 1)]);
     for dialect in [Dialect::OpenMetrics, Dialect::Text004] {
         let page = write(std::slice::from_ref(&odd), dialect);
+        assert!(page.contains("\u{fffd}[2J") && !page.contains(['\x1b', '\u{9b}']), "{page}");
         let mut series = BTreeSet::new();
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             assert!(series.insert(line.rsplit_once(' ').unwrap().0), "{line}");

@@ -143,7 +143,7 @@ impl Display for Seconds {
     }
 }
 
-/// A value of a label.
+/// A value of a label, with nothing in it that a terminal would obey.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
@@ -153,6 +153,7 @@ impl Display for Escaped<'_> {
                 '\\' => f.write_str("\\\\")?,
                 '"' => f.write_str("\\\"")?,
                 '\n' => f.write_str("\\n")?,
+                c if c.is_control() => f.write_char(char::REPLACEMENT_CHARACTER)?,
                 c => f.write_char(c)?,
             }
         }
