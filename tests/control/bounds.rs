@@ -94,11 +94,7 @@ fn calls_without_replies_outlive_their_caller() {
         let mut stream = UnixStream::connect(folder.socket()).unwrap();
         stream.write_all(calls.as_bytes()).unwrap();
         drop(stream);
-        let begun = std::time::Instant::now();
-        while level() != wanted {
-            assert!(begun.elapsed() < FUSE, "level {wanted} was never set");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        until("the level is set", || level() == wanted);
     }
 }
 
