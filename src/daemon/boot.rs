@@ -96,10 +96,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         nofile,
     };
     let hold = hold(&settings, listeners.len(), nofile);
-    events.extend(
-        (hold.capacity < hold.max_waiting)
-            .then_some(Event::FewerHeld { wanted: hold.max_waiting, capacity: hold.capacity }),
-    );
+    events.extend(fewer_held(&hold));
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
     let gate = (gate, Gauges::new(pressure(&settings)?));
     let daemon = system(daemon(settings, gate, (listeners, for_queries), spec, template, fixed_vars), "cannot start")?;
@@ -225,6 +222,12 @@ pub(super) fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u
     Hold { max_wait, max_waiting, capacity: room.min(wanted.into()) as u32, order }
 }
 
+/// What is to be told if fewer clients can be held than `--max-waiting` says.
+pub(super) fn fewer_held(hold: &Hold) -> Option<Event> {
+    let Hold { max_waiting: wanted, capacity, .. } = *hold;
+    (capacity < wanted).then_some(Event::FewerHeld { wanted, capacity })
+}
+
 pub(super) fn command(settings: &Settings) -> Result<(std::ffi::CString, Template), Failure> {
     let first = settings
         .command
@@ -239,19 +242,10 @@ pub(super) fn command(settings: &Settings) -> Result<(std::ffi::CString, Templat
 
 /// For listeners of these names, in this order.
 pub(super) fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failure> {
-    let mut max_per_listener = vec![0; names.len()];
-    for (_, max) in settings.max_per_listener.iter().filter(|(name, _)| name.is_none()) {
-        max_per_listener.fill(*max);
-    }
     let origin = &settings.max_per_listener_origin;
     for (name, max) in &settings.max_per_listener {
         let Some(name) = name else { continue };
-        let mut found = false;
-        for (at, _) in names.iter().enumerate().filter(|(_, other)| **other == name) {
-            max_per_listener[at] = *max;
-            found = true;
-        }
-        if !found {
+        if !names.contains(&name.as_str()) {
             let names: Vec<_> = names.iter().map(|name| format!("'{name}'")).collect();
             return Err(Failure::Usage(format!(
                 "{origin}{name}={max}: no listener has this name (FileDescriptorName=, or the text of --listen); known names: {}",
@@ -263,7 +257,7 @@ pub(super) fn rules(settings: &Settings, names: &[&str]) -> Result<Rules, Failur
     let Settings { max_rate, max_rate_per_source, max_sources, .. } = *settings;
     Ok(Rules {
         max_connections,
-        max_per_listener,
+        max_per_listener: names.iter().map(|name| settings.max_of_listener(name)).collect(),
         max_per_source: settings.max_per_source.clone(),
         source_prefix,
         max_rate,

@@ -103,6 +103,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// `--max-per-listener` of a listener of this name, else that for all others; 0 is no limit. What is given last wins.
+    pub fn max_of_listener(&self, name: &str) -> u32 {
+        let last = |wanted: Option<&str>| self.max_per_listener.iter().rfind(|(of, _)| of.as_deref() == wanted);
+        last(Some(name)).or_else(|| last(None)).map_or(0, |(_, max)| *max)
+    }
+
     /// Whether a limit says yes to one client and no to another of the same listener, so that none can be left in the kernel's queue; or
     /// clients are accepted before it is known whether there is room for them.
     pub fn looks_at_clients(&self) -> bool {

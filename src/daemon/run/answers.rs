@@ -1,8 +1,8 @@
 //! What is asked about the daemon, and what is answered: one question a turn, after all clients.
 #![forbid(unsafe_code)]
 
-use super::inspect::usec;
-use super::{Daemon, realtime_usec};
+use super::Daemon;
+use super::inspect::{since_usec, usec};
 use crate::child::commands::listing::Listed;
 use crate::daemon::{boot, changes};
 use crate::listen::queries::{Answer, Due, Kind, MAX_OUTPUT, Stream, Work};
@@ -175,8 +175,8 @@ impl Daemon {
         if !said.is_empty() {
             self.changed(asked_by, Change::Limits(said));
         }
-        if hold.capacity < hold.max_waiting {
-            self.report.log(Event::FewerHeld { wanted: hold.max_waiting, capacity: hold.capacity });
+        if let Some(event) = boot::fewer_held(&hold) {
+            self.report.log(event);
         }
         Ok(Told::Once(json!({ "limits": self.limits() })))
     }
@@ -240,8 +240,7 @@ impl Daemon {
                 let shown = left.drain(..left.len().min(RECORDS)).collect::<Vec<_>>();
                 let records: Vec<_> = shown.iter().map(|of| json!({ "source": self.source(now, of) })).collect();
                 records_to(&mut answer.bytes, &records, !left.is_empty());
-                answer.stream =
-                    Some(Stream::Sources(left)).filter(|stream| *stream != Stream::Sources(VecDeque::new()));
+                answer.stream = (!left.is_empty()).then_some(Stream::Sources(left));
             }
         }
         answer
@@ -255,7 +254,7 @@ impl Daemon {
             source: listed.source.to_string(),
             peer_port: listed.peer_port,
             is_exempt: listed.is_exempt,
-            since_usec: realtime_usec().saturating_sub(usec(now.saturating_duration_since(listed.since))),
+            since_usec: since_usec(now, listed.since),
             waited_usec: listed.waited.map(usec),
         }
     }
@@ -291,7 +290,7 @@ impl Daemon {
             source: who.source.to_string(),
             peer_port: held.connection.peer.port(),
             is_exempt: who.is_exempt,
-            since_usec: realtime_usec().saturating_sub(usec(now.saturating_duration_since(who.since))),
+            since_usec: since_usec(now, who.since),
         }
     }
 }

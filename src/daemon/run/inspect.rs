@@ -21,6 +21,11 @@ pub(super) fn usec(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// When that was, in microseconds since 1970.
+pub(super) fn since_usec(now: Instant, at: Instant) -> u64 {
+    realtime_usec().saturating_sub(usec(now.saturating_duration_since(at)))
+}
+
 fn by_reason(counts: &[u64; Reason::ALL.len()]) -> Vec<Count> {
     let named = Reason::ALL.into_iter().map(|reason| (reason.slug(), counts[reason.index()]));
     counts_of(named)
@@ -81,8 +86,8 @@ impl Daemon {
             ipv6_prefix: prefixes.v6,
         });
         let mut per_listener: Vec<ListenerLimit> = Vec::new();
-        for (id, listener) in self.listeners.iter().enumerate() {
-            let (name, max) = (listener.name.to_string(), self.max_per_listener(id));
+        for listener in self.listeners.iter() {
+            let (name, max) = (listener.name.to_string(), settings.max_of_listener(&listener.name));
             if max > 0 && per_listener.iter().all(|other| other.listener != name) {
                 per_listener.push(ListenerLimit { listener: name, max });
             }
@@ -98,15 +103,6 @@ impl Daemon {
             max_wait_usec: Some(settings.max_wait.map_or(0, usec)),
             max_waiting: Some(settings.max_waiting),
         }
-    }
-
-    /// A listener's own limit; 0 is none.
-    fn max_per_listener(&self, id: usize) -> u32 {
-        let name = &*self.listeners[id].name;
-        let own = |of: &&(Option<String>, u32)| of.0.as_deref() == Some(name);
-        let settings = &self.settings.max_per_listener;
-        let found = settings.iter().rfind(own).or_else(|| settings.iter().rfind(|(of, _)| of.is_none()));
-        found.map_or(0, |(_, max)| *max)
     }
 
     /// The state.
@@ -159,7 +155,7 @@ impl Daemon {
             label: from.label.clone(),
             address: DisplayAddr(&from.local).to_string(),
             is_paused: !self.listeners.is_watched(id),
-            max: self.max_per_listener(id),
+            max: self.settings.max_of_listener(&from.name),
             active: self.gate.census().per_listener[id],
             held: self.waiting.count_of(id),
             queued: from.queued(),
