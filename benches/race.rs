@@ -78,6 +78,7 @@ fn limit(port: u16, command: &str) -> ! {
         pass: Pass::Stdio,
         session: Session::Own,
         nofile: None,
+        attributes: Box::default(),
     };
     let (mut spawner, _reports) = Spawner::new(spec).expect("memory for stacks");
     let mut running = 0;

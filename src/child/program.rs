@@ -2,6 +2,7 @@
 //! later.
 #![forbid(unsafe_code)]
 
+use crate::sys::attributes::Step;
 use crate::sys::exec::{HEAD, executable};
 use crate::sys::{errno_words, plain};
 use std::env;
@@ -74,6 +75,23 @@ fn interpreter(head: &[u8]) -> Option<&[u8]> {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | 0);
     let words = line.split(blank).filter(|word| !word.is_empty());
     Some(words.into_iter().next().unwrap_or_default())
+}
+
+/// Why a command could not be started, whose child failed at this step.
+pub fn why_not_started(step: Step, errno: i32, head: Option<&[u8]>) -> String {
+    let what = match step {
+        Step::Exec => return why(errno, head),
+        Step::Session => "cannot make its session".to_owned(),
+        Step::Cgroup => "cannot enter its cgroup".to_owned(),
+        Step::Connection => "cannot take its connection".to_owned(),
+        Step::Stderr => "cannot set its standard error".to_owned(),
+        Step::Limit(resource) => format!("cannot set its resource limit {resource} (--limit)"),
+        Step::Nice => "cannot set its nice value (--nice)".to_owned(),
+        Step::User(number) => format!("cannot become user and group {number} (--uid-pool)"),
+        Step::Directory => "cannot enter its working directory (--chdir)".to_owned(),
+        Step::Domain => "cannot be kept apart by Landlock (--isolate=signals)".to_owned(),
+    };
+    format!("{what}: {}", errno_words(errno))
 }
 
 /// Why execve(2) fails with `errno` for a program that begins so; `head` is `None` if it cannot be read.

@@ -94,6 +94,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         pass: settings.pass,
         session: settings.session,
         nofile,
+        attributes: Box::default(),
     };
     let hold = hold(&settings, listeners.len(), nofile);
     events.extend(fewer_held(&hold));

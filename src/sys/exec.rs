@@ -6,8 +6,10 @@
 //! An exec that fails sends errno and the connection itself back through a socket pair, so that the
 //! client can still be told.
 
+use super::attributes::{Attributes, Failed, Own, Step, apply, done, enter};
 use super::manner::{Pass, Session};
 use super::raw;
+use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
@@ -27,6 +29,8 @@ pub const HEAD: usize = 256;
 pub struct FailedExec {
     /// The child that tried; it exits with 127.
     pub pid: i32,
+    /// What it was about.
+    pub step: Step,
     /// Why, as errno.
     pub errno: i32,
     /// How its program begins, up to [`HEAD`] bytes, if it can be read: that tells more than errno.
@@ -50,6 +54,9 @@ pub(super) struct Slot {
     pub(super) pass: Pass,
     pub(super) session: Session,
     pub(super) nofile: Option<libc::rlimit64>,
+    /// In the spec, which outlives every child.
+    pub(super) attributes: *const Attributes,
+    pub(super) own: Own,
     pub(super) bytes: Vec<u8>,
     pub(super) bytes_start: *mut u8,
     /// Positions in `bytes` that wait for the child's pid, each with room for [`PID_DIGITS`].
@@ -83,9 +90,12 @@ pub(super) unsafe extern "C" fn child(slot: *mut c_void) -> ! {
     // and only to the places in `bytes` meant for it. Everything reachable was made ready before the clone.
     unsafe {
         let slot = slot.cast::<Slot>();
-        let errno = prepare_and_exec(slot);
+        let failed = match prepare_and_exec(slot) {
+            Err(failed) => failed,
+            Ok(never) => match never {},
+        };
         wait_for_parent(slot);
-        send_back(slot, errno);
+        send_back(slot, failed);
         loop {
             raw::call(libc::SYS_exit_group, [127, 0, 0, 0, 0]);
         }
@@ -93,10 +103,14 @@ pub(super) unsafe extern "C" fn child(slot: *mut c_void) -> ! {
 }
 
 /// # Safety
-/// As for [`child`]. Returns errno if no new program took over.
-unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
+/// As for [`child`]. Returns if no new program took over.
+unsafe fn prepare_and_exec(slot: *mut Slot) -> Result<Infallible, Failed> {
     // SAFETY: see `child`; every pointer given to the kernel is into the slot, the spec or this stack.
     unsafe {
+        let own = (*slot).own;
+        if own.cgroup >= 0 {
+            enter(own.cgroup)?;
+        }
         // A child leads neither yet, so that only a filter of system calls can refuse these; a session's number is its leader's pid.
         let pid = match (*slot).session {
             Session::Own => raw::call(libc::SYS_setsid, [0; 5]),
@@ -105,15 +119,13 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
                 raw::call(libc::SYS_getpid, [0; 5])
             }
         };
-        if pid < 0 {
-            return -pid as i32;
-        }
+        let pid = done(Step::Session, pid)?;
         let places: &[usize] = &(*slot).pid_at;
         for at in places {
             write_decimal((*slot).bytes_start.add(*at), pid as u32);
         }
         let connection = (*slot).connection as usize;
-        let failed = match (*slot).pass {
+        let taken = match (*slot).pass {
             Pass::Stdio => {
                 let (input, output) = (
                     raw::call(libc::SYS_dup3, [connection, 0, 0, 0, 0]),
@@ -129,18 +141,18 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> i32 {
                 }
             }
         };
-        if failed < 0 {
-            return -failed as i32;
-        }
+        done(Step::Connection, taken)?;
         if let Some(limit) = &(*slot).nofile {
             let limit: *const libc::rlimit64 = limit;
             raw::call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit.addr(), 0, 0]);
         }
+        apply((*slot).attributes, own, (*slot).connection)?;
         wait_for_parent(slot);
         let none = 0u64;
         raw::call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, (&raw const none).addr(), 0, 8, 0]);
         let (argv, envp) = ((*slot).argv_start, (*slot).envp_start);
-        -raw::call(libc::SYS_execve, [(*slot).program.addr(), argv.addr(), envp.addr(), 0, 0]) as i32
+        let exec = raw::call(libc::SYS_execve, [(*slot).program.addr(), argv.addr(), envp.addr(), 0, 0]);
+        Err((Step::Exec, -exec as i32))
     }
 }
 
@@ -175,13 +187,13 @@ unsafe fn wait_for_parent(slot: *mut Slot) {
     }
 }
 
-/// Sends pid, errno, the program's head and the connection to the parent. If that fails the client sees a plain close.
+/// Sends pid, errno, what it was about, the program's head and the connection to the parent. If that fails the client sees a plain close.
 ///
 /// The child reads the head, since its file system may take its time.
 ///
 /// # Safety
 /// As for [`child`].
-unsafe fn send_back(slot: *mut Slot, errno: i32) {
+unsafe fn send_back(slot: *mut Slot, (step, errno): Failed) {
     // SAFETY: all buffers are on this stack, and so much of `head` is sent as was written; CMSG_* only compute places
     // within `control`.
     unsafe {
@@ -192,7 +204,8 @@ unsafe fn send_back(slot: *mut Slot, errno: i32) {
             0.. => raw::call(libc::SYS_read, [file as usize, head.as_mut_ptr().addr(), HEAD, 0, 0]),
             error => error,
         };
-        let mut words = [raw::call(libc::SYS_getpid, [0; 5]) as i32, errno, got as i32];
+        let [step, detail] = step.to_words();
+        let mut words = [raw::call(libc::SYS_getpid, [0; 5]) as i32, errno, got as i32, step, detail];
         let mut parts = [
             libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: WORDS },
             libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: got.max(0) as usize },
@@ -233,12 +246,12 @@ unsafe fn write_decimal(at: *mut u8, number: u32) {
     }
 }
 
-/// Pid, errno, and read(2)'s result for the head.
-const WORDS: usize = size_of::<[i32; 3]>();
+/// Pid, errno, read(2)'s result for the head, and the step.
+const WORDS: usize = size_of::<[i32; 5]>();
 
 /// The next failed exec that was sent to this receiver; `None` when there is none.
 pub fn receive(receiver: BorrowedFd) -> Option<FailedExec> {
-    let (mut words, mut head) = ([0i32; 3], [0u8; HEAD]);
+    let (mut words, mut head) = ([0i32; 5], [0u8; HEAD]);
     let mut control = [0u64; 4];
     // SAFETY: all buffers live across the call; a descriptor that arrives is new, and ours alone.
     unsafe {
@@ -257,9 +270,9 @@ pub fn receive(receiver: BorrowedFd) -> Option<FailedExec> {
         let header = libc::CMSG_FIRSTHDR(&message);
         let has_fd = !header.is_null() && (*header).cmsg_type == libc::SCM_RIGHTS;
         let connection = has_fd.then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned()));
-        let [pid, errno, read] = words;
+        let [pid, errno, read, step, detail] = words;
         let head = (read >= 0).then(|| head[..got].to_vec());
-        Some(FailedExec { pid, errno, head, connection })
+        Some(FailedExec { pid, step: Step::from_words([step, detail]), errno, head, connection })
     }
 }
 

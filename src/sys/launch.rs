@@ -13,6 +13,7 @@
 
 pub use super::manner::{Pass, Session};
 
+use super::attributes::{Attributes, Own};
 use super::client_fd::ClientFd;
 use super::exec::{GO, HOLD, PID_DIGITS, Slot, WAITS, child};
 use super::raw;
@@ -47,6 +48,8 @@ pub struct CommandSpec {
     pub session: Session,
     /// RLIMIT_NOFILE (soft, hard) to give back to the command, if the daemon raised its own.
     pub nofile: Option<(u64, u64)>,
+    /// What it gets beside these. Boxed, since children hold its address.
+    pub attributes: Box<Attributes>,
 }
 
 /// Stacks for [`BLOCK`] children, each with a guard below it that an overflow hits.
@@ -153,6 +156,7 @@ impl Spawner {
         slot.argv_in_bytes.clear();
         slot.env_in_bytes.clear();
         slot.pid_at.clear();
+        slot.own = Own::NONE;
         slot.envp.truncate(spec.environment.len());
         Ok(ExecArgs { at: at as u32, slot, spec })
     }
@@ -209,6 +213,8 @@ impl Spawner {
             pass: spec.pass,
             session: spec.session,
             nofile: spec.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
+            attributes: &raw const *spec.attributes,
+            own: Own::NONE,
             bytes: Vec::with_capacity(512),
             bytes_start: ptr::null_mut(),
             pid_at: Vec::new(),

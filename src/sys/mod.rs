@@ -2,6 +2,7 @@
 //!
 //! Every block says why it is sound. Nothing here decides anything.
 
+pub mod attributes;
 pub mod client_fd;
 pub mod exec;
 pub mod launch;

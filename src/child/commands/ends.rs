@@ -118,12 +118,13 @@ impl Commands {
 
     /// Execs that failed. Their slots come back with the child's exit.
     pub fn receive_failed_execs(&mut self, now: Instant) {
-        while let Some(exec::FailedExec { pid, errno, head, connection }) = exec::receive(self.failed_execs.as_fd()) {
+        while let Some(failed) = exec::receive(self.failed_execs.as_fd()) {
+            let exec::FailedExec { pid, step, errno, head, connection } = failed;
             let client = self.ours.get_mut(pid).map(|child| {
                 child.exec_errno = Some(errno);
                 (child.waited_ms, child.slot.listener(), child.slot.source())
             });
-            let (is_first, why) = (self.trouble.failed(now), program::why(errno, head.as_deref()));
+            let (is_first, why) = (self.trouble.failed(now), program::why_not_started(step, errno, head.as_deref()));
             let connection = connection.map(|fd| ClientFd::new(fd, true));
             self.news.push_back(News::ExecFailed(ExecFailed { why, is_first, connection, client }));
         }

@@ -36,6 +36,7 @@ fn commands_of(program: &CStr, words: &[&str], time_limit: Option<Duration>, pol
         pass: Pass::Stdio,
         session: Session::Own,
         nofile: None,
+        attributes: Box::default(),
     };
     let terms = Terms { room: 0, time_limit, kill_grace: SECOND, asks_for_oom: false };
     Commands::new(spec, template, fixed_vars, terms, poll).unwrap()
