@@ -5,7 +5,7 @@
 
 use super::help;
 use super::values::*;
-use crate::daemon::settings::Settings;
+use crate::daemon::settings::{Isolate, Settings};
 use crate::listen::place::{Family, Place};
 use crate::listen::waiting::HalfClose;
 use crate::observe::event::Severity;
@@ -201,6 +201,11 @@ pub struct Args {
           help_heading = "The command", hide_short_help = true)]
     pub(super) argv0: Option<String>,
 
+    /// Keep commands apart: signals; without a list all that can be had, and of a list what has no '-' before it must be
+    #[arg(long, value_name = "PART,...", env = "SOCKCAP_ISOLATE", value_parser = isolate, num_args = 0..=1,
+          require_equals = true, default_missing_value = "yes", help_heading = "The command", hide_short_help = true)]
+    pub(super) isolate: Option<Isolate>,
+
     /// Send SIGTERM to a command's process group after this long, SIGKILL after --kill-grace; 0 is no limit
     #[arg(long, value_name = "DURATION", env = "SOCKCAP_TIME_LIMIT", value_parser = limit, help_heading = "The command",
           allow_negative_numbers = true)]
@@ -315,6 +320,7 @@ impl Args {
             pass: if self.pass == "listen-fds" { Pass::ListenFds } else { Pass::Stdio },
             session: if self.session == "shared" { Session::Shared } else { Session::Own },
             argv0: self.argv0,
+            isolate: self.isolate.unwrap_or_default(),
             time_limit: self.time_limit.filter(|limit| !limit.is_zero()),
             idle_exit: self.idle_exit.filter(|idle| !idle.is_zero()),
             drain_timeout: self.drain_timeout,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::gauges::Gauges;
+use super::isolate::Signals;
 use super::run::Daemon;
 use super::settings::Settings;
 use super::state::HandedOver;
@@ -19,6 +20,7 @@ use crate::policy::gate::{Gate, Hold, WhenFull};
 use crate::policy::limit::rule::{Outcome, Rules};
 use crate::policy::queue::QueueOrder;
 use crate::poll::Poll;
+use crate::sys::attributes::Attributes;
 use crate::sys::launch::CommandSpec;
 use crate::sys::plain;
 use crate::sys::socket::{self, Address};
@@ -86,6 +88,8 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     let is_told = |listener: &Listener| listener.is_wildcard || settings.proxy_protocol;
     let locals = listeners.iter().map(|listener| (&listener.local, is_told(listener)));
     let fixed_vars = environment::FixedVars::new(locals, settings.pass);
+    let signals = Signals::of(&settings).map_err(Failure::System)?;
+    events.extend(signals.event());
     let spec = CommandSpec {
         program,
         entries: fixed_vars.all.clone(),
@@ -94,7 +98,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         pass: settings.pass,
         session: settings.session,
         nofile,
-        attributes: Box::default(),
+        attributes: Box::new(Attributes { domain: signals.domain(), ..Attributes::default() }),
     };
     let hold = hold(&settings, listeners.len(), nofile);
     events.extend(fewer_held(&hold));

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::boot::{self, Failure, command, pressure, rules, system};
+use super::isolate::Signals;
 use super::settings::Settings;
 use crate::listen::place::{Family, Place};
 use crate::listen::waiting::HalfClose;
@@ -124,6 +125,7 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     if let Some(name) = &settings.argv0 {
         line("argv0", name);
     }
+    line("isolate", &Signals::of(settings).map_err(Failure::System)?);
     for (name, span) in [("time-limit", settings.time_limit), ("idle-exit", settings.idle_exit)] {
         match span {
             Some(span) => line(name, &humantime::format_duration(span)),

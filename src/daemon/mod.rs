@@ -5,6 +5,7 @@ mod boot;
 mod changes;
 mod check;
 mod gauges;
+mod isolate;
 mod run;
 pub mod settings;
 mod state;

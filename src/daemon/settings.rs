@@ -19,6 +19,27 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// `--isolate`: what keeps commands apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Isolate {
+    /// A Landlock domain for each.
+    pub signals: Wish,
+    /// A cgroup for each.
+    pub cgroup: Wish,
+}
+
+/// How much a part of `--isolate` is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wish {
+    /// Not at all.
+    #[default]
+    Off,
+    /// Where it can be had; else it is said, and commands run without.
+    IfAvailable,
+    /// Without it there is no start.
+    Required,
+}
+
 /// Every setting.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -80,6 +101,8 @@ pub struct Settings {
     pub session: Session,
     /// `--argv0`; `None` is COMMAND itself.
     pub argv0: Option<String>,
+    /// `--isolate`.
+    pub isolate: Isolate,
     /// `--time-limit`; `None` is off.
     pub time_limit: Option<Duration>,
     /// `--idle-exit`; `None` is off.

@@ -118,6 +118,10 @@ pub enum Event {
     ListenerBroken { listener: Arc<str>, error: String },
     /// A limit's table of sources has no room for another one: the first of an episode.
     SourceTableFull { option: &'static str, max: u32 },
+    /// A part of `--isolate` cannot be had.
+    NotApart { part: &'static str, why: String },
+    /// It can in part: the kernel's Landlock, of this ABI, lets signals pass.
+    SignalsPass { abi: u32 },
     /// Fewer clients can be held than `--max-waiting` says.
     FewerHeld { wanted: u32, capacity: u32 },
     /// What is read lets no second and further command start: the beginning of an episode.
@@ -222,6 +226,8 @@ impl Event {
             Event::Stopped(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0f",
             Event::CutShort { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b10",
             Event::FewerHeld { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b11",
+            Event::NotApart { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b30",
+            Event::SignalsPass { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b31",
             Event::TakenOver { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b12",
             Event::HandedOver { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b13",
             Event::NotFound { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b14",

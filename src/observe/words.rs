@@ -112,6 +112,13 @@ impl fmt::Display for Event {
                 "the source table of --{option} is full: it limits all of its {}, and no other until one is free again; --max-sources makes it larger",
                 many(*max, "source")
             ),
+            Event::NotApart { part, why } => {
+                write!(f, "commands run without --isolate={part}, which cannot be had here: {why}")
+            }
+            Event::SignalsPass { abi } => write!(
+                f,
+                "commands cannot trace each other or read each other's memory, but signals still pass between them: that needs Linux 6.12 (Landlock ABI 6, here it is {abi})"
+            ),
             Event::FewerHeld { wanted, capacity } => write!(
                 f,
                 "LimitNOFILE= or FileDescriptorStoreMax= allows only {capacity} of --max-waiting {wanted} clients to be held; the rest wait in the kernel's queue"

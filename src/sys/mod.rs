@@ -5,6 +5,7 @@
 pub mod attributes;
 pub mod client_fd;
 pub mod exec;
+pub mod landlock;
 pub mod launch;
 mod manner;
 pub mod memory;

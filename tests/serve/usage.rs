@@ -27,7 +27,6 @@ fn unknown_options() {
     mistake(&["--max-connection", "3"], "--max-connection");
     mistake(&["-x"], "-x");
     // not built yet: unknown, never ignored
-    mistake(&["--isolate"], "--isolate");
     mistake(&["--uid-pool", "1-2"], "--uid-pool");
 }
 
@@ -87,6 +86,7 @@ fn bad_words() {
     mistake(&["--when-full", "maybe"], "--when-full");
     mistake(&["--busy-reply", "morse"], "--busy-reply");
     mistake(&["--pass", "pigeon"], "--pass");
+    mistake(&["--isolate=pigeon"], "--isolate");
     mistake(&["--log-target", "wall"], "--log-target");
     mistake(&["--max-per-listener", "=3"], "--max-per-listener");
     mistake(&["--max-per-listener", "web=many"], "--max-per-listener");
@@ -181,6 +181,7 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--busy-message", "go away"], "SOCKCAP_BUSY_MESSAGE", "go away", Some("come back")),
     (&["--pass", "listen-fds"], "SOCKCAP_PASS", "listen-fds", Some("stdio")),
     (&["--session", "shared"], "SOCKCAP_SESSION", "shared", Some("own")),
+    (&["--isolate"], "SOCKCAP_ISOLATE", "yes", Some("no")),
     (&["--time-limit", "7s"], "SOCKCAP_TIME_LIMIT", "7s", Some("8s")),
     (&["--argv0", "it"], "SOCKCAP_ARGV0", "it", Some("that")),
     (&["--drain-timeout", "7s"], "SOCKCAP_DRAIN_TIMEOUT", "7s", Some("8s")),

@@ -187,7 +187,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// Options of one value, of which the command line's wins.
-const LIMITS: [&str; 32] = [
+const LIMITS: [&str; 33] = [
     "backlog",
     "max-connections",
     "source-prefix",
@@ -211,6 +211,7 @@ const LIMITS: [&str; 32] = [
     "pass",
     "session",
     "argv0",
+    "isolate",
     "time-limit",
     "drain-timeout",
     "kill-grace",
