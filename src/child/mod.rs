@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adopted;
+pub mod attributes;
 pub mod cgroup;
 pub mod commands;
 pub mod environment;
@@ -10,6 +11,7 @@ mod oom;
 pub mod pressure;
 pub mod proc;
 pub mod program;
+pub mod rlimit;
 pub mod running;
 pub mod signals;
 pub mod strays;

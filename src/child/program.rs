@@ -2,6 +2,7 @@
 //! later.
 #![forbid(unsafe_code)]
 
+use super::rlimit::name_of;
 use crate::sys::attributes::Step;
 use crate::sys::exec::{HEAD, executable};
 use crate::sys::{errno_words, plain};
@@ -85,7 +86,7 @@ pub fn why_not_started(step: Step, errno: i32, head: Option<&[u8]>) -> String {
         Step::Cgroup => "cannot enter its cgroup".to_owned(),
         Step::Connection => "cannot take its connection".to_owned(),
         Step::Stderr => "cannot set its standard error".to_owned(),
-        Step::Limit(resource) => format!("cannot set its resource limit {resource} (--limit)"),
+        Step::Limit(resource) => format!("cannot set its limit {} (--limit)", name_of(resource)),
         Step::Nice => "cannot set its nice value (--nice)".to_owned(),
         Step::User(number) => format!("cannot become user and group {number} (--uid-pool)"),
         Step::Directory => "cannot enter its working directory (--chdir)".to_owned(),

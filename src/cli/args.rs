@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use super::help;
+use super::process::ProcessArgs;
 use super::values::*;
 use crate::daemon::settings::{Isolate, Settings};
 use crate::listen::place::{Family, Place};
@@ -201,6 +202,9 @@ pub struct Args {
           help_heading = "The command", hide_short_help = true)]
     pub(super) argv0: Option<String>,
 
+    #[command(flatten)]
+    pub(super) process: ProcessArgs,
+
     /// Keep commands apart: signals; without a list all that can be had, and of a list what has no '-' before it must be
     #[arg(long, value_name = "PART,...", env = "SOCKCAP_ISOLATE", value_parser = isolate, num_args = 0..=1,
           require_equals = true, default_missing_value = "yes", help_heading = "The command", hide_short_help = true)]
@@ -320,6 +324,7 @@ impl Args {
             pass: if self.pass == "listen-fds" { Pass::ListenFds } else { Pass::Stdio },
             session: if self.session == "shared" { Session::Shared } else { Session::Own },
             argv0: self.argv0,
+            attributes: self.process.wanted(),
             isolate: self.isolate.unwrap_or_default(),
             time_limit: self.time_limit.filter(|limit| !limit.is_zero()),
             idle_exit: self.idle_exit.filter(|idle| !idle.is_zero()),

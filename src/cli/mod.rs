@@ -4,6 +4,7 @@
 mod args;
 pub(crate) mod help;
 mod mistakes;
+mod process;
 pub(crate) mod values;
 pub(crate) mod variables;
 
@@ -58,7 +59,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
     {
         return Err(variables::mistake(&variables::variable(empty), "", ""));
     }
-    let args = Args::from_arg_matches(&matches).map_err(|error| mistakes::explain(&error, &command, &words))?;
+    let mut args = Args::from_arg_matches(&matches).map_err(|error| mistakes::explain(&error, &command, &words))?;
     // What is judged here and not by clap, since a variable holds a list, or since it takes two options to know.
     let invalid = |id: &str, value: &str, why: String| {
         let option = variables::options(&command).find(|option| option.get_id() == id);
@@ -105,6 +106,8 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         per_sources.push((max, prefixes));
     }
     per_sources.retain(|(max, _)| *max > 0);
+    let parse = |text: &String| process::limit(text).map_err(|why| invalid("limit", text, why));
+    let resource_limits = all("limit", &args.process.limit).iter().map(parse).collect::<Result<_, _>>()?;
     let exempt = networks("exempt", &args.exempt)?;
     let proxy_from = networks("proxy_from", &args.proxy_from)?;
     if !proxy_from.is_empty() && !args.proxy_protocol {
@@ -153,6 +156,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         let [idle_exit, listen] = ["idle_exit", "listen"].map(name);
         return Err(format!("{idle_exit} needs sockets from systemd: with {listen} nothing would start sockcap again"));
     }
+    args.process.limits = resource_limits;
     let check = args.check;
     let origin = name("max_per_listener") + if from_variable("max_per_listener") { "=" } else { " " };
     let settings = Box::new(args.settings(places, limits, origin, per_sources, exempt, proxy_from));

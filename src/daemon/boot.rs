@@ -53,6 +53,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     let adopt::Passed { listeners, held, state } = adopt::from_environment().map_err(Failure::Usage)?;
     let (mut listeners, mut for_queries) = apart(listeners);
     let (program, template) = command(&settings)?;
+    let attributes = settings.attributes.prepare().map_err(Failure::System)?;
     let mut events = Vec::new();
     for (text, place) in &settings.listen {
         let opened = open::open(place, text, settings.family);
@@ -97,14 +98,15 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         environment: environment::cleaned(std::env::vars_os(), settings.pass),
         pass: settings.pass,
         session: settings.session,
-        nofile,
-        attributes: Box::new(Attributes { domain: signals.domain(), ..Attributes::default() }),
+        nofile: nofile.filter(|_| !settings.attributes.limits_any("nofile")),
+        attributes: Box::new(Attributes { domain: signals.domain(), ..attributes }),
     };
     let hold = hold(&settings, listeners.len(), nofile);
     events.extend(fewer_held(&hold));
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
     let gate = (gate, Gauges::new(pressure(&settings)?));
-    let daemon = system(daemon(settings, gate, (listeners, for_queries), spec, template, fixed_vars), "cannot start")?;
+    let daemon = daemon(settings, gate, (listeners, for_queries), (spec, nofile), template, fixed_vars);
+    let daemon = system(daemon, "cannot start")?;
     daemon.run(HandedOver { held, state }, events).map_err(Failure::System)
 }
 
@@ -155,12 +157,11 @@ fn daemon(
     settings: Settings,
     gate: (Gate, Gauges),
     (listeners, for_queries): (Vec<Listener>, Vec<(queries::Kind, Listener)>),
-    spec: CommandSpec,
+    (spec, nofile): (CommandSpec, Option<(u64, u64)>),
     template: Template,
     fixed_vars: environment::FixedVars,
 ) -> io::Result<Daemon> {
     let Settings { time_limit, kill_grace, max_connections, .. } = settings;
-    let nofile = spec.nofile;
     let room = max_connections.min(MAX_ROOM) as usize;
     let asks_for_oom = settings.penalties.of.iter().any(|penalty| penalty.outcome == Outcome::Oom);
     let terms = commands::Terms { room, time_limit, kill_grace, asks_for_oom };
@@ -239,6 +240,7 @@ pub(super) fn command(settings: &Settings) -> Result<(std::ffi::CString, Templat
         .first()
         .ok_or_else(|| Failure::Usage("no command was given: sockcap [OPTIONS] -- COMMAND [ARG...]".into()))?;
     let program = program::find(first).map_err(Failure::Usage)?;
+    settings.attributes.look_for_directory().map_err(Failure::Usage)?;
     let own_name = settings.argv0.as_ref().map_or(first.as_bytes(), |name| name.as_bytes());
     let arguments = settings.command.iter().skip(1).map(|word| word.as_bytes());
     let template = Template::parse(std::iter::once(own_name).chain(arguments)).map_err(Failure::Usage)?;

@@ -4,6 +4,7 @@
 use super::boot::{self, Failure, command, pressure, rules, system};
 use super::isolate::Signals;
 use super::settings::Settings;
+use crate::child::attributes::Wanted;
 use crate::listen::place::{Family, Place};
 use crate::listen::waiting::HalfClose;
 use crate::listen::{DisplayAddr, adopt, open};
@@ -124,6 +125,20 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     line("session", &settings.session);
     if let Some(name) = &settings.argv0 {
         line("argv0", name);
+    }
+    let Wanted { stderr, nice, limits, umask, directory } = &settings.attributes;
+    line("stderr", stderr);
+    if let Some(nice) = nice {
+        line("nice", nice);
+    }
+    for limit in limits {
+        line("limit", limit);
+    }
+    if let Some(mask) = umask {
+        line("umask", &format_args!("{mask:04o}"));
+    }
+    if let Some(directory) = directory {
+        line("chdir", &directory.display());
     }
     line("isolate", &Signals::of(settings).map_err(Failure::System)?);
     for (name, span) in [("time-limit", settings.time_limit), ("idle-exit", settings.idle_exit)] {

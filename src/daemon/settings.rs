@@ -1,6 +1,7 @@
 //! All settings, validated; `cli` makes them from the command line and the environment.
 #![forbid(unsafe_code)]
 
+use crate::child::attributes::Wanted;
 use crate::listen::place::{Family, Place};
 use crate::listen::waiting::HalfClose;
 use crate::observe::event::Severity;
@@ -101,6 +102,8 @@ pub struct Settings {
     pub session: Session,
     /// `--argv0`; `None` is COMMAND itself.
     pub argv0: Option<String>,
+    /// `--stderr`, `--nice`, `--limit`, `--umask`, `--chdir`.
+    pub attributes: Wanted,
     /// `--isolate`.
     pub isolate: Isolate,
     /// `--time-limit`; `None` is off.

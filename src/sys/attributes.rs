@@ -142,31 +142,40 @@ pub(super) unsafe fn enter(cgroup: c_int) -> Result<(), Failed> {
     }
 }
 
-/// Gives a child all this, which has its connection already. What takes privileges comes before its user.
+/// Directs a child's standard error. Before it takes its connection, which may take the place of any other descriptor.
 ///
 /// # Safety
 /// In a child, as for `exec::child`. `all` stays where it is until the exec.
-pub(super) unsafe fn apply(all: *const Attributes, own: Own, connection: c_int) -> Result<(), Failed> {
-    // SAFETY: every pointer given to the kernel is to what lives until the exec.
+pub(super) unsafe fn direct(all: *const Attributes, own: Own, connection: c_int) -> Result<(), Failed> {
+    // SAFETY: integers; the descriptors are this child's own.
     unsafe {
-        let all = &*all;
-        let stderr = match (&all.stderr, own.stderr) {
+        let stderr = match (&(*all).stderr, own.stderr) {
             (_, fd @ 0..) => fd,
-            (Stderr::Inherit, _) => -1,
+            (Stderr::Inherit, _) => return Ok(()),
             (Stderr::Connection, _) => connection,
             (Stderr::Descriptor(fd), _) => fd.as_raw_fd(),
         };
-        if stderr >= 0 {
-            done(Step::Stderr, raw::call(libc::SYS_dup3, [stderr as usize, 2, 0, 0, 0]))?;
+        done(Step::Stderr, raw::call(libc::SYS_dup3, [stderr as usize, 2, 0, 0, 0])).map(drop)
+    }
+}
+
+/// Gives a child all the rest. What takes privileges comes before its user.
+///
+/// # Safety
+/// In a child, as for `exec::child`. `all` stays where it is until the exec.
+pub(super) unsafe fn apply(all: *const Attributes, own: Own) -> Result<(), Failed> {
+    // SAFETY: every pointer given to the kernel is to what lives until the exec.
+    unsafe {
+        let all = &*all;
+        // Its own limits are for what the command does then.
+        if let Some(nice) = all.nice {
+            let set = raw::call(libc::SYS_setpriority, [libc::PRIO_PROCESS as usize, 0, nice as usize, 0, 0]);
+            done(Step::Nice, set)?;
         }
         for (resource, soft, hard) in &all.limits {
             let limit = libc::rlimit64 { rlim_cur: *soft, rlim_max: *hard };
             let set = raw::call(libc::SYS_prlimit64, [0, *resource as usize, (&raw const limit).addr(), 0, 0]);
             done(Step::Limit(*resource), set)?;
-        }
-        if let Some(nice) = all.nice {
-            let set = raw::call(libc::SYS_setpriority, [libc::PRIO_PROCESS as usize, 0, nice as usize, 0, 0]);
-            done(Step::Nice, set)?;
         }
         if let Some(mask) = all.umask {
             raw::call(libc::SYS_umask, [mask as usize, 0, 0, 0, 0]);

@@ -6,7 +6,7 @@
 //! An exec that fails sends errno and the connection itself back through a socket pair, so that the
 //! client can still be told.
 
-use super::attributes::{Attributes, Failed, Own, Step, apply, done, enter};
+use super::attributes::{Attributes, Failed, Own, Step, apply, direct, done, enter};
 use super::manner::{Pass, Session};
 use super::raw;
 use std::convert::Infallible;
@@ -124,6 +124,7 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> Result<Infallible, Failed> {
         for at in places {
             write_decimal((*slot).bytes_start.add(*at), pid as u32);
         }
+        direct((*slot).attributes, own, (*slot).connection)?;
         let connection = (*slot).connection as usize;
         let taken = match (*slot).pass {
             Pass::Stdio => {
@@ -146,7 +147,7 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> Result<Infallible, Failed> {
             let limit: *const libc::rlimit64 = limit;
             raw::call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit.addr(), 0, 0]);
         }
-        apply((*slot).attributes, own, (*slot).connection)?;
+        apply((*slot).attributes, own)?;
         wait_for_parent(slot);
         let none = 0u64;
         raw::call(libc::SYS_rt_sigprocmask, [libc::SIG_SETMASK as usize, (&raw const none).addr(), 0, 8, 0]);

@@ -11,7 +11,7 @@
 //! A legacy clone is used, not clone3, because seccomp filters
 //! (`RestrictNamespaces=`) refuse clone3; nothing that only clone3 has is needed.
 
-pub use super::manner::{Pass, Session};
+pub use super::manner::{Pass, Session, StandardError};
 
 use super::attributes::{Attributes, Own};
 use super::client_fd::ClientFd;

@@ -37,3 +37,24 @@ impl std::fmt::Display for Session {
         })
     }
 }
+
+/// Where a command's standard error goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StandardError {
+    /// Where the daemon's does.
+    Inherit,
+    /// To its client, as under inetd.
+    Socket,
+    /// Nowhere.
+    Null,
+}
+
+impl std::fmt::Display for StandardError {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            StandardError::Inherit => "inherit",
+            StandardError::Socket => "socket",
+            StandardError::Null => "null",
+        })
+    }
+}

@@ -48,8 +48,8 @@ pub fn give_back() {
     forget_code_pages();
 }
 
-/// What parsing options takes of the stack, and more: some 60 KiB, in a debug build six times that.
-const STACK: u64 = 512 * 1024;
+/// What parsing options takes of the stack, and more: some 60 KiB, in a debug build nine times that, since each option has its own part.
+const STACK: u64 = if cfg!(debug_assertions) { 2 << 20 } else { 512 << 10 };
 
 /// The limit of the stack as it was, which commands inherit; set again when this is dropped.
 #[must_use]

@@ -15,6 +15,7 @@ pub mod receive;
 pub mod shared;
 pub mod socket;
 pub mod terminal;
+pub mod trial;
 
 // The unwinder, which only a panic's backtrace needs, from the archive: the shared libgcc_s is 100 KiB in every process that
 // nobody else shares it with, and one more library to load at each start.

@@ -11,15 +11,25 @@ const CONNECTIONS: u32 = 1000;
 /// Start, stop, and a timer now and then.
 const SLACK: f64 = 0.2;
 
+/// Whether strace can be had.
+fn can_count(what: &str) -> bool {
+    let traced = Command::new("strace").args(["-c", "-o", "/dev/null", "true"]).status();
+    let is_there = traced.is_ok_and(|status| status.success());
+    if !is_there {
+        skip(what, "strace is not installed or may not trace");
+    }
+    is_there
+}
+
 /// Calls of the daemon's main thread by name, over [`CONNECTIONS`] connections; `None` if strace cannot be had.
-fn counted(listen: &str) -> Option<BTreeMap<String, f64>> {
-    if !Command::new("strace").args(["-c", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success()) {
-        skip("the system call budget", "strace is not installed or may not trace");
+fn counted(listen: &str, options: &[&str]) -> Option<BTreeMap<String, f64>> {
+    if !can_count("the system call budget") {
         return None;
     }
     let dir = TempDir::new();
     let table = dir.join("strace");
     let mut daemon = sockcap(&["--listen", listen])
+        .args(options)
         // -D: the tracer is the grandchild, so that the daemon's pid is the one we started.
         .wrap(&["strace", "-D", "-o", &table])
         .run(&["/bin/echo", "done"])
@@ -56,9 +66,18 @@ fn costs(text: &str) -> BTreeMap<String, f64> {
     costs
 }
 
+/// What a command gets of its own, its child sees to.
+const ATTRIBUTES: [&str; 12] =
+    ["--stderr", "null", "--nice", "19", "--limit", "core=0", "--limit", "nofile=64", "--umask", "7", "--chdir", "/"];
+
 #[test]
 fn one_connection_costs_ten_calls() {
-    let Some(counts) = counted("127.0.0.1:0") else { return };
+    [&[][..], &ATTRIBUTES].into_iter().for_each(ten_calls);
+}
+
+#[track_caller]
+fn ten_calls(options: &[&str]) {
+    let Some(counts) = counted("127.0.0.1:0", options) else { return };
     let budget = [
         ("accept4", 1.0),    // takes it, with the peer's address
         ("getsockopt", 2.0), // TCP_INFO: is it still there, how long did it wait; SO_COOKIE
@@ -80,8 +99,47 @@ fn one_connection_costs_ten_calls() {
 /// A wildcard listener must ask for the local address; that is all it may cost more.
 #[test]
 fn a_wildcard_costs_one_more() {
-    let Some(counts) = counted("[::]:0") else { return };
+    let Some(counts) = counted("[::]:0", &[]) else { return };
     assert!(counts["getsockname"] <= 1.0 + SLACK, "{counts:?}");
     let checks = if cfg!(debug_assertions) { 1.0 } else { 0.0 };
     assert!(counts.values().sum::<f64>() <= 11.0 + checks + 2.0 * SLACK, "{counts:?}");
+}
+
+/// The calls between clone and exec of a command of a daemon with these options, in order; without those that wait for the parent.
+fn calls_of_child(options: &[&str]) -> Vec<String> {
+    let dir = TempDir::new();
+    let prefix = dir.join("strace");
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"])
+        .args(options)
+        .wrap(&["prlimit", "--nofile=500:600", "strace", "-D", "-ff", "-o", &prefix])
+        .run(&["/bin/echo", "done"])
+        .start();
+    assert_eq!(to_end(daemon.connect()), "done\n");
+    daemon.stop();
+    let read = || {
+        let files = fs::read_dir(dir.path()).expect("its files").map(|entry| entry.expect("a file").path());
+        files.map(|file| fs::read_to_string(file).expect("text")).collect::<Vec<_>>()
+    };
+    until("strace has written all", || read().iter().all(|text| text.contains("+++ exited with ")));
+    // The daemon's own exec is its first call.
+    let is_of_child = |text: &String| text.find("execve(\"/bin/echo\"").is_some_and(|at| at > 0);
+    let traces = read();
+    let trace = traces.iter().find(|text| is_of_child(text)).unwrap_or_else(|| panic!("no child in {traces:#?}"));
+    let calls = trace.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name.to_owned());
+    let until_exec = trace.lines().position(|line| line.starts_with("execve(")).expect("an exec");
+    calls.take(until_exec + 1).filter(|name| name != "futex").collect()
+}
+
+/// Whoever asks for nothing pays for nothing.
+#[test]
+fn a_child_makes_the_calls_that_its_options_ask_for() {
+    if !can_count("the system calls of a child") {
+        return;
+    }
+    // The first limit is the one that the daemon has raised for itself.
+    let plain = ["setsid", "dup3", "dup3", "prlimit64", "rt_sigprocmask", "execve"];
+    assert_eq!(calls_of_child(&[]), plain);
+    let all = ["setsid", "dup3", "dup3", "dup3", "setpriority", "prlimit64", "prlimit64", "umask", "chdir"];
+    assert_eq!(calls_of_child(&ATTRIBUTES), [&all[..], &plain[4..]].concat());
+    assert_eq!(calls_of_child(&["--stderr", "socket"]), [&plain[..1], &["dup3"], &plain[1..]].concat());
 }

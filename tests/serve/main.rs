@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attributes;
 mod clients;
 mod command;
 mod fleet;

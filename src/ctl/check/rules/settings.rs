@@ -187,7 +187,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// Options of one value, of which the command line's wins.
-const LIMITS: [&str; 33] = [
+const LIMITS: [&str; 37] = [
     "backlog",
     "max-connections",
     "source-prefix",
@@ -211,6 +211,10 @@ const LIMITS: [&str; 33] = [
     "pass",
     "session",
     "argv0",
+    "stderr",
+    "nice",
+    "umask",
+    "chdir",
     "isolate",
     "time-limit",
     "drain-timeout",

@@ -1,0 +1,117 @@
+//! What each command gets of its own as a process, from options to what its child does; tried once, at the start, so that what would fail
+//! for every client is told before the first.
+#![forbid(unsafe_code)]
+
+use super::rlimit::{Limit, name_of, shown};
+use crate::sys::attributes::{Attributes, Stderr, Step};
+use crate::sys::launch::StandardError;
+use crate::sys::trial::{self, Refused};
+use crate::sys::{errno_words, plain};
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// What is set for commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// `--stderr`.
+    pub stderr: StandardError,
+    /// `--nice`, from -20 to 19.
+    pub nice: Option<i32>,
+    /// `--limit`, each resource once.
+    pub limits: Vec<Limit>,
+    /// `--umask`, at most 0777.
+    pub umask: Option<u32>,
+    /// `--chdir`, an absolute path.
+    pub directory: Option<PathBuf>,
+}
+
+impl Wanted {
+    /// Whether there is such a directory, which is a mistake of whoever has typed it.
+    ///
+    /// # Errors
+    /// One line that names it.
+    pub fn look_for_directory(&self) -> Result<(), String> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let why = match std::fs::metadata(directory) {
+            Ok(about) if about.is_dir() => return Ok(()),
+            Ok(_) => "it is not a directory".to_owned(),
+            Err(error) => plain(&error),
+        };
+        Err(format!("cannot start commands in '{}' (--chdir): {why}", directory.display()))
+    }
+
+    /// Whether commands have a limit of this name.
+    pub fn limits_any(&self, name: &str) -> bool {
+        self.limits.iter().any(|limit| limit.resource.name == name)
+    }
+
+    /// Makes ready what a child needs for it. A copy of this process tries it and ends: call it before there are threads.
+    ///
+    /// # Errors
+    /// One line that names the option that no command could have, and the remedy.
+    pub fn prepare(&self) -> Result<Attributes, String> {
+        let stderr = match self.stderr {
+            StandardError::Inherit => Stderr::Inherit,
+            StandardError::Socket => Stderr::Connection,
+            StandardError::Null => {
+                let null = OpenOptions::new().write(true).open("/dev/null");
+                let cannot = |error| format!("cannot open /dev/null (--stderr null): {}", plain(&error));
+                Stderr::Descriptor(null.map_err(cannot)?.into())
+            }
+        };
+        let directory = self.directory.as_ref().map(|path| CString::new(path.as_os_str().as_bytes()));
+        let attributes = Attributes {
+            stderr,
+            limits: self.limits.iter().map(|limit| (limit.resource.number(), limit.soft, limit.hard)).collect(),
+            nice: self.nice,
+            umask: self.umask,
+            directory: directory.transpose().map_err(|_| "the path of --chdir contains a NUL")?,
+            ..Attributes::default()
+        };
+        if self.nice.is_some() || !self.limits.is_empty() || self.directory.is_some() {
+            trial::run(&attributes).map_err(|refused| self.explain(&refused))?;
+        }
+        Ok(attributes)
+    }
+
+    fn explain(&self, refused: &Refused) -> String {
+        let (step, errno) = match refused {
+            Refused::Step(step, errno) => (*step, *errno),
+            Refused::Untried(why) => return format!("cannot try what commands get (--nice, --limit, --chdir): {why}"),
+        };
+        let may_not = matches!(errno, libc::EPERM | libc::EACCES);
+        let (what, remedy) = match step {
+            Step::Limit(number) => match self.limits.iter().find(|limit| limit.resource.number() == number) {
+                Some(limit) => (format!("cannot give commands the limit {limit} (--limit)"), Some(remedy(limit))),
+                None => (format!("cannot limit {} (--limit)", name_of(number)), None),
+            },
+            Step::Nice => (
+                format!("cannot give commands the nice value {} (--nice)", self.nice.unwrap_or_default()),
+                Some("one below sockcap's own needs CAP_SYS_NICE, or LimitNICE= of the service; its Nice= is inherited by commands".into()),
+            ),
+            Step::Directory => {
+                let directory = self.directory.clone().unwrap_or_default();
+                (format!("cannot start commands in '{}' (--chdir)", directory.display()), None)
+            }
+            step => (format!("cannot start commands ({step:?})"), None),
+        };
+        let remedy = remedy.filter(|_| may_not).map_or(String::new(), |remedy| format!(": {remedy}"));
+        format!("{what}: {}{remedy}", errno_words(errno))
+    }
+}
+
+/// What lets a process have this limit.
+fn remedy(limit: &Limit) -> String {
+    let name = limit.resource.name;
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if let Some(most) = most.filter(|most| name == "nofile" && limit.hard > *most) {
+        return format!("no process may have more than {most} (sysctl fs.nr_open)");
+    }
+    let ours = limit.resource.of_this_process().map_or("unknown".to_owned(), |(_, hard)| shown(hard));
+    format!(
+        "a hard limit above sockcap's own, {ours}, needs CAP_SYS_RESOURCE; Limit{}= of the service raises it",
+        name.to_uppercase()
+    )
+}
