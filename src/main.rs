@@ -10,6 +10,7 @@ use std::io::Write;
 fn main() {
     // First of all, so that no signal falls between what we inherit and the loop that reads them.
     process::default_signal_actions();
+    process::close_to_others();
     process::close_all_on_exec();
     memory::share_one_heap();
     let result = match process::blocked_signals().thread_set_mask() {

@@ -3,7 +3,8 @@
 //! Without this it is the daemon, and each that is started after it: `cat` and `sh` are smaller. A command inherits the
 //! daemon's `oom_score_adj` (proc_pid_oom_score_adj(5)), whatever `OOMScoreAdjust=` says. It cannot raise its own before its
 //! exec, since until then it shares the daemon's memory, and the kernel gives all who share it the same score. So the daemon
-//! raises it a moment later, which anybody may do.
+//! raises it a moment later, which anybody may do: also a daemon of another user than root, which may not change its own, being closed to
+//! others of its user (`process::close_to_others`).
 #![forbid(unsafe_code)]
 
 use std::fs::{File, OpenOptions, read_to_string};

@@ -153,6 +153,41 @@ fn may_restrict() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::kill;
+    use nix::unistd::Pid;
+    use std::fs::{self, File};
+    use std::process::{Child, Command};
+
+    /// In a domain of this rule set: whether a child from outside can be signalled, and how the rename of a file between folders and the
+    /// opening of the child's memory end.
+    fn tried(fd: OwnedFd, folder: &std::path::Path, child: &Child) -> (bool, io::Result<()>, io::Result<File>) {
+        let restrict = move || {
+            may_restrict().unwrap();
+            // SAFETY: two integers. It restricts this thread alone, which ends with the test.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd.as_raw_fd(), 0) }, 0);
+            let pid = Pid::from_raw(child.id() as i32);
+            let renamed = fs::rename(folder.join("a/file"), folder.join("b/file"));
+            (kill(pid, None).is_ok(), renamed, File::open(format!("/proc/{pid}/mem")))
+        };
+        std::thread::scope(|scope| scope.spawn(restrict).join().unwrap())
+    }
+
+    /// What kernels before 6.12 have, tried on whichever this is: no access to files is lost.
+    #[test]
+    fn without_scopes_traces_alone_are_closed() {
+        if version().is_ok_and(|abi| abi >= WITH_REFER) {
+            let folder = std::env::temp_dir().join(format!("sockcap-landlock-{}", std::process::id()));
+            ["a", "b"].iter().for_each(|name| fs::create_dir_all(folder.join(name)).unwrap());
+            fs::write(folder.join("a/file"), "").unwrap();
+            let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+            let (is_signalled, renamed, memory) = tried(for_traces_alone().unwrap(), &folder, &child);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            fs::remove_dir_all(&folder).unwrap();
+            assert!(is_signalled && renamed.is_ok(), "{is_signalled} {renamed:?}");
+            assert_eq!(memory.unwrap_err().raw_os_error(), Some(libc::EACCES));
+        }
+    }
 
     /// Each reason says what to do.
     #[test]

@@ -67,6 +67,13 @@ pub fn default_signal_actions() {
     }
 }
 
+/// Closes this process to others of its user (PR_SET_DUMPABLE): they cannot trace it, read its memory, or take its descriptors through
+/// `/proc` or pidfd_getfd(2). Commands are of its user, and may do what their clients want. There is no core dump of it, either. The
+/// exec of a command opens that to others again, as ever.
+pub fn close_to_others() {
+    let _ = nix::sys::prctl::set_dumpable(false); // fails for no other values
+}
+
 /// Whether this descriptor of ours is open. Asked of the kernel itself, since a sandbox may hide /proc.
 pub fn is_open(fd: i32) -> bool {
     // SAFETY: fcntl on any number is sound; a closed one gives EBADF.

@@ -173,6 +173,12 @@ impl Start {
                 Ok(())
             });
         }
+        if !is_root() {
+            // SAFETY: two system calls, on memory of this function's own.
+            unsafe {
+                command.pre_exec(stay_open);
+            }
+        }
         if self.is_subreaper {
             // SAFETY: prctl takes integers, and is one system call.
             unsafe {
@@ -252,6 +258,30 @@ impl Start {
         let fused = "sockcap did not end by itself";
         Ended { status, stdout: stdout.expect(fused), stderr: stderr.expect(fused) }
     }
+}
+
+/// Makes PR_SET_DUMPABLE do nothing (seccomp(2)): the daemon closes itself to all but root, and tests of another user look at its
+/// descriptors, too.
+fn stay_open() -> io::Result<()> {
+    let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let (load, equal, end) =
+        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET);
+    let low = if cfg!(target_endian = "big") { 4 } else { 0 };
+    let mut filter = [
+        op(load, 0, 0, 0), // struct seccomp_data: nr, arch, instruction_pointer, args
+        op(equal, 0, 3, libc::SYS_prctl as u32),
+        op(load, 0, 0, 16 + low),
+        op(equal, 0, 1, libc::PR_SET_DUMPABLE as u32),
+        op(end, 0, 0, libc::SECCOMP_RET_ERRNO),
+        op(end, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the filter lives across the call.
+    unsafe {
+        Errno::result(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        Errno::result(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0))?;
+    }
+    Ok(())
 }
 
 /// A `sockcap` that ran to its end.
