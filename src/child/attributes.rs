@@ -19,6 +19,8 @@ pub struct Wanted {
     pub stderr: StandardError,
     /// `--nice`, from -20 to 19.
     pub nice: Option<i32>,
+    /// `--oom-score-adjust`, from -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
     /// `--limit`, each resource once.
     pub limits: Vec<Limit>,
     /// `--umask`, at most 0777.
@@ -70,16 +72,33 @@ impl Wanted {
             directory: directory.transpose().map_err(|_| "the path of --chdir contains a NUL")?,
             ..Attributes::default()
         };
-        if self.nice.is_some() || !self.limits.is_empty() || self.directory.is_some() {
-            trial::run(&attributes).map_err(|refused| self.explain(&refused))?;
+        let is_tried =
+            !self.limits.is_empty() || self.nice.or(self.oom_score_adj).is_some() || self.directory.is_some();
+        if is_tried {
+            trial::run(&attributes, self.oom_score_adj).map_err(|refused| self.explain(&refused))?;
         }
         Ok(attributes)
     }
 
     fn explain(&self, refused: &Refused) -> String {
         let (step, errno) = match refused {
+            Refused::Score(errno) => {
+                let remedy = match *errno {
+                    libc::EACCES | libc::EPERM => {
+                        ": one below sockcap's own needs CAP_SYS_RESOURCE; OOMScoreAdjust= of the service sets sockcap's own"
+                    }
+                    _ => "",
+                };
+                let score = self.oom_score_adj.unwrap_or_default();
+                return format!(
+                    "cannot give commands the oom_score_adj {score} (--oom-score-adjust): {}{remedy}",
+                    errno_words(*errno)
+                );
+            }
             Refused::Step(step, errno) => (*step, *errno),
-            Refused::Untried(why) => return format!("cannot try what commands get (--nice, --limit, --chdir): {why}"),
+            Refused::Untried(why) => {
+                return format!("cannot try what commands get (--nice, --oom-score-adjust, --limit, --chdir): {why}");
+            }
         };
         let may_not = matches!(errno, libc::EPERM | libc::EACCES);
         let (what, remedy) = match step {

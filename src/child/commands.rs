@@ -18,6 +18,7 @@ use super::signals::Left;
 use super::strays::Strays;
 use super::template::Template;
 use super::times::Times;
+use super::victim::{NotSet, Victims};
 use crate::policy::back_off::{BackOff, Over, Trouble};
 use crate::policy::gate::{Arrival, Slot};
 use crate::policy::limit::rule::Outcome;
@@ -58,6 +59,7 @@ pub struct Commands {
     cgroup: io::Result<Option<Cgroup>>,
     /// Which of them the kernel kills, if that matters.
     oom_kills: Option<OomKills>,
+    victims: Victims,
     /// Other processes in it, while stopping.
     strays: Strays,
     /// Set when a SIGCHLD has come after the last sweep over all children: signals coalesce, so another exit may be unreported.
@@ -83,6 +85,8 @@ pub struct Terms {
     pub kill_grace: Duration,
     /// Whether it matters which commands the kernel kills since memory is short.
     pub asks_for_oom: bool,
+    /// `--oom-score-adjust`.
+    pub oom_score_adj: Option<i32>,
 }
 
 /// A command that was started.
@@ -109,6 +113,8 @@ pub enum News {
         /// Its process.
         pid: i32,
     },
+    /// It does not have the `oom_score_adj` that was asked for: the first of an episode.
+    ScoreNotSet(NotSet),
     /// Somebody has asked for its end, and it was sent SIGTERM or SIGKILL.
     Stopping(Stopping),
     /// It is over.
@@ -192,6 +198,7 @@ impl Commands {
             ledger: Ledger::none(),
             cgroup: Cgroup::own(),
             oom_kills: terms.asks_for_oom.then(OomKills::new).transpose()?,
+            victims: Victims::new(terms.oom_score_adj),
             strays: Strays::default(),
             unswept_since: None,
             signals_since_sweep: 0,

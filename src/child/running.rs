@@ -67,6 +67,8 @@ pub struct Children {
     /// Those whose exec was not over then, and when it is looked at them again.
     slow: Vec<(i32, u64)>,
     slow_until: Option<Instant>,
+    /// Those whose exec was over, and that are looked at once more then.
+    again: Vec<(i32, u64)>,
 }
 
 impl Children {
@@ -133,6 +135,7 @@ impl Children {
         let mut due = Vec::new();
         if self.slow_until.take_if(|at| *at <= now).is_some() {
             due.append(&mut self.slow);
+            due.append(&mut self.again);
         }
         if self.young.front().is_some_and(|(since, ..)| *since + YOUNG <= now) {
             // A few at once: whoever came a little later is old enough, too.
@@ -149,10 +152,22 @@ impl Children {
                 None => {}
             }
         }
-        if !self.slow.is_empty() {
+        if !self.slow.is_empty() || !self.again.is_empty() {
             self.slow_until.get_or_insert(now + SLOW);
         }
         begun
+    }
+
+    /// Names this one once more in a moment, though its exec is over.
+    pub fn look_again(&mut self, now: Instant, pid: i32) {
+        let id = self.get(pid).map(|child| child.id);
+        self.again.extend(id.map(|id| (pid, id)));
+        self.slow_until.get_or_insert(now + SLOW);
+    }
+
+    /// Whether it is so old that [`Children::look_again`] was in time for it.
+    pub fn is_known(&self, now: Instant, pid: i32) -> bool {
+        self.get(pid).is_none_or(|child| child.since + SLOW <= now)
     }
 
     /// All of them.
@@ -220,6 +235,20 @@ mod tests {
         assert_eq!(children.begun(now + SLOW, |_| true), [4]);
         assert_eq!(children.deadline(), None);
         assert!(children.begun(now + 2 * SLOW, |_| true).is_empty(), "once");
+    }
+
+    #[test]
+    fn one_is_named_once_more_if_that_is_asked_for() {
+        let mut children = Children::default();
+        let (born, later) = (Instant::now(), Duration::from_millis(30));
+        children.insert(Child { since: born, ..child(7) });
+        assert_eq!(children.begun(born + later, |_| true), [7]);
+        assert!(!children.is_known(born + later, 7));
+        children.look_again(born + later, 7);
+        assert_eq!((children.deadline(), children.slow()), (Some(born + later + SLOW), 0));
+        assert_eq!(children.begun(born + later + SLOW, |_| true), [7]);
+        assert!(children.is_known(born + later + SLOW, 7));
+        assert_eq!(children.deadline(), None);
     }
 
     #[test]

@@ -20,6 +20,11 @@ pub(super) struct ProcessArgs {
           hide_short_help = true, allow_negative_numbers = true)]
     nice: Option<i32>,
 
+    /// The oom_score_adj of each command, -1000 to 1000: whom the kernel kills first; default 500 above sockcap's
+    #[arg(long, value_name = "N", env = "SOCKCAP_OOM_SCORE_ADJUST", value_parser = score, help_heading = "The command",
+          hide_short_help = true, allow_negative_numbers = true)]
+    oom_score_adjust: Option<i32>,
+
     /// Resource limit of each command, as Limit*= in units: nofile=1024:4096, core=0, as=2G, cpu=5min (repeatable)
     #[arg(
         long,
@@ -58,13 +63,25 @@ impl ProcessArgs {
             "null" => StandardError::Null,
             _ => StandardError::Inherit,
         };
-        Wanted { stderr, nice: self.nice, limits, umask: self.umask, directory: self.chdir }
+        Wanted {
+            stderr,
+            nice: self.nice,
+            oom_score_adj: self.oom_score_adjust,
+            limits,
+            umask: self.umask,
+            directory: self.chdir,
+        }
     }
 }
 
 fn nice(text: &str) -> Result<i32, String> {
     let expected = || "expected a number from -20 (served first) to 19 (served last)".to_owned();
     text.parse().ok().filter(|nice| (-20..=19).contains(nice)).ok_or_else(expected)
+}
+
+fn score(text: &str) -> Result<i32, String> {
+    let expected = || "expected a number from -1000 (never killed) to 1000 (killed first)".to_owned();
+    text.parse().ok().filter(|score| (-1000..=1000).contains(score)).ok_or_else(expected)
 }
 
 fn umask(text: &str) -> Result<u32, String> {
@@ -195,9 +212,13 @@ mod tests {
     #[test]
     fn borders_of_the_others() {
         assert_eq!(["-20", "0", "19"].map(nice), [Ok(-20), Ok(0), Ok(19)]);
+        assert_eq!(["-1000", "0", "1000"].map(score), [Ok(-1000), Ok(0), Ok(1000)]);
         assert_eq!(["0", "0777", "27"].map(umask), [Ok(0), Ok(0o777), Ok(0o27)]);
         for bad in ["", "-21", "20", "x", "1.5"] {
             assert!(nice(bad).is_err(), "{bad}");
+        }
+        for bad in ["", "-1001", "1001", "x"] {
+            assert!(score(bad).is_err(), "{bad}");
         }
         for bad in ["", "8", "1000", "-1", "+7", "0x7", "u=rwx", "07 "] {
             assert!(umask(bad).is_err(), "{bad}");

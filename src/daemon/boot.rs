@@ -162,9 +162,10 @@ fn daemon(
     fixed_vars: environment::FixedVars,
 ) -> io::Result<Daemon> {
     let Settings { time_limit, kill_grace, max_connections, .. } = settings;
+    let oom_score_adj = settings.attributes.oom_score_adj;
     let room = max_connections.min(MAX_ROOM) as usize;
     let asks_for_oom = settings.penalties.of.iter().any(|penalty| penalty.outcome == Outcome::Oom);
-    let terms = commands::Terms { room, time_limit, kill_grace, asks_for_oom };
+    let terms = commands::Terms { room, time_limit, kill_grace, asks_for_oom, oom_score_adj };
     let poll = Poll::new()?;
     let commands = Commands::new(spec, template, fixed_vars, terms, &poll)?;
     let listeners = (Listeners::new(listeners, &poll)?, Queries::new(for_queries, &poll)?);

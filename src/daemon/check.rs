@@ -126,10 +126,13 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     if let Some(name) = &settings.argv0 {
         line("argv0", name);
     }
-    let Wanted { stderr, nice, limits, umask, directory } = &settings.attributes;
+    let Wanted { stderr, nice, oom_score_adj, limits, umask, directory } = &settings.attributes;
     line("stderr", stderr);
     if let Some(nice) = nice {
         line("nice", nice);
+    }
+    if let Some(score) = oom_score_adj {
+        line("oom-score-adjust", score);
     }
     for limit in limits {
         line("limit", limit);

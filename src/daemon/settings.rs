@@ -102,7 +102,7 @@ pub struct Settings {
     pub session: Session,
     /// `--argv0`; `None` is COMMAND itself.
     pub argv0: Option<String>,
-    /// `--stderr`, `--nice`, `--limit`, `--umask`, `--chdir`.
+    /// `--stderr`, `--nice`, `--oom-score-adjust`, `--limit`, `--umask`, `--chdir`.
     pub attributes: Wanted,
     /// `--isolate`.
     pub isolate: Isolate,

@@ -163,6 +163,8 @@ pub enum Event {
     NotStored { held: usize, error: String },
     /// A command has reached `--time-limit`.
     TimeLimit { id: u64, pid: i32, limit: Duration },
+    /// A command does not have the score of --oom-score-adjust: the first of an episode.
+    ScoreNotSet { pid: i32, score: i32, error: String },
     /// Somebody has asked for the end of a command.
     Stopping { id: u64, pid: i32, is_forced: bool, asked_by: String },
     /// Nothing ran or waited for `--idle-exit`.
@@ -194,6 +196,7 @@ impl Event {
             | Event::NotFound { .. }
             | Event::NotStored { .. }
             | Event::StartFailed { .. }
+            | Event::ScoreNotSet { .. }
             | Event::Closed { .. }
             | Event::PressureLost { .. }
             | Event::Killing { .. }
@@ -234,6 +237,7 @@ impl Event {
             Event::NotStored { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b15",
             Event::TimeLimit { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b16",
             Event::Stopping { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b26",
+            Event::ScoreNotSet { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b40",
             Event::Idle { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b17",
             Event::Failed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b18",
             Event::Closed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b21",

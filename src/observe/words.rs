@@ -223,6 +223,10 @@ impl fmt::Display for Event {
             Event::TimeLimit { id, pid, limit } => {
                 write!(f, "connection {id} reached the time limit of {}: sending SIGTERM to pid {pid}", seconds(limit))
             }
+            Event::ScoreNotSet { pid, score, error } => write!(
+                f,
+                "cannot set the oom_score_adj of a command (pid {pid}) to {score} (--oom-score-adjust): {error}; it keeps the one that it has"
+            ),
             Event::Stopping { id, pid, is_forced, asked_by } => {
                 let what = if *is_forced { "killing" } else { "stopping" };
                 write!(f, "{what} the command of connection {id} (pid {pid}), as asked by {asked_by}")

@@ -4,6 +4,7 @@
 
 use super::attributes::{Attributes, Own, Step, apply};
 use super::{plain, process};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, pipe2};
@@ -16,6 +17,8 @@ use std::os::fd::AsRawFd;
 pub enum Refused {
     /// This, with this errno.
     Step(Step, i32),
+    /// This `oom_score_adj`, with this errno.
+    Score(i32),
     /// It is not known, since there was no trial: why.
     Untried(String),
 }
@@ -23,20 +26,38 @@ pub enum Refused {
 /// Three numbers: step and errno.
 const REPORT: usize = size_of::<[i32; 3]>();
 
-/// Tries all of it but for standard error. Its SIGCHLD is taken off what is pending, with that of any child that has ended: call it
+/// Where a [`Step`] is otherwise.
+const SCORE: [i32; 2] = [-1, 0];
+
+/// Sets that of this process, as the daemon sets that of its commands.
+fn set_score(score: &str) -> Result<(), i32> {
+    let errno = |result: isize| if result < 0 { Err(Errno::last_raw()) } else { Ok(result as i32) };
+    // SAFETY: integers, a string, and a buffer of this length, which live across the calls.
+    unsafe {
+        // Like a command after its exec: its file belongs to its own user, whatever the daemon has made of itself.
+        libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+        let file = errno(libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) as isize)?;
+        errno(libc::write(file, score.as_ptr().cast(), score.len())).map(drop)
+    }
+}
+
+/// Tries all of it but for standard error, and to set an `oom_score_adj`, which the daemon does for its commands. Its SIGCHLD is taken off what is pending, with that of any child that has ended: call it
 /// before anybody waits for one, and before there are threads.
 ///
 /// # Errors
 /// What fails.
-pub fn run(all: &Attributes) -> Result<(), Refused> {
+pub fn run(all: &Attributes, score: Option<i32>) -> Result<(), Refused> {
+    let score = score.map(|score| score.to_string());
     let untried = |error: io::Error| Refused::Untried(plain(&error));
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| untried(errno.into()))?;
     // SAFETY: the child makes system calls alone, on memory that is its own, and does not return.
     let child = match unsafe { fork() }.map_err(|errno| untried(errno.into()))? {
         ForkResult::Child => {
             // SAFETY: `all` stays where it is; nothing of it needs a connection.
-            if let Err((step, errno)) = unsafe { apply(all, Own::NONE) } {
-                let [step, detail] = step.to_words();
+            let applied = unsafe { apply(all, Own::NONE) }.map_err(|(step, errno)| (step.to_words(), errno));
+            let all_set =
+                applied.and_then(|()| score.map_or(Ok(()), |score| set_score(&score).map_err(|errno| (SCORE, errno))));
+            if let Err(([step, detail], errno)) = all_set {
                 let words = [step, detail, errno];
                 // SAFETY: a buffer of this length that lives across the call.
                 unsafe { libc::write(writer.as_raw_fd(), words.as_ptr().cast(), REPORT) };
@@ -54,6 +75,7 @@ pub fn run(all: &Attributes) -> Result<(), Refused> {
     let words: Vec<i32> =
         report.chunks_exact(4).map(|word| i32::from_ne_bytes([word[0], word[1], word[2], word[3]])).collect();
     match (&words[..], ended) {
+        (&[step, _, errno], _) if step == SCORE[0] => Err(Refused::Score(errno)),
         (&[step, detail, errno], _) => Err(Refused::Step(Step::from_words([step, detail]), errno)),
         (_, Ok(WaitStatus::Exited(..))) => Ok(()),
         (_, Ok(WaitStatus::Signaled(_, signal, _))) => {
@@ -72,15 +94,16 @@ mod tests {
 
     #[test]
     fn what_fails_is_named_and_nothing_lasts() {
-        assert_eq!(run(&Attributes::default()), Ok(()));
+        assert_eq!(run(&Attributes::default(), None), Ok(()));
         const CORE: u32 = nix::sys::resource::Resource::RLIMIT_CORE as u32;
         let core = (CORE, 0, 0);
         let here = std::env::current_dir().unwrap();
         let all = |directory| Attributes { limits: vec![core], directory: Some(directory), ..Attributes::default() };
-        assert_eq!(run(&all(c"/".into())), Ok(()));
-        assert_eq!(run(&all(c"/nowhere/x".into())), Err(Refused::Step(Step::Directory, libc::ENOENT)));
+        assert_eq!(run(&all(c"/".into()), Some(1000)), Ok(()));
+        assert_eq!(run(&all(c"/nowhere/x".into()), Some(1000)), Err(Refused::Step(Step::Directory, libc::ENOENT)));
         let above = Attributes { limits: vec![(CORE, 2, 1)], ..Attributes::default() };
-        assert_eq!(run(&above), Err(Refused::Step(Step::Limit(CORE), libc::EINVAL)));
+        assert_eq!(run(&above, None), Err(Refused::Step(Step::Limit(CORE), libc::EINVAL)));
+        assert_eq!(run(&Attributes::default(), Some(1001)), Err(Refused::Score(libc::EINVAL)));
         assert_eq!(std::env::current_dir().unwrap(), here);
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::common::*;
 use crate::usage::{mistake, with};
+use nix::unistd::Pid;
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 /// Runs a shell script for one client of a daemon with these options, and returns what it wrote.
@@ -28,8 +30,8 @@ fn unprivileged(options: &[&str]) -> Start {
 /// Whether we have CAP_SYS_NICE, which root in a container may lack.
 fn may_lower_nice() -> bool {
     let status = fs::read_to_string("/proc/self/status").expect("our status");
-    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("capabilities");
-    u64::from_str_radix(capabilities.trim(), 16).expect("hexadecimal") & 1 << 23 != 0
+    let all = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("capabilities");
+    u64::from_str_radix(all.trim(), 16).expect("hexadecimal") & 1 << 23 != 0
 }
 
 /// The soft and the hard limit of this line of /proc/PID/limits.
@@ -171,6 +173,7 @@ fn bad_values_of_attributes() {
     for (option, bad) in [
         ("--nice", &["", "-21", "20", "x", "1.5"][..]),
         ("--limit", &["", "nofile", "disk=1", "nofile=x", "nofile=2:1", "cpu=1x", "as=1k"]),
+        ("--oom-score-adjust", &["", "-1001", "1001", "x"]),
         ("--umask", &["", "8", "1000", "-1", "u=rwx"]),
         ("--chdir", &["", "here", "./here"]),
         ("--stderr", &["", "journal", "2"]),
@@ -213,7 +216,7 @@ fn a_directory_that_vanishes() {
 
 #[test]
 fn a_limit_that_is_lowered_from_outside() {
-    let lower = |daemon: &Daemon| run(&["prlimit", &format!("--pid={}", daemon.pid()), "--locks=10:10"]);
+    let lower = |daemon: &Daemon| prlimit(&[], daemon.pid(), "--locks=10:10");
     let says = "cannot set its limit locks (--limit): Operation not permitted (EPERM)";
     fails_later(unprivileged(&["--limit", "locks=20"]), lower, says);
 }
@@ -223,4 +226,84 @@ fn a_nice_value_that_is_out_of_reach() {
     let renice = |daemon: &Daemon| run(&["renice", "-n", "10", "-p", &daemon.pid().to_string()]);
     let says = "cannot set its nice value (--nice): Permission denied (EACCES)";
     fails_later(unprivileged(&["--nice", "5"]).wrap(&["prlimit", "--nice=0"]), renice, says);
+}
+
+/// `oom_score_adj`.
+fn score(pid: Pid) -> i32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("a score");
+    text.trim().parse().expect("a number")
+}
+
+/// A daemon whose own score is 900, which anybody may raise it to.
+fn easily_killed(start: Start) -> Start {
+    start.prelude("echo 900 >/proc/$$/oom_score_adj")
+}
+
+/// Exactly what is asked for, be it above or below the daemon's, a moment after its exec; but a command that has chosen itself has its
+/// choice, and the daemon keeps its own.
+#[test]
+fn a_score_is_exactly_what_is_asked_for() {
+    if score(Pid::this()) > 800 {
+        return skip("the score of commands", "everything here has a high score");
+    }
+    let choice = "read chosen; [ -z \"$chosen\" ] || echo $chosen >/proc/$$/oom_score_adj; echo $$; exec /bin/cat";
+    for wanted in [800, 901, 1000] {
+        let options = ["--oom-score-adjust", &wanted.to_string()];
+        let mut daemon = easily_killed(with(&options)).run(&["/bin/sh", "-c", choice]).start();
+        let open = |said: &[u8]| {
+            let mut client = daemon.connect();
+            client.write_all(said).expect("write");
+            Session::of(client)
+        };
+        let (own_mind, other) = (open(b"950\n"), open(b"\n"));
+        until("its score", || score(other.pid) == wanted);
+        assert_eq!((score(own_mind.pid), score(daemon.pid())), (950, 900));
+        [own_mind, other].into_iter().for_each(Session::leave);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_score_out_of_reach_is_known_at_the_start() {
+    let line = unprivileged(&["--oom-score-adjust", "-1000"]).output().one_line(&[1]);
+    let says =
+        "sockcap: cannot give commands the oom_score_adj -1000 (--oom-score-adjust): Permission denied (EACCES): ";
+    assert!(line.starts_with(says), "{line}");
+}
+
+/// A copy of this program that runs as its owner, root, whoever starts it; `None`, and said so, where there is no such thing.
+fn setuid(dir: &TempDir, program: &str, user: &[&str], what: &str) -> Option<String> {
+    let copy = |program: &str| {
+        let copy = dir.join(program);
+        run(&["install", "-m", "4755", &format!("/usr/bin/{program}"), &copy]);
+        copy
+    };
+    let shown = Command::new(user[0]).args(&user[1..]).args([&copy("id"), "-u"]).output().expect("run it");
+    if shown.stdout != b"0\n" {
+        skip(what, "no program runs as its owner here");
+        return None;
+    }
+    Some(copy(program))
+}
+
+/// A command that has become another user is not ours to change.
+#[test]
+fn a_score_that_cannot_be_set_is_told_once() {
+    let what = "a score that cannot be set";
+    let Some(user) = another_user(what) else { return };
+    let dir = TempDir::new();
+    let Some(command) = setuid(&dir, "cat", &user, what) else { return };
+    let mut daemon = with(&["--oom-score-adjust", "950"]).wrap(&user).run(&[&command]).start();
+    let ours = score(daemon.pid());
+    let mut client = daemon.connect();
+    echoes(&mut client);
+    let pid = daemon.commands()[0];
+    daemon.wait_text(&format!(
+        "cannot set the oom_score_adj of a command (pid {pid}) to 950 (--oom-score-adjust): Permission denied (EACCES); it keeps"
+    ));
+    let mut other = daemon.connect();
+    echoes(&mut other);
+    assert_eq!((score(pid), score(daemon.pid())), (ours, ours));
+    drop((client, other));
+    assert_eq!((daemon.stop().served, daemon.count("oom_score_adj")), (2, 1));
 }

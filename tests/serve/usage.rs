@@ -186,6 +186,7 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--argv0", "it"], "SOCKCAP_ARGV0", "it", Some("that")),
     (&["--stderr", "socket"], "SOCKCAP_STDERR", "socket", Some("null")),
     (&["--nice", "7"], "SOCKCAP_NICE", "7", Some("8")),
+    (&["--oom-score-adjust", "7"], "SOCKCAP_OOM_SCORE_ADJUST", "7", Some("8")),
     (&["--limit", "core=7"], "SOCKCAP_LIMIT", "core=7", Some("core=8")),
     (&["--umask", "7"], "SOCKCAP_UMASK", "7", Some("17")),
     (&["--chdir", "/"], "SOCKCAP_CHDIR", "/", Some("/etc")),

@@ -3,8 +3,9 @@
 
 use super::{Commands, Ended, ExecFailed, News};
 use crate::child::oom::OomKills;
+use crate::child::program;
 use crate::child::running::{Child, Why};
-use crate::child::{program, victim};
+use crate::child::victim::Looked;
 use crate::policy::limit::rule::Outcome;
 use crate::poll::Poll;
 use crate::sys::client_fd::ClientFd;
@@ -149,6 +150,8 @@ impl Commands {
             let latest = succeeded.filter(|child| child.exec_errno.is_none()).map(|child| child.since).max();
             latest.into_iter().for_each(|since| self.succeeded(now, since));
         }
-        victim::raise(begun.into_iter());
+        let Looked { again, failed } = self.victims.set(now, &begun, |pid| self.ours.is_known(now, pid));
+        again.into_iter().for_each(|pid| self.ours.look_again(now, pid));
+        self.news.extend(failed.map(News::ScoreNotSet));
     }
 }

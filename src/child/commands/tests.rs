@@ -38,7 +38,7 @@ fn commands_of(program: &CStr, words: &[&str], time_limit: Option<Duration>, pol
         nofile: None,
         attributes: Box::default(),
     };
-    let terms = Terms { room: 0, time_limit, kill_grace: SECOND, asks_for_oom: false };
+    let terms = Terms { room: 0, time_limit, kill_grace: SECOND, asks_for_oom: false, oom_score_adj: None };
     Commands::new(spec, template, fixed_vars, terms, poll).unwrap()
 }
 

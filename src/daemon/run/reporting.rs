@@ -3,6 +3,7 @@
 
 use super::Daemon;
 use crate::child::commands::{self, ExecFailed};
+use crate::child::victim::NotSet;
 use crate::daemon::gauges::Told;
 use crate::listen::{accept, listeners};
 use crate::observe::event::{Event, How};
@@ -38,6 +39,9 @@ impl Daemon {
             commands::News::Overdue { id, pid } => {
                 let limit = self.settings.time_limit.unwrap_or_default();
                 self.report.log(Event::TimeLimit { id, pid, limit });
+            }
+            commands::News::ScoreNotSet(NotSet { pid, score, error }) => {
+                self.report.log(Event::ScoreNotSet { pid, score, error: plain(&error) });
             }
             commands::News::Stopping(commands::Stopping { id, pid, is_forced, asked_by }) => {
                 self.report.log(Event::Stopping { id, pid, is_forced, asked_by });

@@ -187,7 +187,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// Options of one value, of which the command line's wins.
-const LIMITS: [&str; 37] = [
+const LIMITS: [&str; 38] = [
     "backlog",
     "max-connections",
     "source-prefix",
@@ -213,6 +213,7 @@ const LIMITS: [&str; 37] = [
     "argv0",
     "stderr",
     "nice",
+    "oom-score-adjust",
     "umask",
     "chdir",
     "isolate",

@@ -121,7 +121,8 @@ pub(super) const RULES: &[Rule] = &[
         |s| {
             let value = s.service.show.get("OOMScoreAdjust");
             let is_high = value.parse::<i32>().is_ok_and(|score| score > -500);
-            Hit::service(&s.service, "OOMScoreAdjust", value, "OOMScoreAdjust=-500").when(is_high && !s.is_user)
+            Hit::service(&s.service, "OOMScoreAdjust", value, "OOMScoreAdjust=-500")
+                .when(is_high && !s.is_user && !s.sets("oom-score-adjust"))
         },
     ),
 ];
