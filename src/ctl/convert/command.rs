@@ -11,6 +11,8 @@ struct Streams {
     is_passed: bool,
     /// What a shell redirects.
     redirect: Option<&'static str>,
+    /// What `--stderr` is to be.
+    stderr: Option<&'static str>,
     /// Lines that stay.
     kept: Lines,
 }
@@ -118,6 +120,7 @@ fn text(
     if streams.is_passed {
         text.push_str("--pass listen-fds ");
     }
+    text.extend(streams.stderr.map(|stderr| format!("--stderr {stderr} ")));
     match argv0 {
         Some(_) if !wrapper.is_empty() => {
             notes.say(format!("'@' in ExecStart= of {service} has no effect: the command has its usual name"))
@@ -175,11 +178,23 @@ fn streams(pair: &Pair, notes: &mut Notes) -> Streams {
             notes.say(format!("StandardOutput={output} of {name} is left out: what a command writes to stdout goes where its stderr goes"));
         }
     }
+    // One that is not set is the output's, and that the input's (systemd.exec(5)).
+    let is_set = |value: &&str| *value != "inherit";
+    let is_implied = error.filter(is_set).is_none() && !streams.is_passed;
+    let error = if is_implied { output.filter(is_set).or(input.filter(|_| is_socket(input))) } else { error };
     match error {
-        None | Some("inherit") if streams.is_passed => {}
-        None | Some("inherit" | "socket") => notes.say(format!(
-            "what a command of {name} writes to stderr is in the journal now, and not sent to the client; to send it: sh -c 'exec COMMAND 2>&1'"
+        None | Some("inherit") => {}
+        Some("null") => streams.stderr = Some("null"),
+        // The shell would send its output there, too.
+        socket if is_socket(socket) && streams.redirect == Some(">&2") => notes.say(format!(
+            "what a command of {name} writes to stderr is in the journal now, and not sent to the client"
         )),
+        socket if is_socket(socket) => {
+            streams.stderr = Some("socket");
+            if is_implied {
+                notes.say(format!("what a command of {name} writes to stderr is sent to its client, as before (--stderr socket); without it, it is in the journal"));
+            }
+        }
         Some(error) => streams.kept.push(format!("StandardError={error}")),
     }
     let elsewhere = |line: &String| {

@@ -203,7 +203,21 @@ fn streams_go_where_they_went() {
     with("", "StandardOutput=null").has(
         "ExecStart=/usr/bin/sockcap --busy-reply text -- /bin/sh -c 'exec \"$$0\" \"$$@\" >/dev/null' /usr/sbin/foo",
     );
-    with("", "StandardError=").says("stderr");
+    let sends = "ExecStart=/usr/bin/sockcap --busy-reply text --stderr socket -- /usr/sbin/foo";
+    with("", "StandardError=").has(sends).says("as before (--stderr socket)");
+    with("", "StandardError=inherit").has(sends).says("as before (--stderr socket)");
+    with("", "StandardError=socket").has(sends).lacks("StandardError");
+    with("", "StandardError=null")
+        .has("ExecStart=/usr/bin/sockcap --busy-reply text --stderr null -- /usr/sbin/foo")
+        .lacks("StandardError")
+        .lacks("SOCKCAP_LOG_TARGET");
+    with("", "StandardInput=null\nStandardError=null")
+        .has("ExecStart=/usr/bin/sockcap --busy-reply text --pass listen-fds --stderr null -- /usr/sbin/foo");
+    with("", "StandardOutput=null\nStandardError=").has(
+        "ExecStart=/usr/bin/sockcap --busy-reply text --stderr null -- /bin/sh -c 'exec \"$$0\" \"$$@\" >/dev/null' /usr/sbin/foo",
+    );
+    with("", "StandardOutput=journal\nStandardError=inherit").has("StandardError=journal");
+    with("", "StandardOutput=journal\nStandardError=socket").says("not sent to the client");
     with("", "StandardError=syslog").has("StandardError=journal");
 }
 
