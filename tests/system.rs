@@ -78,6 +78,7 @@ in_each_root! {
     convert::real_pairs_serve_the_same,
     control::root_alone_reaches_each_control_socket,
     control::a_control_socket_comes_back,
+    control::no_command_is_answered_at_the_control_socket,
     metrics::a_timer_writes_a_file_for_node_exporter,
     metrics::a_service_that_runs_gets_a_listener_for_metrics,
     life::the_first_client_starts_it_and_status_tells,

@@ -95,6 +95,20 @@ pub fn own_folder() -> Option<String> {
     }
 }
 
+/// The line of proc_pid_cgroup(5) that says where the manager has put this process. `None` as for [`Cgroup::own`].
+///
+/// # Errors
+/// As there.
+pub fn own_line() -> io::Result<Option<String>> {
+    let Some(own) = Cgroup::own()? else { return Ok(None) };
+    let text = proc::read_list("/proc/self/cgroup")?;
+    let is_it = |(list, line): &(String, &str)| match &own {
+        Cgroup::Listed(own) => own == list,
+        Cgroup::Asked(own) => own == line,
+    };
+    Ok(lines(&text).find(is_it).map(|(_, line)| line.to_owned()))
+}
+
 /// The unit that the manager has started this process for, with its suffix, if one has: the last part of its cgroup's path.
 pub fn own_unit() -> Option<String> {
     let own = std::process::id().to_string();

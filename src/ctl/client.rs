@@ -298,7 +298,8 @@ impl Client {
                 format!("this sockcap takes no such {}; if it is an older one, {OLD}", text("parameter"))
             }
             "PermissionDenied" => {
-                "permission denied: only root, and the user that sockcap runs as, may change it".into()
+                "permission denied: only root, and the user that sockcap runs as, may change it, and no process of the service itself may ask"
+                    .into()
             }
             "NoSuchConnection" => format!("no command runs for connection {}", details["id"]),
             "NoSuchSource" => {

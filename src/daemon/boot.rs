@@ -9,11 +9,11 @@ use super::state::HandedOver;
 use crate::child::commands::{self, Commands};
 use crate::child::pressure::{self, Pressure};
 use crate::child::template::Template;
-use crate::child::{environment, program};
+use crate::child::{cgroup, environment, program};
 use crate::listen::linger;
 use crate::listen::listeners::Listeners;
 use crate::listen::open::{self, Opened};
-use crate::listen::queries::{self, Queries};
+use crate::listen::queries::{self, Insiders, Queries};
 use crate::listen::{DisplayAddr, Listener, adopt, preamble};
 use crate::observe::event::Event;
 use crate::policy::gate::{Gate, Hold, WhenFull};
@@ -168,8 +168,17 @@ fn daemon(
     let terms = commands::Terms { room, time_limit, kill_grace, asks_for_oom, oom_score_adj };
     let poll = Poll::new()?;
     let commands = Commands::new(spec, template, fixed_vars, terms, &poll)?;
-    let listeners = (Listeners::new(listeners, &poll)?, Queries::new(for_queries, &poll)?);
+    let insiders = if for_queries.is_empty() { Insiders::default() } else { insiders() };
+    let listeners = (Listeners::new(listeners, &poll)?, Queries::new(for_queries, insiders, &poll)?);
     Daemon::new(settings, poll, gate, listeners, (commands, nofile))
+}
+
+/// What our commands are known by, before this process or a command is put anywhere else.
+fn insiders() -> Insiders {
+    match cgroup::own_line() {
+        Ok(line) => line.map_or(Insiders::Unknown, Insiders::Below),
+        Err(_) => Insiders::Hidden,
+    }
 }
 
 /// RLIMIT_NOFILE up to the hard limit for us; what it was, for the commands (select(2) users need 1024).

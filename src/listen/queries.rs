@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod asker;
+mod insiders;
 
 pub use asker::{Answer, Due, Kind, MAX_OUTPUT, Stream, VARLINK, Work};
+pub use insiders::Insiders;
 
 use super::Listener;
 use super::accept::{Accepted, accept};
@@ -36,6 +38,7 @@ struct Socket {
 #[derive(Debug, Default)]
 pub struct Queries {
     sockets: Vec<Socket>,
+    insiders: Insiders,
     askers: Vec<Option<Asker>>,
     /// Whose turn is next, so that none is passed over for ever.
     next: usize,
@@ -43,12 +46,12 @@ pub struct Queries {
 }
 
 impl Queries {
-    /// These sockets, watched from now on.
+    /// These sockets, watched from now on. `insiders` are not to ask about what is not theirs.
     ///
     /// # Errors
     /// epoll_ctl(2)'s.
-    pub fn new(listeners: Vec<(Kind, Listener)>, poll: &Poll) -> io::Result<Queries> {
-        let mut queries = Queries::default();
+    pub fn new(listeners: Vec<(Kind, Listener)>, insiders: Insiders, poll: &Poll) -> io::Result<Queries> {
+        let mut queries = Queries { insiders, ..Queries::default() };
         for (kind, listener) in listeners {
             let (pauses, trouble) = (BackOff::default(), Trouble::default());
             let nth = queries.sockets.len() as u32;
@@ -110,7 +113,7 @@ impl Queries {
                 socket.pauses.succeeded();
                 let over = socket.trouble.succeeded(now, now);
                 self.news.extend(over.map(News::Resumed));
-                let asker = Asker::new(now, self.sockets[nth].kind, connection);
+                let asker = Asker::new(now, self.sockets[nth].kind, connection, &self.insiders);
                 return self.admit(asker, poll);
             }
             Accepted::Nothing | Accepted::PeerGone(_) => return,
@@ -142,7 +145,8 @@ impl Queries {
         socket.is_watched = if changed.is_ok() { wanted } else { socket.is_watched };
     }
 
-    /// Gives an asker a place, for which another may have to go: the one that has been idle for longest; or, for root, anybody else.
+    /// Gives an asker a place, for which another may have to go: a command of ours; the one that has been idle for longest; or, for root,
+    /// anybody else. Nobody goes for a command.
     fn admit(&mut self, asker: Asker, poll: &Poll) {
         let kind = asker.kind;
         let of_kind = |place: &Option<Asker>| place.as_ref().is_some_and(|other| other.kind == kind);
@@ -153,9 +157,10 @@ impl Queries {
             let idle = others().filter(|(_, other)| is_idle(other)).min_by_key(|(_, other)| other.since);
             let of_root = asker.is_root();
             let lesser = others().filter(|(_, other)| of_root && !other.is_root()).min_by_key(|(_, other)| other.since);
-            match idle.or(lesser) {
-                Some((at, _)) => self.drop(at, poll),
-                None => return,
+            let command = others().find(|(_, other)| other.is_command);
+            match command.or(idle).or(lesser) {
+                Some((at, _)) if !asker.is_command => self.drop(at, poll),
+                _ => return,
             }
         }
         let at = self.askers.iter().position(Option::is_none).unwrap_or(self.askers.len());
@@ -196,7 +201,7 @@ impl Queries {
             Some(stream) => Work::Part(stream),
             None => Work::Request(asker.take_request()),
         };
-        Some(Due { at, kind: asker.kind, credentials: asker.credentials, work })
+        Some(Due { at, kind: asker.kind, credentials: asker.credentials, is_command: asker.is_command, work })
     }
 
     /// Sends an asker what it gets, as far as it takes it now.

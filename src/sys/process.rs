@@ -74,6 +74,18 @@ pub fn close_to_others() {
     let _ = nix::sys::prctl::set_dumpable(false); // fails for no other values
 }
 
+/// Whether a child of ours could be root: we are, or have a capability with which root's rights can be had (capabilities(7)).
+pub fn may_become_root() -> bool {
+    const ENOUGH: [u32; 9] = [0, 1, 3, 7, 16, 17, 19, 21, 31]; // CHOWN DAC_OVERRIDE FOWNER SETUID SYS_MODULE RAWIO PTRACE ADMIN SETFCAP
+    // _LINUX_CAPABILITY_VERSION_3, and this process.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    // Effective, permitted and inheritable, of the first 32 capabilities and of the others.
+    let mut sets = [[0u32; 3]; 2];
+    // SAFETY: both live across the call and are as large as this version has them.
+    let done = unsafe { libc::syscall(libc::SYS_capget, &raw const header, &raw mut sets) };
+    done != 0 || nix::unistd::geteuid().is_root() || ENOUGH.iter().any(|bit| sets[0][1] & (1 << bit) != 0)
+}
+
 /// Whether this descriptor of ours is open. Asked of the kernel itself, since a sandbox may hide /proc.
 pub fn is_open(fd: i32) -> bool {
     // SAFETY: fcntl on any number is sound; a closed one gives EBADF.

@@ -2,12 +2,13 @@
 //! TCP_INFO, SO_COOKIE, and taking ownership of inherited descriptors.
 
 use nix::net::if_::{if_indextoname, if_nametoindex};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::fmt;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
 /// An address as the kernel gave it.
@@ -232,6 +233,21 @@ pub fn is_listening(socket: BorrowedFd) -> io::Result<bool> {
 /// As for [`domain`].
 pub fn cookie(socket: BorrowedFd) -> io::Result<u64> {
     option(socket, libc::SOL_SOCKET, libc::SO_COOKIE)
+}
+
+/// Whether the process that connected to a UNIX socket still lives (SO_PEERPIDFD, Linux 6.5). An older kernel does not know, and says yes.
+pub fn peer_is_alive(socket: BorrowedFd) -> bool {
+    /// asm-generic/socket.h.
+    const SO_PEERPIDFD: i32 = 77;
+    match option::<RawFd>(socket, libc::SOL_SOCKET, SO_PEERPIDFD) {
+        Ok(pidfd) => {
+            // SAFETY: the kernel has made it for us.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            poll(&mut ended, PollTimeout::ZERO) == Ok(0)
+        }
+        Err(error) => error.raw_os_error() == Some(libc::ENOPROTOOPT),
+    }
 }
 
 /// Process, user and group of a UNIX peer when it connected (SO_PEERCRED, unix(7)).

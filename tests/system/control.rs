@@ -74,3 +74,42 @@ pub fn a_control_socket_comes_back(rig: &Rig) {
         }
     }
 }
+
+/// What a command gets that asks at the control socket of its own service, here from a session of its own whose parent is gone. It has the
+/// daemon's user, or is root.
+pub fn no_command_is_answered_at_the_control_socket(rig: &Rig) {
+    let ask = |unit: &str| {
+        let call = |method: &str, parameters: &str| {
+            format!(r#"{{"method":"io.github.sockcap.Daemon.{method}","parameters":{parameters},"more":true}}\0"#)
+        };
+        let ways = [
+            call("Describe", "{}"),
+            call("ListConnections", "{}"),
+            call("Subscribe", "{}"),
+            call("Drain", "{}"),
+            call("Stop", r#"{"id":1}"#),
+            call("Set", r#"{"limits":{"maxConnections":1}}"#),
+        ];
+        let talk = format!("setsid -f -w socat -t 60 - UNIX-CONNECT:/run/sockcap/{unit}/control.sock");
+        let lines = ways.map(|call| format!("printf '%b' '{call}' | {talk}\n"));
+        format!("#!/bin/sh\n{}", lines.concat())
+    };
+    rig.ok("mkdir -p /etc/sockcap");
+    for (unit, port) in [("sockcap@probe", 7020), ("rsync-capped", 873)] {
+        rig.write("/run/ask", &ask(unit));
+        rig.ok("cp --remove-destination /run/ask /etc/sockcap/probe; chmod +x /etc/sockcap/probe");
+        if port == 873 {
+            rig.edit("ExecStart=\nExecStart=/usr/bin/sockcap -- /etc/sockcap/probe");
+        } else {
+            rig.edit_unit("sockcap@probe.socket", "[Socket]\nListenStream=7020");
+        }
+        rig.ok(&format!("systemctl start {unit}.socket"));
+        let told = rig.inside(|| crate::common::to_end(crate::common::connect((Ipv4Addr::LOCALHOST, port).into())));
+        assert_eq!(told.matches("org.varlink.service.PermissionDenied").count(), 6, "{unit}: {told}");
+        assert_eq!(told.matches('\0').count(), 6, "{unit}: {told}");
+        // Root from anywhere else is answered as ever, in a unit or not.
+        let told = rig.ok(&format!("systemd-run -q --pipe --wait sockcapctl --json status {unit}"));
+        assert!(told.contains("\"running\""), "{told}");
+        rig.ok(&format!("sockcapctl drain {unit} && sockcapctl resume {unit}"));
+    }
+}

@@ -46,8 +46,9 @@ impl Daemon {
         while let Some(news) = self.inquiry.queries.next_news() {
             self.listener_news(news);
         }
-        let Some(Due { at, kind, credentials, work }) = self.inquiry.queries.next_due(now) else { return };
+        let Some(Due { at, kind, credentials, is_command, work }) = self.inquiry.queries.next_due(now) else { return };
         let answer = match (kind, work) {
+            (Kind::Control, Work::Request(Some(_))) if is_command => denied(),
             (Kind::Control, Work::Request(Some(request))) => self.control(now, credentials, &request),
             (Kind::Control, Work::Part(stream)) => self.part(now, stream),
             (Kind::Metrics, Work::Request(Some(request))) => {
@@ -293,6 +294,13 @@ impl Daemon {
             since_usec: since_usec(now, who.since),
         }
     }
+}
+
+/// To whom nothing is answered.
+fn denied() -> Answer {
+    let mut bytes = Vec::new();
+    varlink::refuse(&mut bytes, Error::PermissionDenied);
+    last(bytes)
 }
 
 /// Nothing comes after this.

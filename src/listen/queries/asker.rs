@@ -1,6 +1,7 @@
 //! One asker: what it has said, what it is to be sent, and how long it may take.
 #![forbid(unsafe_code)]
 
+use super::insiders::Insiders;
 use crate::listen::accept::Connection;
 use crate::policy::gate::live::SourceUse;
 use crate::sys::client_fd::ClientFd;
@@ -8,7 +9,7 @@ use crate::sys::receive::{Received, receive};
 use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 /// What is asked at a socket.
@@ -82,6 +83,8 @@ pub struct Due {
     pub kind: Kind,
     /// Process and user of a UNIX peer when it connected.
     pub credentials: Option<(i32, u32)>,
+    /// Whether it is taken for one of our own commands.
+    pub is_command: bool,
     /// What is to be done.
     pub work: Work,
 }
@@ -111,6 +114,7 @@ pub struct Answer {
 pub(super) struct Asker {
     pub(super) kind: Kind,
     pub(super) credentials: Option<(i32, u32)>,
+    pub(super) is_command: bool,
     pub(super) stream: Option<Stream>,
     pub(super) fd: ClientFd,
     pub(super) input: Vec<u8>,
@@ -131,10 +135,13 @@ pub(super) struct Asker {
 pub const CHANGES_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Asker {
-    pub(super) fn new(now: Instant, kind: Kind, connection: Connection) -> Asker {
+    pub(super) fn new(now: Instant, kind: Kind, connection: Connection, insiders: &Insiders) -> Asker {
+        let credentials = connection.peer.credentials.map(|(pid, uid, _)| (pid, uid));
+        let is_command = |(pid, uid)| kind == Kind::Control && insiders.include(connection.fd.as_fd(), pid, uid);
         Asker {
             kind,
-            credentials: connection.peer.credentials.map(|(pid, uid, _)| (pid, uid)),
+            credentials,
+            is_command: credentials.is_some_and(is_command),
             stream: None,
             fd: connection.fd,
             input: Vec::new(),
@@ -148,7 +155,7 @@ impl Asker {
     }
 
     pub(super) fn is_root(&self) -> bool {
-        self.credentials.is_some_and(|(_, uid)| uid == 0)
+        !self.is_command && self.credentials.is_some_and(|(_, uid)| uid == 0)
     }
 
     /// Whether nothing more of its request will come: it has ended, or is as long as it may be.
