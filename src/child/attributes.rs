@@ -81,47 +81,57 @@ impl Wanted {
     }
 
     fn explain(&self, refused: &Refused) -> String {
-        let (step, errno) = match refused {
+        match refused {
+            Refused::Step(step, errno) => self.explain_step(*step, *errno),
             Refused::Score(errno) => {
-                let remedy = match *errno {
-                    libc::EACCES | libc::EPERM => {
-                        ": one below sockcap's own needs CAP_SYS_RESOURCE; OOMScoreAdjust= of the service sets sockcap's own"
-                    }
-                    _ => "",
-                };
-                let score = self.oom_score_adj.unwrap_or_default();
-                return format!(
-                    "cannot give commands the oom_score_adj {score} (--oom-score-adjust): {}{remedy}",
-                    errno_words(*errno)
+                let what = format!("oom_score_adj {} (--oom-score-adjust)", self.oom_score_adj.unwrap_or_default());
+                let remedy = (*errno == libc::EACCES).then_some(
+                    "one below sockcap's own needs CAP_SYS_RESOURCE; OOMScoreAdjust= of the service sets sockcap's own",
                 );
+                cannot_give(&what, *errno, remedy)
             }
-            Refused::Step(step, errno) => (*step, *errno),
             Refused::Untried(why) => {
-                return format!("cannot try what commands get (--nice, --oom-score-adjust, --limit, --chdir): {why}");
+                format!("cannot try what commands get (--nice, --oom-score-adjust, --limit, --chdir): {why}")
             }
-        };
-        let may_not = matches!(errno, libc::EPERM | libc::EACCES);
-        let (what, remedy) = match step {
-            Step::Limit(number) => match self.limits.iter().find(|limit| limit.resource.number() == number) {
-                Some(limit) => (format!("cannot give commands the limit {limit} (--limit)"), Some(remedy(limit))),
-                None => (format!("cannot limit {} (--limit)", name_of(number)), None),
-            },
-            Step::Nice => (
-                format!("cannot give commands the nice value {} (--nice)", self.nice.unwrap_or_default()),
-                Some("one below sockcap's own needs CAP_SYS_NICE, or LimitNICE= of the service; its Nice= is inherited by commands".into()),
-            ),
+        }
+    }
+
+    fn explain_step(&self, step: Step, errno: i32) -> String {
+        match step {
+            Step::Limit(number) => {
+                let limit = self.limits.iter().find(|limit| limit.resource.number() == number);
+                let what = limit.map_or(name_of(number).to_owned(), Limit::to_string);
+                let remedy = limit.filter(|_| errno == libc::EPERM).map(remedy);
+                cannot_give(&format!("limit {what} (--limit)"), errno, remedy.as_deref())
+            }
+            Step::Nice => {
+                let remedy = match errno {
+                    libc::EACCES => Some(
+                        "one below sockcap's own needs CAP_SYS_NICE or LimitNICE=; Nice= of the service is for sockcap and its commands",
+                    ),
+                    // Whoever asks for one of its own is never refused so by the kernel itself.
+                    libc::EPERM => {
+                        Some("a filter forbids it; SystemCallFilter=setpriority of the service lets it through")
+                    }
+                    _ => None,
+                };
+                cannot_give(&format!("nice value {} (--nice)", self.nice.unwrap_or_default()), errno, remedy)
+            }
             Step::Directory => {
                 let directory = self.directory.clone().unwrap_or_default();
-                (format!("cannot start commands in '{}' (--chdir)", directory.display()), None)
+                format!("cannot start commands in '{}' (--chdir): {}", directory.display(), errno_words(errno))
             }
-            step => (format!("cannot start commands ({step:?})"), None),
-        };
-        let remedy = remedy.filter(|_| may_not).map_or(String::new(), |remedy| format!(": {remedy}"));
-        format!("{what}: {}{remedy}", errno_words(errno))
+            step => format!("cannot start commands ({step:?}): {}", errno_words(errno)),
+        }
     }
 }
 
-/// What lets a process have this limit.
+fn cannot_give(what: &str, errno: i32, remedy: Option<&str>) -> String {
+    let remedy = remedy.map_or(String::new(), |remedy| format!(": {remedy}"));
+    format!("cannot give commands the {what}: {}{remedy}", errno_words(errno))
+}
+
+/// What lets a process have this limit, since it may not.
 fn remedy(limit: &Limit) -> String {
     let name = limit.resource.name;
     let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse::<u64>().ok());

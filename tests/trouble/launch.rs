@@ -121,3 +121,28 @@ fn an_exec_that_hangs_does_not_make_the_daemon_a_victim() {
     hanging.leave();
     assert_eq!(daemon.stop().served, 1);
 }
+
+/// As `SystemCallFilter=~@resources` of a unit, with which no command can be given a nice value.
+#[test]
+fn a_nice_value_that_a_filter_forbids() {
+    if !can_trace("a nice value that a filter forbids") {
+        return;
+    }
+    let filter = ["strace", "-f", "-o", "/dev/null", "-e", "inject=setpriority:error=EPERM"];
+    let start = sockcap(&["--listen", "127.0.0.1:0", "--nice", "5"]).wrap(&filter);
+    let says = "sockcap: cannot give commands the nice value 5 (--nice): Operation not permitted (EPERM): a filter forbids it; ";
+    let line = start.output().one_line(&[1]);
+    assert!(line.starts_with(says), "{line}");
+}
+
+/// As one that kills (`SystemCallErrorNumber=kill`): a signal ends the trial at the start, and neither sockcap nor a command.
+#[test]
+fn a_filter_that_kills_is_told_at_the_start() {
+    if !can_trace("a filter that kills") {
+        return;
+    }
+    let filter = ["strace", "-f", "-o", "/dev/null", "-e", "inject=umask:signal=SIGSYS"];
+    let start = sockcap(&["--listen", "127.0.0.1:0", "--nice", "5", "--umask", "7"]).wrap(&filter);
+    let line = start.output().one_line(&[1]);
+    assert!(line.ends_with("the trial was killed by SIGSYS (SystemCallFilter= of the service)"), "{line}");
+}
