@@ -15,6 +15,7 @@ use super::watched::Watched;
 use crate::policy::source::Source;
 use crate::sys::launch::Session;
 use crate::sys::socket::parse_ip;
+use nix::unistd::{Pid, getpgid, getsid};
 use std::collections::HashSet;
 use std::io;
 
@@ -84,8 +85,9 @@ pub fn commands(cgroup: &Cgroup, session: Session, known: impl Fn(i32) -> bool) 
         let pid = process.pid();
         let kind = match process.stat() {
             Some(stat) => kind(pid, stat, session, here.contains(&stat.parent), || proc::environ(pid)),
-            // hidepid= of proc(5): all that is known is that it is there.
-            None => Kind::Command(None),
+            // hidepid= of proc(5), or one that is closed to others of its user: all that is known is what it leads.
+            None if leads(pid, session) => Kind::Command(None),
+            None => Kind::Descendant,
         };
         let Kind::Command(marked) = kind else { continue };
         // What was read is of this process only if it lives now.
@@ -130,6 +132,13 @@ fn kind(pid: i32, stat: &Stat, session: Session, has_parent_here: bool, environ:
     }
 }
 
+/// Whether it leads a session, or what commands lead instead; also if that cannot be told.
+fn leads(pid: i32, session: Session) -> bool {
+    let pid = Pid::from_raw(pid);
+    let leads = |of: nix::Result<Pid>| of.is_ok_and(|leader| leader == pid) || of.is_err();
+    leads(getsid(Some(pid))) || (session == Session::Shared && leads(getpgid(Some(pid))))
+}
+
 /// What it says, if that can be true, and the pid in it.
 fn marked(environ: &[u8]) -> Option<(Option<Marked>, i32)> {
     let value = |name: &str| {
@@ -171,6 +180,27 @@ mod tests {
             let environ = format!("SOCKCAP_CONNECTION={made_up} web 3\0");
             assert_eq!(marked(environ.as_bytes()), Some((None, 3)), "{made_up}");
         }
+    }
+
+    /// As those whose /proc cannot be read are known.
+    #[test]
+    fn what_a_process_leads_is_no_secret() {
+        use std::os::unix::process::CommandExt;
+        let cat = |in_group: bool| {
+            let mut cat = std::process::Command::new("cat");
+            cat.stdin(std::process::Stdio::piped());
+            if in_group { cat.process_group(0).spawn().unwrap() } else { cat.spawn().unwrap() }
+        };
+        for in_group in [false, true] {
+            let mut child = cat(in_group);
+            let pid = child.id() as i32;
+            assert_eq!((leads(pid, Session::Own), leads(pid, Session::Shared)), (false, in_group));
+            drop(child.stdin.take());
+            child.wait().unwrap();
+        }
+        let of_this = getsid(None).unwrap().as_raw();
+        assert!(of_this == 0 || leads(of_this, Session::Own), "a session's leader, where it can be seen");
+        assert!(leads(i32::MAX, Session::Own), "one that is not there");
     }
 
     #[test]
