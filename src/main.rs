@@ -4,6 +4,7 @@
 use sockcap::cli::{self, Task};
 use sockcap::daemon::{self, Failure};
 use sockcap::observe::failure;
+use sockcap::observe::stream::collector;
 use sockcap::sys::{errno_words, memory, plain, process};
 use std::io::Write;
 
@@ -15,7 +16,10 @@ fn main() {
     memory::share_one_heap();
     let result = match process::blocked_signals().thread_set_mask() {
         Err(error) => Err(Failure::System(format!("cannot block signals: {}", errno_words(error as i32)))),
-        Ok(()) => run(),
+        Ok(()) => match collector::target(std::env::args_os()) {
+            Some(target) => collector::run(target).map_err(Failure::System),
+            None => run(),
+        },
     };
     let (line, code) = match result {
         Ok(()) => process::exit_now(0),

@@ -55,7 +55,8 @@ impl Wanted {
     /// One line that names the option that no command could have, and the remedy.
     pub fn prepare(&self) -> Result<Attributes, String> {
         let stderr = match self.stderr {
-            StandardError::Inherit => Stderr::Inherit,
+            // Each gets a pipe of its own, unless there is none to be had.
+            StandardError::Inherit | StandardError::Stream => Stderr::Inherit,
             StandardError::Socket => Stderr::Connection,
             StandardError::Null => {
                 let null = OpenOptions::new().write(true).open("/dev/null");

@@ -30,7 +30,7 @@ use crate::sys::process::{Exit, Usage};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Commands between clone and exec at once, but for those whose exec hangs. An exec takes a few times as long as a clone, so that more
@@ -62,6 +62,8 @@ pub struct Commands {
     victims: Victims,
     /// Other processes in it, while stopping.
     strays: Strays,
+    /// One of the daemon's own, which is none of them.
+    spared: Option<i32>,
     /// Set when a SIGCHLD has come after the last sweep over all children: signals coalesce, so another exit may be unreported.
     unswept_since: Option<Instant>,
     signals_since_sweep: usize,
@@ -200,6 +202,7 @@ impl Commands {
             oom_kills: terms.asks_for_oom.then(OomKills::new).transpose()?,
             victims: Victims::new(terms.oom_score_adj),
             strays: Strays::default(),
+            spared: None,
             unswept_since: None,
             signals_since_sweep: 0,
             is_sweeping: false,
@@ -235,8 +238,8 @@ impl Commands {
         self.ours.is_empty() && self.adopted.is_empty()
     }
 
-    /// Starts one for this client. The slot goes in with the command and comes out with its end; if it does not start, it
-    /// comes back at once.
+    /// Starts one for this client, with this standard error if it is to have one of its own. The slot goes in with the command and comes
+    /// out with its end; if it does not start, it comes back at once.
     ///
     /// # Errors
     /// clone(2)'s.
@@ -245,7 +248,7 @@ impl Commands {
         now: Instant,
         (who, slot): (&Arrival, Slot),
         info: &ConnectionInfo,
-        connection: &ClientFd,
+        (connection, stderr): (&ClientFd, Option<OwnedFd>),
         waited_usec: Option<u64>,
     ) -> Result<Started, (Slot, io::Error)> {
         let Commands { spawner, template, fixed_vars, ledger, .. } = self;
@@ -262,6 +265,7 @@ impl Commands {
         let started = spawner.begin().and_then(|mut args| {
             template.fill(info, &mut args);
             fixed_vars.fill(who.listener, info, &mut args);
+            stderr.iter().for_each(|stderr| args.stderr(stderr.as_fd()));
             args.spawn(connection, pid_place)
         });
         let (pid, launch) = match started {

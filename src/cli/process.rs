@@ -10,9 +10,9 @@ use std::path::PathBuf;
 /// A part of the command line.
 #[derive(Debug, clap::Args)]
 pub(super) struct ProcessArgs {
-    /// Where a command's standard error goes: where sockcap's does, to its client, or nowhere
-    #[arg(long, value_name = "inherit|socket|null", env = "SOCKCAP_STDERR", default_value = "inherit",
-          value_parser = ["inherit", "socket", "null"], help_heading = "The command", hide_short_help = true)]
+    /// Where a command's standard error goes: where sockcap's does, to the log with its connection's number, to its client, or nowhere
+    #[arg(long, value_name = "inherit|stream|socket|null", env = "SOCKCAP_STDERR", default_value = "inherit",
+          value_parser = ["inherit", "stream", "socket", "null"], help_heading = "The command", hide_short_help = true)]
     stderr: String,
 
     /// Nice value of each command, from -20 to 19
@@ -61,6 +61,7 @@ impl ProcessArgs {
         let stderr = match self.stderr.as_str() {
             "socket" => StandardError::Socket,
             "null" => StandardError::Null,
+            "stream" => StandardError::Stream,
             _ => StandardError::Inherit,
         };
         Wanted {

@@ -28,11 +28,14 @@ use crate::observe::event::Event;
 use crate::observe::log::Log;
 use crate::observe::notify::Notify;
 use crate::observe::report::Report;
+use crate::observe::stream::collector;
+use crate::observe::stream::link::Stream;
 use crate::policy::gate::{Action, Gate};
 use crate::policy::limit::rule::Reading;
 use crate::policy::phase::{self, Phase};
 use crate::poll::{Poll, Ready, Watch};
 use crate::reply::Replies;
+use crate::sys::launch::StandardError;
 use crate::sys::memory::{self, Trim};
 use crate::sys::plain;
 use crate::sys::process::signals_to_read;
@@ -129,6 +132,10 @@ impl Daemon {
         gauges.pressure.watch(&poll);
         let Settings { drain_timeout, kill_grace, idle_exit, .. } = settings;
         let log = Log::start(settings.log_target, settings.max_severity)?;
+        let mut report = Report::new(log, settings.log_peer, settings.source_prefix, listeners.len());
+        if settings.attributes.stderr == StandardError::Stream {
+            report.set_stream(Stream::start(collector::Target::of(settings.log_target), commands.program())?);
+        }
         Ok(Daemon {
             signals,
             gate,
@@ -144,7 +151,7 @@ impl Daemon {
                 settings.busy_message.clone(),
                 &host_name(),
             )),
-            report: Report::new(log, settings.log_peer, settings.source_prefix, listeners.len()),
+            report,
             listeners,
             inquiry: Inquiry {
                 queries,

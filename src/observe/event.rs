@@ -175,6 +175,12 @@ pub enum Event {
     SignalIgnored { signal: &'static str },
     /// The log could not keep up, or had nobody to talk to.
     Lost { count: u64 },
+    /// The lines of commands on stderr cannot be told apart: the first of an episode.
+    StderrInherited { error: String },
+    /// They can again.
+    StderrStreams { failures: u64, lasted: Duration },
+    /// Lines of commands had nobody to go to.
+    StderrLost { count: u64 },
     /// The program cannot start, or cannot go on.
     Failed { line: String },
     /// The end.
@@ -200,6 +206,8 @@ impl Event {
             | Event::Closed { .. }
             | Event::PressureLost { .. }
             | Event::Killing { .. }
+            | Event::StderrInherited { .. }
+            | Event::StderrLost { .. }
             | Event::Lost { .. } => Severity::Warning,
             Event::Serving { .. } | Event::Ended { .. } => Severity::Info,
             _ => Severity::Notice,
@@ -247,6 +255,9 @@ impl Event {
             Event::Changed { change: Change::Resumed { .. }, .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b28",
             Event::Changed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b29",
             Event::NotOpened { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b20",
+            Event::StderrInherited { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b60",
+            Event::StderrStreams { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b61",
+            Event::StderrLost { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b62",
             Event::SourceTableFull { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b23",
         }
     }

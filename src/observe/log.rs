@@ -41,6 +41,21 @@ pub enum Target {
     Stderr,
 }
 
+impl Target {
+    fn wants_journal(self) -> bool {
+        match self {
+            Target::Auto => libsystemd::logging::connected_to_journal(),
+            Target::Journal => true,
+            Target::Stderr => false,
+        }
+    }
+
+    /// Whether it is the journal, and that can be reached now.
+    pub fn reaches_journal(self) -> bool {
+        self.wants_journal() && journal_listens()
+    }
+}
+
 impl std::fmt::Display for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str(match self {
@@ -95,11 +110,7 @@ impl Log {
         let (sender, events) = sync_channel(WAITING);
         let ending = Arc::new(Ending::default());
         let end = Arc::clone(&ending);
-        let wants_journal = match target {
-            Target::Auto => libsystemd::logging::connected_to_journal(),
-            Target::Journal => true,
-            Target::Stderr => false,
-        };
+        let wants_journal = target.wants_journal();
         thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || {
             write_all(wants_journal, &events, &end);
             end.lock().is_over = true;

@@ -13,6 +13,7 @@ pub mod report;
 pub mod snapshot;
 pub mod spanless;
 pub mod statistics;
+pub mod stream;
 pub mod tally;
 pub mod varlink;
 pub mod words;

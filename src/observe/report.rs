@@ -5,16 +5,20 @@ use super::event::{Event, How, Rejected, Severity};
 use super::log::Log;
 use super::peer::{LogPeer, ShownPeer, shown_client, shown_source};
 use super::statistics::{Statistics, Waited};
+use super::stream::link::{Failed, Stream};
 use super::tally::{Books, Counters, Tally};
 use crate::peer::Peer;
 use crate::policy::arrival::ListenerId;
+use crate::policy::back_off::Over;
 use crate::policy::limit::rule::Outcome;
 use crate::policy::network::{Network, Prefixes};
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::source::Source;
 use crate::policy::throttle::{INTERVAL, Summary, Throttle};
 use crate::policy::top::Top;
+use crate::sys::plain;
 use crate::sys::process::Usage;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +26,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Report {
     log: Log,
+    /// Where commands write their standard error, if their lines are told apart.
+    stream: Option<Stream>,
     log_peer: LogPeer,
     throttle: Throttle,
     dry_throttle: Option<Box<Throttle>>,
@@ -90,6 +96,7 @@ impl Report {
     pub fn new(log: Log, log_peer: LogPeer, source_prefix: Prefixes, listeners: usize) -> Report {
         Report {
             log,
+            stream: None,
             log_peer,
             throttle: Throttle::default(),
             dry_throttle: None,
@@ -266,6 +273,40 @@ impl Report {
         if self.log.is_enabled(Severity::Info) {
             let (listener, peer) = (listener.map(|(_, name)| name.clone()), shown_client(source, self.log_peer));
             self.log.send(Event::Ended { id, pid, listener, peer, how, after, waited, usage });
+        }
+    }
+
+    /// Tells the lines of commands on standard error apart from now on.
+    pub fn set_stream(&mut self, stream: Stream) {
+        self.stream = Some(stream);
+    }
+
+    /// What tells them apart, which is taken out: no further command's are.
+    pub fn take_stream(&mut self) -> Option<Stream> {
+        self.stream.take()
+    }
+
+    /// The process that collects them.
+    pub fn collector(&self) -> Option<i32> {
+        self.stream.as_ref()?.process()
+    }
+
+    /// Where the command of this connection's client is to write its standard error; `None`: where it would by itself.
+    pub fn stderr_of(&mut self, now: Instant, (id, listener): (u64, &str), peer: &Peer) -> Option<OwnedFd> {
+        let stream = self.stream.as_mut()?;
+        match stream.open(now, (id, listener), &ShownPeer::new(peer.clone(), self.log_peer)) {
+            Ok((end, over)) => {
+                if let Some(Over { failures, lasted }) = over {
+                    self.log.send(Event::StderrStreams { failures, lasted });
+                }
+                Some(end)
+            }
+            Err(Failed { error, is_first }) => {
+                if is_first {
+                    self.log.send(Event::StderrInherited { error: plain(&error) });
+                }
+                None
+            }
         }
     }
 

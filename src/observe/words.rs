@@ -241,6 +241,19 @@ impl fmt::Display for Event {
                     count => format!("{count} log entries"),
                 }
             ),
+            Event::StderrInherited { error } => write!(
+                f,
+                "cannot pass on what commands write to stderr with the number of their connection: {error}; it goes where sockcap's own stderr goes"
+            ),
+            Event::StderrStreams { failures, lasted } => write!(
+                f,
+                "what commands write to stderr has the number of their connection again, after {} in {}",
+                many(*failures, "failure"),
+                seconds(lasted)
+            ),
+            Event::StderrLost { count } => {
+                write!(f, "lost {} of commands on stderr: the log did not take them", many(*count, "line"))
+            }
             Event::Failed { line } => f.write_str(line),
             Event::Stopped(counters) => {
                 f.write_str("stopped: ")?;

@@ -20,7 +20,7 @@ use super::raw;
 use std::ffi::{CString, c_char, c_void};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -259,7 +259,7 @@ fn offset(bytes: &[u8]) -> *const c_char {
     ptr::without_provenance(bytes.len())
 }
 
-impl ExecArgs<'_> {
+impl<'a> ExecArgs<'a> {
     /// The next argument is `arguments[index]` of the spec.
     pub fn arg_fixed(&mut self, index: usize) {
         self.slot.argv.push(self.spec.arguments[index].as_ptr());
@@ -290,6 +290,11 @@ impl ExecArgs<'_> {
         let end = self.slot.bytes.len() - 1;
         self.slot.pid_at.push(end);
         self.slot.bytes.resize(end + PID_DIGITS, 0);
+    }
+
+    /// Its standard error is this, whatever the others' is.
+    pub fn stderr(&mut self, fd: BorrowedFd<'a>) {
+        self.slot.own.stderr = fd.as_raw_fd();
     }
 
     fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {

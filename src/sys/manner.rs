@@ -47,6 +47,8 @@ pub enum StandardError {
     Socket,
     /// Nowhere.
     Null,
+    /// To the log, line by line, with the number of its connection.
+    Stream,
 }
 
 impl std::fmt::Display for StandardError {
@@ -55,6 +57,7 @@ impl std::fmt::Display for StandardError {
             StandardError::Inherit => "inherit",
             StandardError::Socket => "socket",
             StandardError::Null => "null",
+            StandardError::Stream => "stream",
         })
     }
 }

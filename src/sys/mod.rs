@@ -2,6 +2,7 @@
 //!
 //! Every block says why it is sound. Nothing here decides anything.
 
+pub mod again;
 pub mod attributes;
 pub mod client_fd;
 pub mod exec;
@@ -9,6 +10,7 @@ pub mod landlock;
 pub mod launch;
 mod manner;
 pub mod memory;
+pub mod pass;
 pub mod process;
 mod raw;
 pub mod receive;

@@ -155,6 +155,17 @@ impl Daemon {
         children(self.pid())
     }
 
+    /// The process that collects what commands write to their standard error, once it has its name.
+    pub fn collector(&self) -> Pid {
+        let name = |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let mut found = None;
+        until("a collector", || {
+            found = children(self.pid()).into_iter().find(|pid| name(pid) == "sockcap-stderr\n");
+            found.is_some()
+        });
+        found.expect("a collector")
+    }
+
     /// The descriptors that it holds, once it has let go of the connections that its commands have: those may speak before.
     pub fn open_fds(&self) -> Vec<RawFd> {
         let path = format!("/proc/{}/fd", self.pid());

@@ -52,6 +52,24 @@ impl Manager {
 
     /// Starts the service, with all that is stored, and returns when it is ready.
     pub fn start(&mut self, start: Start) -> Daemon {
+        let mut daemon = self.passed(start).start();
+        self.wait_until_ready();
+        daemon.log();
+        daemon
+    }
+
+    /// The same of one whose log goes elsewhere.
+    pub fn start_silent(&mut self, start: Start) -> Daemon {
+        let daemon = self.passed(start).spawn();
+        self.wait_until_ready();
+        daemon
+    }
+
+    fn wait_until_ready(&mut self) {
+        while !self.next().lines().any(|line| line == "READY=1") {}
+    }
+
+    fn passed(&mut self, start: Start) -> Start {
         self.catch_up(); // what the daemon before has said at its end comes first
         let cgroup = self.cgroup.display();
         let mut start = start
@@ -67,10 +85,7 @@ impl Manager {
             start = start.pass(fd.try_clone().expect("dup"));
             names.push(name);
         }
-        let mut daemon = start.names(&names.join(":")).start();
-        while !self.next().lines().any(|line| line == "READY=1") {}
-        daemon.log();
-        daemon
+        start.names(&names.join(":"))
     }
 
     /// The next message, carried out.

@@ -9,6 +9,7 @@
 mod client;
 mod control;
 mod daemon;
+mod journal;
 mod manager;
 mod socket;
 mod start;
@@ -17,6 +18,7 @@ mod system;
 pub use client::*;
 pub use control::*;
 pub use daemon::*;
+pub use journal::*;
 pub use manager::*;
 pub use socket::*;
 pub use start::*;

@@ -105,6 +105,18 @@ fn a_wildcard_costs_one_more() {
     assert!(counts.values().sum::<f64>() <= 11.0 + checks + 2.0 * SLACK, "{counts:?}");
 }
 
+/// A pipe, which goes to the collector and to the command: nothing of it stays, and nothing else is done for it.
+#[test]
+fn a_stream_costs_four_more() {
+    let Some(counts) = counted("127.0.0.1:0", &["--stderr", "stream"]) else { return };
+    let checks = if cfg!(debug_assertions) { 1.0 } else { 0.0 };
+    for (name, allowed) in [("pipe2", 1.0), ("sendmsg", 1.0), ("close", 3.0), ("fcntl", 3.0 * checks)] {
+        let calls = counts.get(name).copied().unwrap_or_default();
+        assert!(calls <= allowed + SLACK, "{name}: {calls} calls for each connection, {allowed} allowed: {counts:?}");
+    }
+    assert!(counts.values().sum::<f64>() <= 10.0 + 4.0 + 3.0 * checks + 2.0 * SLACK, "{counts:?}");
+}
+
 /// The calls between clone and exec of a command of a daemon with these options, in order; without those that wait for the parent.
 fn calls_of_child(options: &[&str]) -> Vec<String> {
     let dir = TempDir::new();
@@ -141,5 +153,7 @@ fn a_child_makes_the_calls_that_its_options_ask_for() {
     assert_eq!(calls_of_child(&[]), plain);
     let all = ["setsid", "dup3", "dup3", "dup3", "setpriority", "prlimit64", "prlimit64", "umask", "chdir"];
     assert_eq!(calls_of_child(&ATTRIBUTES), [&all[..], &plain[4..]].concat());
-    assert_eq!(calls_of_child(&["--stderr", "socket"]), [&plain[..1], &["dup3"], &plain[1..]].concat());
+    for to in ["socket", "stream"] {
+        assert_eq!(calls_of_child(&["--stderr", to]), [&plain[..1], &["dup3"], &plain[1..]].concat());
+    }
 }

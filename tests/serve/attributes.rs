@@ -124,8 +124,10 @@ fn standard_error_goes_where_it_is_told() {
         let links = "readlink /proc/$$/fd/2; readlink /proc/$$/fd/1";
         let text = said(&to("null"), &script(links));
         assert!(text.starts_with("/dev/null\nsocket:["), "{text}");
-        let text = said(&to("inherit"), &script(links));
-        assert!(text.starts_with("pipe:["), "{text}");
+        for pipe in ["inherit", "stream"] {
+            let text = said(&to(pipe), &script(links));
+            assert!(text.starts_with("pipe:["), "{text}");
+        }
     }
     // What is written to the log does not go there.
     let mut daemon = with(&["--stderr", "null", "-v"]).run(&["/bin/sh", "-c", "echo lost >&2"]).start();

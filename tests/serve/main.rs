@@ -15,5 +15,6 @@ mod prometheus;
 mod proxy;
 mod refusal;
 mod sockets;
+mod stream;
 mod usage;
 mod usage_sources;

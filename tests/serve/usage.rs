@@ -184,7 +184,7 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--isolate"], "SOCKCAP_ISOLATE", "yes", Some("no")),
     (&["--time-limit", "7s"], "SOCKCAP_TIME_LIMIT", "7s", Some("8s")),
     (&["--argv0", "it"], "SOCKCAP_ARGV0", "it", Some("that")),
-    (&["--stderr", "socket"], "SOCKCAP_STDERR", "socket", Some("null")),
+    (&["--stderr", "stream"], "SOCKCAP_STDERR", "stream", Some("null")),
     (&["--nice", "7"], "SOCKCAP_NICE", "7", Some("8")),
     (&["--oom-score-adjust", "7"], "SOCKCAP_OOM_SCORE_ADJUST", "7", Some("8")),
     (&["--limit", "core=7"], "SOCKCAP_LIMIT", "core=7", Some("core=8")),

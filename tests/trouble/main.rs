@@ -13,4 +13,5 @@ mod loaded;
 mod soak;
 mod starter;
 mod stop;
+mod stream;
 mod survivors;

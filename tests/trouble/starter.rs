@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 
 /// nohup(1) and a shell's background jobs start programs with signals ignored: the daemon goes on, and its commands have the
 /// default action.
@@ -69,55 +69,28 @@ fn an_error_at_the_start_is_the_status() {
     assert!(status.contains("a?READY=1"), "{status}");
 }
 
-/// The journal's own socket, as a service of systemd sees it.
-struct Journal(UnixDatagram, TempDir);
-
-impl Journal {
-    /// `None`, and said so, where no mount is possible.
-    fn new() -> Option<Journal> {
-        if !is_root() {
-            skip("entries of a start that fails", "only root can mount");
-            return None;
-        }
-        let dir = TempDir::new();
-        let socket = UnixDatagram::bind(dir.join("journal")).expect("bind");
-        socket.set_read_timeout(Some(FUSE)).expect("timeout");
-        Some(Journal(socket, dir))
-    }
-
-    fn start(&self, args: &[&str]) -> Start {
-        const MOUNT: &str = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/journal && \
-                             ln -s \"$0\" /run/systemd/journal/socket && exec \"$@\"";
-        sockcap(args).wrap(&["unshare", "-m", "sh", "-c", MOUNT, &self.1.join("journal")])
-    }
-
-    fn entry(&self) -> String {
-        let mut buffer = [0; 4096];
-        let length = uninterrupted(|| self.0.recv(&mut buffer)).expect("an entry");
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
-    }
-}
-
 /// With priority and MESSAGE_ID, wherever stderr goes; and only for a service.
 #[test]
 fn an_error_at_the_start_is_in_the_journal() {
-    let Some(journal) = Journal::new() else { return };
+    let Some(journal) = Journal::new("entries of a start that fails") else { return };
+    let start = |args: &[&str]| sockcap(args).wrap(&journal.around());
+    let entry = || String::from_utf8_lossy(&journal.datagram()).into_owned();
     let id = "MESSAGE_ID=5c1cbd7bcb154a4b9f7e0b4d4b1d0b18\nPRIORITY=3\nSYSLOG_IDENTIFIER=sockcap\n";
-    assert_eq!(journal.start(&[]).output().mistake(), format!("sockcap: {NO_SOCKETS}"));
+    assert_eq!(start(&[]).output().mistake(), format!("sockcap: {NO_SOCKETS}"));
 
-    let line = journal.start(&["--no-such-option"]).env("INVOCATION_ID", "1").output().mistake();
+    let line = start(&["--no-such-option"]).env("INVOCATION_ID", "1").output().mistake();
     assert_eq!(line, "sockcap: unexpected argument '--no-such-option' found; --help lists the options");
     // The first entry is this one: without a service there was none.
     assert_eq!(
-        journal.entry(),
+        entry(),
         format!("MESSAGE=unexpected argument '--no-such-option' found; --help lists the options\n{id}")
     );
 
     // stderr is the journal, too: one entry is enough
     let (ours, stderr) = UnixStream::pair().expect("pair");
-    let mut failed = journal.start(&[]).env("INVOCATION_ID", "1").stderr(stderr.into()).spawn();
+    let mut failed = start(&[]).env("INVOCATION_ID", "1").stderr(stderr.into()).spawn();
     assert_eq!(failed.finish().code(), Some(2));
-    assert_eq!(journal.entry(), format!("MESSAGE={NO_SOCKETS}\n{id}"));
+    assert_eq!(entry(), format!("MESSAGE={NO_SOCKETS}\n{id}"));
     assert_eq!(to_end(ours), "");
 }
 

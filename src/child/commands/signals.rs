@@ -75,13 +75,23 @@ impl Commands {
         self.look_for_strays(now, Some(signal))
     }
 
+    /// Whether all processes of the service are known, and not the commands alone.
+    pub fn sees_all(&self) -> bool {
+        matches!(self.cgroup, Ok(Some(_)))
+    }
+
+    /// This process beside the daemon, if there is one, is nothing that a command has left behind. Say so before each look for those.
+    pub fn spare(&mut self, process: Option<i32>) {
+        self.spared = process;
+    }
+
     /// How many processes there are that are neither commands nor in a command's group; they are sent this signal, which those
     /// have been sent already.
     pub fn look_for_strays(&mut self, now: Instant, signal: Option<Signal>) -> usize {
-        let Commands { cgroup: Ok(Some(cgroup)), ours, adopted, strays, .. } = self else { return 0 };
+        let Commands { cgroup: Ok(Some(cgroup)), ours, adopted, strays, spared, .. } = self else { return 0 };
         let is_command = |pid| ours.contains(pid) || adopted.get(pid).is_some();
         let group = |pid| getpgid(Some(Pid::from_raw(pid))).map_or(pid, Pid::as_raw);
-        strays.look(now, cgroup, signal, |pid| is_command(pid) || is_command(group(pid)))
+        strays.look(now, cgroup, signal, |pid| Some(pid) == *spared || is_command(pid) || is_command(group(pid)))
     }
 
     /// Whether there were some at the last look, and it is not yet time for the next.

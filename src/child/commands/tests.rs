@@ -78,7 +78,7 @@ fn start_for(commands: &mut Commands, now: Instant, peer: &Peer, connection: Uni
     let info =
         ConnectionInfo { id, listener: "web", label: "web", peer, local: &Address::Other, cookie: None, of_source: 1 };
     let who = Arrival { ticket: id, listener: 0, source: peer.source(), is_exempt: false, since: now };
-    let started = commands.start(now, (&who, slot), &info, &connection, Some(1_500)).unwrap();
+    let started = commands.start(now, (&who, slot), &info, (&connection, None), Some(1_500)).unwrap();
     (started, connection)
 }
 

@@ -239,7 +239,8 @@ impl Daemon {
             cookie: socket::cookie(connection.fd.as_fd()).ok(),
             of_source: self.gate.census().per_source.count(who.source),
         };
-        match self.commands.start(now, (&who, slot), &info, &connection.fd, connection.waited_usec) {
+        let stderr = self.report.stderr_of(now, (info.id, info.listener), info.peer);
+        match self.commands.start(now, (&who, slot), &info, (&connection.fd, stderr), connection.waited_usec) {
             Ok(started) => {
                 let Connection { fd, peer, waited_usec, .. } = connection;
                 self.commands.leave(&started, fd);

@@ -6,6 +6,7 @@ use super::Daemon;
 use crate::listen::adopt;
 use crate::observe::event::Event;
 use crate::observe::notify::Notify;
+use crate::observe::stream::link::{Closed, Stream};
 use crate::policy::phase::{Stage, Step};
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
@@ -59,10 +60,16 @@ impl Daemon {
 
     /// All that runs is sent this signal, and that is told once.
     fn signal_all(&mut self, now: Instant, signal: Signal) {
+        self.commands.spare(self.report.collector());
         let (active, strays) = (self.commands.len(), self.commands.signal_all(now, signal));
         if active + strays > 0 {
             self.report.log(Event::Killing { signal: signal.as_str(), active, strays });
         }
+    }
+
+    fn look_for_strays(&mut self, now: Instant, signal: Option<Signal>) -> usize {
+        self.commands.spare(self.report.collector());
+        self.commands.look_for_strays(now, signal)
     }
 
     /// Looks for what commands have left behind, once no command runs, and whenever it is time to look again.
@@ -75,7 +82,7 @@ impl Daemon {
         if signal.is_some() && self.commands.has_strays_for_now(now) {
             return true;
         }
-        let strays = self.commands.look_for_strays(now, signal);
+        let strays = self.look_for_strays(now, signal);
         if strays > 0 && signal.is_none() {
             let step = self.phase.skip_draining(now);
             self.step(now, step, "");
@@ -101,7 +108,7 @@ impl Daemon {
     /// who comes after that look is in the queue of a socket that the manager watches as soon as we have ended.
     pub(super) fn end_if_idle(&mut self, now: Instant) {
         let Some(since) = self.phase.idle_since() else { return };
-        if self.commands.look_for_strays(now, None) > 0 {
+        if self.look_for_strays(now, None) > 0 {
             return self.phase.put_off_idle_exit(now);
         }
         (0..self.listeners.len()).for_each(|id| self.accept_some(now, id));
@@ -133,7 +140,7 @@ impl Daemon {
             Stage::HandingOver(until) => self.refusals.is_empty() || until <= now,
             Stage::Idle => true,
             Stage::Killing(until) if until <= now => {
-                let (active, strays) = (self.commands.len(), self.commands.look_for_strays(now, None));
+                let (active, strays) = (self.commands.len(), self.look_for_strays(now, None));
                 if active + strays > 0 {
                     self.report.log(Event::CannotEnd { active, strays });
                 }
@@ -163,6 +170,10 @@ impl Daemon {
         self.listeners.remove_files();
         self.inquiry.queries.remove_files();
         let cut_short = self.cut_short();
+        // A service that has stopped leaves nothing behind.
+        let collector =
+            self.report.take_stream().map(Stream::close).filter(|_| running == 0 && self.commands.sees_all());
         self.report.finish(now, cut_short.into_iter().chain([totals]));
+        collector.into_iter().for_each(Closed::end);
     }
 }
