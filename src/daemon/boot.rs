@@ -4,7 +4,7 @@
 use super::gauges::Gauges;
 use super::isolate::Signals;
 use super::run::Daemon;
-use super::settings::Settings;
+use super::settings::{Settings, Wish};
 use super::state::HandedOver;
 use crate::child::commands::{self, Commands};
 use crate::child::pressure::{self, Pressure};
@@ -21,7 +21,7 @@ use crate::policy::limit::rule::{Outcome, Rules};
 use crate::policy::queue::QueueOrder;
 use crate::poll::Poll;
 use crate::sys::attributes::Attributes;
-use crate::sys::launch::CommandSpec;
+use crate::sys::launch::{CommandSpec, StandardError};
 use crate::sys::plain;
 use crate::sys::socket::{self, Address};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -49,7 +49,7 @@ pub(super) fn system<T>(result: Result<T, io::Error>, what: &str) -> Result<T, F
 /// Before the first connection is accepted; afterwards nothing is fatal but the loss of all listeners.
 pub fn start(settings: Settings) -> Result<(), Failure> {
     let nofile = raise_descriptor_limit();
-    enough_descriptors(settings.listen.len() as u64).map_err(Failure::System)?;
+    enough_descriptors(settings.listen.len() as u64 + for_commands(&settings)).map_err(Failure::System)?;
     let adopt::Passed { listeners, held, state } = adopt::from_environment().map_err(Failure::Usage)?;
     let (mut listeners, mut for_queries) = apart(listeners);
     let (program, template) = command(&settings)?;
@@ -192,13 +192,18 @@ const OWN_DESCRIPTORS: u64 = 7;
 /// The one that children report with is the 11th at the lowest, above those that they are passed.
 const LEAST_DESCRIPTORS: u64 = 11;
 
+/// Descriptors that are kept for commands.
+fn for_commands(settings: &Settings) -> u64 {
+    u64::from(settings.attributes.stderr == StandardError::Null) + u64::from(settings.isolate.signals != Wish::Off)
+}
+
 /// # Errors
-/// One line, if RLIMIT_NOFILE is too low to serve anybody. `listeners` are those that are still to be opened.
-fn enough_descriptors(listeners: u64) -> Result<(), String> {
+/// One line, if RLIMIT_NOFILE is too low to serve anybody. So `many` are still to be opened, besides those that are always needed.
+fn enough_descriptors(many: u64) -> Result<(), String> {
     let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
     // One of them is the directory. Where it cannot be read, what is open is not known.
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1)) as u64;
-    let need = LEAST_DESCRIPTORS.max(open + listeners + OWN_DESCRIPTORS);
+    let need = LEAST_DESCRIPTORS.max(open + many + OWN_DESCRIPTORS);
     match limit < need {
         true => Err(format!("LimitNOFILE={limit} is too low: at least {need} descriptors are needed")),
         false => Ok(()),

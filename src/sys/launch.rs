@@ -116,26 +116,34 @@ pub struct Launch {
     nth: u32,
 }
 
+/// The same above 3, where `Pass::ListenFds` puts the connection in a child that needs this one afterwards.
+fn lifted(low: OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: integers; the result is a new descriptor, which nobody else owns.
+    unsafe {
+        match libc::fcntl(low.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10) {
+            -1 => Err(io::Error::last_os_error()),
+            high => Ok(OwnedFd::from_raw_fd(high)),
+        }
+    }
+}
+
 impl Spawner {
     /// A pool for this spec, and the socket on which [`receive`](super::exec::receive) hears of failed execs.
     ///
     /// # Errors
     /// mmap(2)'s and socketpair(2)'s.
-    pub fn new(spec: CommandSpec) -> io::Result<(Spawner, OwnedFd)> {
+    pub fn new(mut spec: CommandSpec) -> io::Result<(Spawner, OwnedFd)> {
         let mut pair = [-1; 2];
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: socketpair writes two new descriptors, which nobody else owns. The sending one is moved
-        // above 3, where `Pass::ListenFds` puts the connection in the child.
+        // SAFETY: socketpair writes two new descriptors, which nobody else owns.
         let (receiver, report) = unsafe {
             if libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) == -1 {
                 return Err(io::Error::last_os_error());
             }
-            let (receiver, low) = (OwnedFd::from_raw_fd(pair[0]), OwnedFd::from_raw_fd(pair[1]));
-            match libc::fcntl(low.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 10) {
-                -1 => return Err(io::Error::last_os_error()),
-                high => (receiver, OwnedFd::from_raw_fd(high)),
-            }
+            (OwnedFd::from_raw_fd(pair[0]), OwnedFd::from_raw_fd(pair[1]))
         };
+        let report = lifted(report)?;
+        spec.attributes.domain = spec.attributes.domain.take().map(lifted).transpose()?;
         let pool = Pool { spec, slots: Vec::new(), stacks: vec![Stacks::map()?] };
         Ok((Spawner { pool: ManuallyDrop::new(pool), report }, receiver))
     }

@@ -136,6 +136,23 @@ fn standard_error_goes_where_it_is_told() {
     assert_eq!((daemon.stop().served, daemon.count("lost")), (1, 0));
 }
 
+/// With as many descriptors as it says that it needs, it serves.
+#[test]
+fn the_descriptor_of_dev_null_is_counted() {
+    let start = |options: &[&str], limit: &str| with(options).wrap(&["prlimit", &format!("--nofile={limit}")]);
+    let need = |options: &[&str]| {
+        let line = start(options, "8").output().one_line(&[1]);
+        let number = line.split(" is too low: at least ").nth(1).and_then(|rest| rest.split(' ').next());
+        number.and_then(|number| number.parse::<u64>().ok()).unwrap_or_else(|| panic!("{line}"))
+    };
+    let null = ["--stderr", "null"];
+    let least = need(&null);
+    assert_eq!(least, need(&[]) + 1);
+    let mut daemon = start(&null, &least.to_string()).start();
+    echoes(&mut daemon.connect());
+    assert_eq!(daemon.stop().served, 1);
+}
+
 /// What no client could have is told before the first one comes.
 #[test]
 fn what_cannot_be_had_is_known_at_the_start() {
