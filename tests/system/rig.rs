@@ -36,6 +36,9 @@ gid = root
 read only = no
 ";
 
+/// What nspawn forbids in a container, and no machine does.
+const SYSTEM_CALLS: &str = "--system-call-filter=bpf landlock_create_ruleset landlock_add_rule landlock_restrict_self";
+
 /// Its tree may be missing in a lane, too: an unreleased suite cannot be built at any time.
 const UNRELEASED: &str = "forky";
 
@@ -134,7 +137,7 @@ impl Rig {
             .args(["-c", r#"for g in $GROUPS_; do echo 0 >"$g/cgroup.procs"; done; exec systemd-nspawn "$@""#, "sh"])
             .env("GROUPS_", groups.iter().map(|g| g.display().to_string()).collect::<Vec<_>>().join(" "))
             .args(["--register=no", "--keep-unit", "--quiet", "--boot", "--private-network", "--volatile=overlay"])
-            .args(["--console=pipe", "--notify-ready=yes", "--system-call-filter=bpf", "--link-journal=no"])
+            .args(["--console=pipe", "--notify-ready=yes", SYSTEM_CALLS, "--link-journal=no"])
             .args(["--resolv-conf=off", "--timezone=off"])
             .arg(format!("--machine={name}"))
             .arg(format!("--directory={}", tree.display()))

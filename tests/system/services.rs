@@ -3,6 +3,7 @@
 
 use super::client::Client;
 use super::rig::{FUSE, Rig, SERVICE, until};
+use crate::common::skip;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::mem::take;
@@ -241,4 +242,51 @@ pub fn a_member_of_a_fleet_tells_what_fits(rig: &Rig) {
         client.finish_with_a_list();
         rig.ok(&format!("systemctl stop probe-agent.socket {SERVICE}"));
     });
+}
+
+/// The shipped units that keep their clients' commands apart do, as far as this kernel can: nothing is said to be missing, and of two
+/// commands of one user neither can signal or look into the other.
+pub fn commands_of_shipped_units_are_apart(rig: &Rig) {
+    let apart = rig.ok("sockcap --check --isolate --listen 0 -- /bin/cat");
+    if !apart.contains("(Landlock ABI ") || apart.contains("signals still pass") {
+        return skip("commands of shipped units", "needs Linux 6.12 with Landlock");
+    }
+    rig.ok("mkdir -p /etc/sockcap");
+    rig.write(
+        "/etc/sockcap/probe",
+        "#!/bin/sh\necho $$; read -r pid; kill -0 $pid 2>/dev/null && echo signal; \
+         cat /proc/$pid/environ >/dev/null 2>&1 && echo environ; echo done; read -r end\n",
+    );
+    rig.ok("chmod 755 /etc/sockcap/probe");
+    let script = |unit: &str| match unit {
+        "sockcap@probe" => String::new(),
+        _ => "ExecStart=\nExecStart=/usr/bin/sockcap -- /etc/sockcap/probe\n".to_owned(),
+    };
+    for unit in ["daytime-capped", "git-capped", "sockcap@probe"] {
+        for is_apart in [true, false] {
+            let isolate = if is_apart { "" } else { "Environment=SOCKCAP_ISOLATE=no\nProtectProc=default\n" };
+            rig.edit_unit(&format!("{unit}.service"), &format!("[Service]\n{}{isolate}", script(unit)));
+            rig.edit_unit(&format!("{unit}.socket"), "[Socket]\nListenStream=\nListenStream=127.0.0.1:7070");
+            rig.ok(&format!("systemctl restart {unit}.socket"));
+            let connect = ["nc", "-N", "127.0.0.1", "7070"];
+            let [mut one, mut other] = [(), ()].map(|()| Dialogue::begin(rig, &connect));
+            let pid = one.line();
+            assert!(other.line().trim_end().parse::<u32>().is_ok(), "{unit}");
+            other.say(&pid);
+            let done: Vec<_> =
+                std::iter::repeat_with(|| other.line()).take_while(|l| l != "done\n" && !l.is_empty()).collect();
+            let expected: &[&str] = if is_apart { &[] } else { &["signal\n", "environ\n"] };
+            assert_eq!(done, expected, "{unit}: is apart: {is_apart}");
+            one.say("\n");
+            [one, other].iter_mut().for_each(|client| client.say("\n"));
+            rig.ok(&format!("systemctl stop {unit}.socket {unit}.service"));
+        }
+    }
+    // That of root, with its real command.
+    rig.ok("systemctl restart rsync-capped.service");
+    assert_eq!(
+        rig.ok("journalctl -q -b -o cat MESSAGE_ID=5c1cbd7bcb154a4b9f7e0b4d4b1d0b30"),
+        "",
+        "isolated at each start"
+    );
 }

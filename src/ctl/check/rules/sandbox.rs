@@ -24,8 +24,15 @@ const NEEDED: [&str; 12] = [
 ];
 /// Those that may fail, but not kill.
 const TRIED: [&str; 3] = ["prlimit64", "pidfd_open", "pidfd_send_signal"];
+/// Those of `--isolate=signals`.
+const LANDLOCK: [&str; 3] = ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"];
 /// Actions of a filter that end the process (`kill`), by the number that systemctl shows.
 const KILL: &str = "2147483646";
+
+/// Whether commands are put into Landlock domains, as far as the system has them.
+fn keeps_apart(s: &Subject) -> bool {
+    s.settings.as_ref().is_some_and(|settings| settings.get("isolate").contains("signals"))
+}
 
 pub(super) const RULES: &[Rule] = &[
     rule(
@@ -86,12 +93,29 @@ pub(super) const RULES: &[Rule] = &[
         Hit::service(&s.service, "SystemCallFilter", written, line).saying(lacking.join(", ")).when(!lacking.is_empty())
     }),
     rule("system-call-error", Error, "sockcap tries {}, can do without, and is killed for it", |s| {
-        let lacking: Vec<_> =
-            TRIED.into_iter().filter(|call| !s.service.show.allows("SystemCallFilter", call)).collect();
+        let tried = TRIED.into_iter().chain(LANDLOCK.into_iter().filter(|_| keeps_apart(s)));
+        let lacking: Vec<_> = tried.filter(|call| !s.service.show.allows("SystemCallFilter", call)).collect();
         let kills = s.service.show.get("SystemCallErrorNumber") == KILL;
         let hit = Hit::service(&s.service, "SystemCallErrorNumber", "", "SystemCallErrorNumber=EPERM");
         hit.saying(lacking.join(", ")).when(kills && !lacking.is_empty())
     }),
+    rule("isolate-calls", Warning, "--isolate=signals has no effect, or is an error at the start: it needs {}", |s| {
+        let lacking: Vec<_> =
+            LANDLOCK.into_iter().filter(|call| !s.service.show.allows("SystemCallFilter", call)).collect();
+        let written = s.service.text.last("Service", "SystemCallFilter").unwrap_or_default();
+        let line = format!("SystemCallFilter={}", lacking.join(" "));
+        let hit = Hit::service(&s.service, "SystemCallFilter", written, line).saying(lacking.join(", "));
+        hit.when(keeps_apart(s) && !lacking.is_empty())
+    }),
+    rule(
+        "isolate-login",
+        Warning,
+        "a login cannot run sudo, nor signal what another login of its user has started",
+        |s| {
+            let hit = Hit::service(&s.service, "SOCKCAP_ISOLATE", "", "Environment=SOCKCAP_ISOLATE=no");
+            hit.when(s.command() == "sshd" && keeps_apart(s))
+        },
+    ),
     rule(
         "private-pids",
         Error,

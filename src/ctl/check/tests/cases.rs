@@ -201,6 +201,16 @@ pub(super) const ALL: &[Case] = &[
         service(s, "SystemCallFilter", &allowed);
         service(s, "SystemCallErrorNumber", "2147483646");
     }),
+    ("isolate-calls", |s| {
+        set(s, "isolate", "signals (Landlock ABI 7)");
+        let allowed = s.service.show.get("SystemCallFilter").replace(" landlock_restrict_self ", " ");
+        service(s, "SystemCallFilter", &allowed);
+    }),
+    ("isolate-login", |s| {
+        service(s, "NoNewPrivileges", "no");
+        set(s, "isolate", "signals (Landlock ABI 7)");
+        exec(s, "/usr/bin/sockcap -- /usr/sbin/sshd -i");
+    }),
     ("private-pids", |s| service(s, "PrivatePIDs", "yes")),
     ("protect-proc", |s| service(s, "ProtectProc", "invisible")),
     ("hidden-proc", |s| service(s, "InaccessiblePaths", "/srv -/proc")),
