@@ -6,6 +6,7 @@ use super::attributes::{Attributes, Own, Step, apply};
 use super::{plain, process};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, pipe2};
 use std::fs::File;
@@ -23,9 +24,6 @@ pub enum Refused {
     Untried(String),
 }
 
-/// Three numbers: step and errno.
-const REPORT: usize = size_of::<[i32; 3]>();
-
 /// Where a [`Step`] is otherwise.
 const SCORE: [i32; 2] = [-1, 0];
 
@@ -41,8 +39,20 @@ fn set_score(score: &str) -> Result<(), i32> {
     }
 }
 
-/// Tries all of it but for standard error, and to set an `oom_score_adj`, which the daemon does for its commands. Its SIGCHLD is taken off what is pending, with that of any child that has ended: call it
-/// before anybody waits for one, and before there are threads.
+/// All of it, in the copy. The score comes first: with the command's limits there may be no descriptor left for it.
+///
+/// # Safety
+/// As for [`apply`]: in a copy of this process, which ends soon.
+unsafe fn attempt(all: &Attributes, score: Option<&str>) -> Result<(), ([i32; 2], i32)> {
+    score.map_or(Ok(()), set_score).map_err(|errno| (SCORE, errno))?;
+    // SAFETY: `all` stays where it is; nothing of it needs a connection.
+    unsafe { apply(all, Own::NONE) }.map_err(|(step, errno)| (step.to_words(), errno))
+}
+
+/// Tries all that does not need a connection, and whether the daemon may give this `oom_score_adj` to its commands.
+///
+/// The SIGCHLD of the copy is taken off what is pending, with that of any other child that has ended: call it before anybody waits for
+/// those, and before there are threads.
 ///
 /// # Errors
 /// What fails.
@@ -53,14 +63,12 @@ pub fn run(all: &Attributes, score: Option<i32>) -> Result<(), Refused> {
     // SAFETY: the child makes system calls alone, on memory that is its own, and does not return.
     let child = match unsafe { fork() }.map_err(|errno| untried(errno.into()))? {
         ForkResult::Child => {
-            // SAFETY: `all` stays where it is; nothing of it needs a connection.
-            let applied = unsafe { apply(all, Own::NONE) }.map_err(|(step, errno)| (step.to_words(), errno));
-            let all_set =
-                applied.and_then(|()| score.map_or(Ok(()), |score| set_score(&score).map_err(|errno| (SCORE, errno))));
-            if let Err(([step, detail], errno)) = all_set {
-                let words = [step, detail, errno];
-                // SAFETY: a buffer of this length that lives across the call.
-                unsafe { libc::write(writer.as_raw_fd(), words.as_ptr().cast(), REPORT) };
+            // SAFETY: this is the copy; then a buffer of this length that lives across the call.
+            unsafe {
+                if let Err(([step, detail], errno)) = attempt(all, score.as_deref()) {
+                    let report = [step, detail, errno];
+                    libc::write(writer.as_raw_fd(), report.as_ptr().cast(), size_of_val(&report));
+                }
             }
             process::exit_now(0);
         }
@@ -79,8 +87,7 @@ pub fn run(all: &Attributes, score: Option<i32>) -> Result<(), Refused> {
         (&[step, detail, errno], _) => Err(Refused::Step(Step::from_words([step, detail]), errno)),
         (_, Ok(WaitStatus::Exited(..))) => Ok(()),
         (_, Ok(WaitStatus::Signaled(_, signal, _))) => {
-            let by =
-                if signal == nix::sys::signal::Signal::SIGSYS { " (SystemCallFilter= of the service)" } else { "" };
+            let by = if signal == Signal::SIGSYS { " (SystemCallFilter= of the service)" } else { "" };
             Err(Refused::Untried(format!("the trial was killed by {signal}{by}")))
         }
         (_, Ok(other)) => Err(Refused::Untried(format!("the trial did not end: {other:?}"))),
@@ -104,6 +111,8 @@ mod tests {
         let above = Attributes { limits: vec![(CORE, 2, 1)], ..Attributes::default() };
         assert_eq!(run(&above, None), Err(Refused::Step(Step::Limit(CORE), libc::EINVAL)));
         assert_eq!(run(&Attributes::default(), Some(1001)), Err(Refused::Score(libc::EINVAL)));
+        let no_files = (nix::sys::resource::Resource::RLIMIT_NOFILE as u32, 0, 0);
+        assert_eq!(run(&Attributes { limits: vec![no_files], ..Attributes::default() }, Some(1000)), Ok(()));
         assert_eq!(std::env::current_dir().unwrap(), here);
     }
 }
