@@ -62,6 +62,7 @@ in_each_root! {
     ssh::ssh_failures_add_up,
     services::daytime_tells_the_time_from_a_tight_sandbox,
     services::the_template_serves_any_command,
+    services::a_command_is_the_process_that_options_ask_for,
     services::commands_of_shipped_units_are_apart,
     services::a_member_of_a_fleet_tells_what_fits,
     services::each_client_has_a_sandbox_of_its_own,

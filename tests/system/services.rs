@@ -174,6 +174,35 @@ pub fn the_template_serves_any_command(rig: &Rig) {
     assert_eq!(rig.show("sockcap@none.socket", "ActiveState"), "inactive");
 }
 
+/// As the user of a service that may do nothing: in its sandbox all that lowers can be had, and what cannot is said.
+pub fn a_command_is_the_process_that_options_ask_for(rig: &Rig) {
+    rig.ok("mkdir -p /etc/sockcap; rm -f /etc/sockcap/*");
+    // The score comes a moment later.
+    rig.write(
+        "/etc/sockcap/shown",
+        "#!/bin/sh\numask; pwd; ulimit -n; nice; echo to the client >&2\n\
+         while read -r score </proc/$$/oom_score_adj && [ \"$score\" != 100 ]; do sleep 0.01; done; echo $score\n",
+    );
+    let conf = |nice: i32| {
+        let options = "SOCKCAP_OOM_SCORE_ADJUST=100\nSOCKCAP_LIMIT=nofile=50:60 core=0\nSOCKCAP_UMASK=027\nSOCKCAP_CHDIR=/etc\nSOCKCAP_STDERR=socket\n";
+        rig.write("/etc/sockcap/shown.conf", &format!("SOCKCAP_NICE={nice}\n{options}"));
+    };
+    conf(5);
+    rig.ok("chmod 755 /etc/sockcap/shown; systemctl start sockcap@shown.socket");
+    let connect = ["nc", "-N", "-U", "/run/sockcap/shown.sock"];
+    let out = run(rig, &connect);
+    assert_eq!(text(&out.stdout), "0027\n/etc\n50\n5\nto the client\n100\n", "{out:?}");
+    conf(-5);
+    rig.sh("systemctl restart sockcap@shown.service");
+    let why = "cannot give commands the nice value -5 (--nice): Permission denied (EACCES): one below sockcap's own needs CAP_SYS_NICE";
+    rig.until_said("_SYSTEMD_UNIT=sockcap@shown.service", why);
+    rig.edit_unit("sockcap@shown.service", "[Service]\nSystemCallFilter=~@resources");
+    conf(5);
+    rig.sh("systemctl restart sockcap@shown.service");
+    rig.until_said("_SYSTEMD_UNIT=sockcap@shown.service", "Operation not permitted (EPERM): a filter forbids it");
+    rig.ok("systemctl stop sockcap@shown.socket sockcap@shown.service; rm /etc/sockcap/shown*");
+}
+
 pub fn each_client_has_a_sandbox_of_its_own(rig: &Rig) {
     let service = "sandbox-capped.service";
     let theirs = || rig.ok("systemctl list-units --plain --no-legend 'sandbox-capped-*.service' | cut -d' ' -f1");
