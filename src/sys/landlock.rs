@@ -4,7 +4,7 @@
 //! abstract UNIX sockets alone. Before, it has to be about some kind of access, which is then allowed everywhere: what is left of it is
 //! that nobody traces across its border, and signals still pass.
 
-use super::errno_words;
+use super::{errno_words, filter};
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
@@ -51,7 +51,8 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
-    /// Makes it, and sets no_new_privs (PR_SET_NO_NEW_PRIVS) for this process, which landlock_restrict_self(2) asks for.
+    /// Makes it, and sets for this process no_new_privs (PR_SET_NO_NEW_PRIVS), which landlock_restrict_self(2) asks for, and the filter of
+    /// [`filter::keep_limits`].
     ///
     /// # Errors
     /// Why commands cannot have a domain here.
@@ -62,6 +63,7 @@ impl RuleSet {
         }
         let fd = if abi < WITH_SCOPES { for_traces_alone() } else { scoped() };
         let fd = fd.and_then(|fd| may_restrict().map(|()| fd)).map_err(Missing::System)?;
+        filter::keep_limits().map_err(Missing::Filter)?;
         Ok(RuleSet { fd, abi })
     }
 
@@ -78,6 +80,8 @@ pub enum Missing {
     Old,
     /// It cannot be used at all.
     System(io::Error),
+    /// The filter that belongs to it cannot be set.
+    Filter(io::Error),
 }
 
 impl fmt::Display for Missing {
@@ -87,6 +91,10 @@ impl fmt::Display for Missing {
                 return f.write_str(
                     "the Landlock of Linux 5.13 to 5.18 forbids a command to rename files between folders: it needs Linux 5.19, better 6.12",
                 );
+            }
+            Missing::Filter(error) => {
+                let why = errno_words(error.raw_os_error().unwrap_or_default());
+                return write!(f, "cannot filter prlimit(2), for which the kernel needs CONFIG_SECCOMP_FILTER: {why}");
             }
             Missing::System(error) => error.raw_os_error().unwrap_or_default(),
         };
@@ -197,6 +205,7 @@ mod tests {
         assert!(said(libc::ENOSYS).ends_with("(ENOSYS)"));
         assert!(said(libc::EOPNOTSUPP).contains("add landlock to lsm="));
         assert!(said(libc::EPERM).contains("SystemCallFilter= needs landlock_create_ruleset landlock_add_rule"));
+        assert!(Missing::Filter(io::Error::from_raw_os_error(libc::EINVAL)).to_string().ends_with("(EINVAL)"));
         assert!(Missing::Old.to_string().contains("5.13 to 5.18"));
     }
 }

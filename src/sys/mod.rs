@@ -6,6 +6,7 @@ pub mod again;
 pub mod attributes;
 pub mod client_fd;
 pub mod exec;
+pub mod filter;
 pub mod landlock;
 pub mod launch;
 mod manner;

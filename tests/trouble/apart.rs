@@ -13,7 +13,8 @@ use std::process::Command;
 
 /// What a tracer may do; each is EPERM or EACCES to whom it is closed.
 const TRACES: [&str; 7] = ["ptrace", "process_vm_readv", "mem", "environ", "maps", "fd", "pidfd_getfd"];
-const SIGNALS: [&str; 3] = ["kill", "tgkill", "pidfd_send_signal"];
+/// A limit may end a process as a signal does.
+const SIGNALS: [&str; 4] = ["kill", "tgkill", "pidfd_send_signal", "prlimit"];
 
 /// The program, compiled where every user can run it.
 struct Attacker(TempDir);
@@ -187,7 +188,8 @@ fn what_is_apart_lives_and_ends_as_ever() {
         ["--isolate", "-v", "--time-limit", "1h", "--kill-grace", "1h", "--control", &socket.to_string_lossy()];
     let mut daemon = attacker.start(&options).start();
     let mut taken = Taken::over(daemon.connect());
-    assert_eq!(taken.ask("own"), "own_read works");
+    assert_eq!(taken.ask("own"), "own_limit works");
+    assert_eq!(line(&mut taken.client).trim_end(), "own_read works");
     assert_eq!(line(&mut taken.client).trim_end(), "own_kill works");
     assert_eq!(line(&mut taken.client).trim_end(), format!("own_end {}", libc::SIGTERM));
     writeln!(taken.client, "exit 7").expect("it reads");

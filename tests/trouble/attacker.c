@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -57,6 +58,8 @@ static void attack(int pid, uintptr_t address) {
     if (stolen >= 0)
         close(stolen);
     close(pidfd);
+    struct rlimit no_core = {0, 0};
+    said("prlimit", prlimit(pid, RLIMIT_CORE, &no_core, 0));
 }
 
 int main(int argc, char **argv) {
@@ -85,6 +88,8 @@ int main(int argc, char **argv) {
                 for (;;)
                     pause();
             struct iovec here = {word, 8}, there = {secret, 8};
+            struct rlimit no_core = {0, 0};
+            said("own_limit", setrlimit(RLIMIT_CORE, &no_core));
             said("own_read", process_vm_readv(child, &here, 1, &there, 1, 0));
             said("own_kill", kill(child, SIGTERM));
             waitpid(child, &status, 0);
