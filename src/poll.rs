@@ -38,6 +38,8 @@ pub enum Watch {
     AllAdopted,
     /// One of them, by pid, in that set.
     Adopted(i32),
+    /// The cgroups that outlive their commands.
+    Cgroups,
 }
 
 impl Watch {
@@ -57,6 +59,7 @@ impl Watch {
             Watch::Pressure(number) => (8, number.into()),
             Watch::QuerySocket(at) => (9, at.into()),
             Watch::Asker(at) => (10, at.into()),
+            Watch::Cgroups => (11, 0),
         };
         debug_assert!(number >> Self::SHIFT == 0, "{self:?}");
         kind << Self::SHIFT | number
@@ -75,7 +78,8 @@ impl Watch {
             7 => Watch::Preamble(number),
             8 => Watch::Pressure(number as u32),
             9 => Watch::QuerySocket(number as u32),
-            _ => Watch::Asker(number as u32),
+            10 => Watch::Asker(number as u32),
+            _ => Watch::Cgroups,
         }
     }
 }
@@ -222,6 +226,7 @@ mod tests {
         for watch in [
             Watch::Signals,
             Watch::FailedExecs,
+            Watch::Cgroups,
             Watch::Listener(0),
             Watch::Listener(u32::MAX as usize),
             Watch::Lingering(0),

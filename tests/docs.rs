@@ -146,6 +146,7 @@ fn every_variable_in_pages_and_units_is_an_option() {
         "SOURCE_ACTIVE",
         "SOURCE_MAX",
         "RETRY_USEC",
+        "RESULT",
     ];
     let mut texts = units();
     texts.extend(pages());

@@ -1,4 +1,4 @@
-//! Which processes belong to this service: those of its cgroup, as long as the manager made it for this process alone.
+//! Which processes belong to this service: those of its cgroup and of those below it, as long as the manager made it for this process alone.
 //!
 //! A sandbox may hide /sys (`InaccessiblePaths=`, `TemporaryFileSystem=`). Then each process is asked for its cgroup, which
 //! /proc tells of all that may be seen; only at a start and at a stop, since that reads as many files as there are processes.
@@ -13,24 +13,61 @@ use std::io;
 /// The cgroup of a service.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Cgroup {
-    /// Its list of processes.
+    /// Its folder.
     Listed(String),
     /// The line of proc_pid_cgroup(5) by which its processes are known.
     Asked(String),
 }
 
+/// Below a service nobody makes cgroups so deep, but a command that has lost its way.
+const MAX_DEPTH: usize = 16;
+
+/// That of the service in a path of cgroups(7) or in a line that ends with one: the rest are cgroups that the service has made, or that the
+/// manager has for it (`DelegateSubgroup=`). The whole, if no part of it is a service's name.
+pub(super) fn of_service(path: &str) -> &str {
+    const SUFFIX: &str = ".service";
+    let at = path.rfind(".service/").filter(|_| !path.ends_with(SUFFIX));
+    // What is below a service that is a manager of its own is other units'.
+    let is_unit = |part: &str| part.ends_with(".slice") || part.ends_with(".scope");
+    match at.map(|at| path.split_at(at + SUFFIX.len())) {
+        Some((service, rest)) if !rest.split('/').any(is_unit) => service,
+        _ => path,
+    }
+}
+
+/// The processes of the cgroup whose folder this is, and of those below it.
+///
+/// # Errors
+/// If its own list cannot be read.
+pub(super) fn pids_below(folder: &str) -> io::Result<Vec<i32>> {
+    fn walk(folder: &str, depth: usize, pids: &mut Vec<i32>) -> io::Result<()> {
+        let list = proc::read_list(&format!("{folder}/cgroup.procs"))?;
+        pids.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|_| depth < MAX_DEPTH) {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                // One that is gone meanwhile is empty.
+                let _ = walk(&entry.path().to_string_lossy(), depth + 1, pids);
+            }
+        }
+        Ok(())
+    }
+    let mut pids = Vec::new();
+    walk(folder, 0, &mut pids)?;
+    Ok(pids)
+}
+
 /// The folder that a line of proc_pid_cgroup(5) names, if it is that of version 2 of cgroups(7).
 pub(super) fn folder(line: &str) -> Option<String> {
-    line.strip_prefix("0::").map(|path| format!("/sys/fs/cgroup{}", path.trim_end_matches('/')))
+    line.strip_prefix("0::").map(|path| format!("/sys/fs/cgroup{}", of_service(path).trim_end_matches('/')))
 }
 
 /// The one line in proc_pid_cgroup(5) that tells where the manager has put a process: `0::PATH` in version 2 of cgroups(7),
-/// `N:name=systemd:PATH` in version 1. With it the list that belongs to it.
+/// `N:name=systemd:PATH` in version 1. With it the folder that belongs to it. Both as far as the service.
 fn lines(text: &str) -> impl Iterator<Item = (String, &str)> {
-    text.lines().filter_map(|line| {
+    text.lines().map(of_service).filter_map(|line| {
         let folder =
             folder(line).or_else(|| Some(format!("/sys/fs/cgroup/systemd{}", line.split_once(":name=systemd:")?.1)))?;
-        Some((format!("{folder}/cgroup.procs"), line))
+        Some((folder, line))
     })
 }
 
@@ -50,7 +87,7 @@ impl Cgroup {
 
     fn of(text: &str, own: i32, parent: i32) -> io::Result<Cgroup> {
         let mut trouble = io::Error::from_raw_os_error(libc::ENOENT);
-        let ways = lines(text).map(|(list, _)| Cgroup::Listed(list));
+        let ways = lines(text).map(|(folder, _)| Cgroup::Listed(folder));
         // Of a hybrid's two lines the manager uses the first that it has. A process may not be allowed to see those whose
         // presence tells that the root is nobody's own.
         let asked = lines(text).filter(|(_, line)| !line.ends_with(":/"));
@@ -81,7 +118,7 @@ impl Cgroup {
     /// A process outside of our pid namespace is listed as 0 (cgroups(7)).
     fn pids(&self) -> io::Result<Vec<i32>> {
         match self {
-            Cgroup::Listed(list) => Ok(proc::read_list(list)?.lines().filter_map(|line| line.parse().ok()).collect()),
+            Cgroup::Listed(folder) => pids_below(folder),
             Cgroup::Asked(line) => asked(line),
         }
     }
@@ -90,7 +127,7 @@ impl Cgroup {
 /// The folder of our own cgroup in version 2, if it is ours alone.
 pub fn own_folder() -> Option<String> {
     match Cgroup::own() {
-        Ok(Some(Cgroup::Listed(list))) => list.strip_suffix("/cgroup.procs").map(str::to_owned),
+        Ok(Some(Cgroup::Listed(folder))) => Some(folder),
         _ => None,
     }
 }
@@ -109,12 +146,13 @@ pub fn own_line() -> io::Result<Option<String>> {
     Ok(lines(&text).find(is_it).map(|(_, line)| line.to_owned()))
 }
 
-/// The unit that the manager has started this process for, with its suffix, if one has: the last part of its cgroup's path.
+/// The unit that the manager has started this process for, with its suffix, if one has: the last part of its cgroup's path that is one's
+/// name.
 pub fn own_unit() -> Option<String> {
     let own = std::process::id().to_string();
     std::env::var("SYSTEMD_EXEC_PID").ok().filter(|pid| *pid == own)?;
     let text = proc::read_list("/proc/self/cgroup").ok()?;
-    let names = text.lines().filter_map(|line| line.rsplit('/').next());
+    let names = text.lines().filter_map(|line| of_service(line).rsplit('/').next());
     names.filter(|name| name.ends_with(".service")).map(str::to_owned).next()
 }
 
@@ -132,7 +170,9 @@ fn asked(line: &str) -> io::Result<Vec<i32>> {
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
         // One that ends meanwhile is none.
         let Ok(text) = proc::read_list(&format!("/proc/{pid}/cgroup")) else { continue };
-        if text.lines().any(|other| other == line) {
+        let is_below =
+            |other: &str| other.strip_prefix(line).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if text.lines().any(is_below) {
             members.push(pid);
         }
     }
@@ -176,12 +216,16 @@ mod tests {
 
     #[test]
     fn the_list_is_where_the_manager_s_hierarchy_is() {
-        let of = |text: &str| lines(text).map(|(list, _)| list).collect::<Vec<_>>();
-        assert_eq!(of("0::/a.slice/b::c.service"), ["/sys/fs/cgroup/a.slice/b::c.service/cgroup.procs"]);
-        let hybrid = "9:name=systemd:/a.service\n8:pids:/a.service\n0::/a.service";
+        let of = |text: &str| lines(text).map(|(folder, _)| folder).collect::<Vec<_>>();
+        for below in ["", "/daemon-7", "/conn-3/x"] {
+            let line = format!("0::/a.slice/b::c.service{below}");
+            assert_eq!(of(&line), ["/sys/fs/cgroup/a.slice/b::c.service"]);
+        }
         assert_eq!(
-            of(hybrid),
-            ["/sys/fs/cgroup/systemd/a.service/cgroup.procs", "/sys/fs/cgroup/a.service/cgroup.procs"]
+            of("0::/user@1.service/app.slice/b.service/conn-1"),
+            ["/sys/fs/cgroup/user@1.service/app.slice/b.service"]
         );
+        let hybrid = "9:name=systemd:/a.service\n8:pids:/a.service\n0::/a.service";
+        assert_eq!(of(hybrid), ["/sys/fs/cgroup/systemd/a.service", "/sys/fs/cgroup/a.service"]);
     }
 }

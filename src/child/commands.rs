@@ -1,10 +1,13 @@
 //! Every command that runs, ours and those that an earlier daemon has left: its start, its time, its end.
 #![forbid(unsafe_code)]
 
+mod apart;
 mod ends;
 mod inherit;
 pub mod listing;
+mod news;
 mod signals;
+mod together;
 
 use super::ConnectionInfo;
 use super::adopted::Adoptions;
@@ -18,15 +21,15 @@ use super::signals::Left;
 use super::strays::Strays;
 use super::template::Template;
 use super::times::Times;
-use super::victim::{NotSet, Victims};
-use crate::policy::back_off::{BackOff, Over, Trouble};
+use super::victim::Victims;
+use crate::policy::back_off::{BackOff, Trouble};
 use crate::policy::gate::{Arrival, Slot};
-use crate::policy::limit::rule::Outcome;
-use crate::policy::source::Source;
 use crate::poll::{Poll, Watch};
 use crate::sys::client_fd::ClientFd;
 use crate::sys::launch::{CommandSpec, Launch, Session, Spawner};
-use crate::sys::process::{Exit, Usage};
+use apart::Home;
+pub use apart::{Apart, SlotUntil};
+pub use news::{Ended, ExecFailed, News, Stopping};
 use nix::sys::epoll::EpollFlags;
 use std::collections::VecDeque;
 use std::io;
@@ -64,6 +67,8 @@ pub struct Commands {
     strays: Strays,
     /// One of the daemon's own, which is none of them.
     spared: Option<i32>,
+    /// What keeps commands apart by cgroups, if that was asked for.
+    apart: Option<Apart>,
     /// Set when a SIGCHLD has come after the last sweep over all children: signals coalesce, so another exit may be unreported.
     unswept_since: Option<Instant>,
     signals_since_sweep: usize,
@@ -101,75 +106,6 @@ pub struct Started {
     launch: Launch,
 }
 
-/// Something has become of a command.
-#[derive(Debug)]
-pub enum News {
-    /// Its exec has failed. Its end is yet to come.
-    ExecFailed(ExecFailed),
-    /// Its exec has succeeded after others had failed.
-    StartsAgain(Over),
-    /// Its time is over, and it was sent SIGTERM.
-    Overdue {
-        /// Number of its connection; 0 is not known.
-        id: u64,
-        /// Its process.
-        pid: i32,
-    },
-    /// It does not have the `oom_score_adj` that was asked for: the first of an episode.
-    ScoreNotSet(NotSet),
-    /// Somebody has asked for its end, and it was sent SIGTERM or SIGKILL.
-    Stopping(Stopping),
-    /// It is over.
-    Ended(Ended),
-}
-
-/// A command that is ended since somebody has asked for it.
-#[derive(Debug)]
-pub struct Stopping {
-    /// Number of its connection.
-    pub id: u64,
-    /// Its process.
-    pub pid: i32,
-    /// Whether it was sent SIGKILL at once.
-    pub is_forced: bool,
-    /// Who has asked.
-    pub asked_by: String,
-}
-
-/// An exec that has failed.
-#[derive(Debug)]
-pub struct ExecFailed {
-    /// Why.
-    pub why: String,
-    /// Whether it is the first of a run of failures.
-    pub is_first: bool,
-    /// The connection, so that the client can be told.
-    pub connection: Option<ClientFd>,
-    /// Milliseconds that its client had waited, its listener and its source; `None` if the command is not known any more.
-    pub client: Option<(Option<u32>, Option<usize>, Source)>,
-}
-
-/// A command that is over.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its process.
-    pub pid: i32,
-    /// Number of its connection; 0 is not known.
-    pub id: u64,
-    /// What it was counted for.
-    pub slot: Slot,
-    /// When it was started.
-    pub since: Instant,
-    /// How long its client had waited then, if known.
-    pub waited: Option<Duration>,
-    /// How it ended and what it used; `None` of one that is not our child.
-    pub how: Option<(Exit, Usage)>,
-    /// errno, if its exec failed.
-    pub exec_errno: Option<i32>,
-    /// The same as limits care for it.
-    pub outcome: Outcome,
-}
-
 impl Commands {
     /// None runs.
     ///
@@ -203,6 +139,7 @@ impl Commands {
             victims: Victims::new(terms.oom_score_adj),
             strays: Strays::default(),
             spared: None,
+            apart: None,
             unswept_since: None,
             signals_since_sweep: 0,
             is_sweeping: false,
@@ -230,12 +167,12 @@ impl Commands {
 
     /// How many run.
     pub fn len(&self) -> usize {
-        self.ours.len() + self.adopted.len()
+        self.ours.len() + self.adopted.len() + self.outliving()
     }
 
     /// Whether none runs.
     pub fn is_empty(&self) -> bool {
-        self.ours.is_empty() && self.adopted.is_empty()
+        self.len() == 0
     }
 
     /// Starts one for this client, with this standard error if it is to have one of its own. The slot goes in with the command and comes
@@ -251,6 +188,13 @@ impl Commands {
         (connection, stderr): (&ClientFd, Option<OwnedFd>),
         waited_usec: Option<u64>,
     ) -> Result<Started, (Slot, io::Error)> {
+        let home = match &mut self.apart {
+            None => None,
+            Some(apart) => match apart.prepare(now, info.id) {
+                Ok(home) => Some(home),
+                Err(error) => return Err((slot, error)),
+            },
+        };
         let Commands { spawner, template, fixed_vars, ledger, .. } = self;
         let entry = Entry {
             id: Some(info.id),
@@ -266,12 +210,19 @@ impl Commands {
             template.fill(info, &mut args);
             fixed_vars.fill(who.listener, info, &mut args);
             stderr.iter().for_each(|stderr| args.stderr(stderr.as_fd()));
+            if let Some(Home { folder, way, user }) = &home {
+                args.cgroup(folder.as_fd(), *way);
+                user.iter().for_each(|user| args.user(*user));
+            }
             args.spawn(connection, pid_place)
         });
         let (pid, launch) = match started {
             Ok(started) => started,
             Err(error) => {
                 ledger.end(place);
+                if let (Some(apart), Some(home)) = (&mut self.apart, home) {
+                    apart.take_back(info.id, home);
+                }
                 return Err((slot, error));
             }
         };

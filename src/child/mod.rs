@@ -4,6 +4,7 @@
 pub mod adopted;
 pub mod attributes;
 pub mod cgroup;
+pub mod cgroups;
 pub mod commands;
 pub mod environment;
 pub mod ledger;

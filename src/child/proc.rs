@@ -30,6 +30,14 @@ pub(super) fn environ(pid: i32) -> Vec<u8> {
     read(&format!("/proc/{pid}/environ"), MAX_ENVIRON).unwrap_or_default()
 }
 
+/// The real user of this process (`Uid:` of proc_pid_status(5)).
+pub(super) fn user(pid: i32) -> Option<u32> {
+    let status = read(&format!("/proc/{pid}/status"), MAX_STAT).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// Clock ticks per second in which the kernel tells a process's start (sysconf(3)).
 fn ticks_per_second() -> u64 {
     let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();

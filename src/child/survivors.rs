@@ -9,7 +9,7 @@
 
 use super::cgroup::Cgroup;
 use super::environment::MARK;
-use super::ledger::{LAST_ID, Recorded};
+use super::ledger::{Entry, LAST_ID, Recorded};
 use super::proc::{self, Stat};
 use super::watched::Watched;
 use crate::policy::source::Source;
@@ -69,6 +69,18 @@ pub fn recorded(recorded: &Recorded) -> Option<Survivor> {
     }
     let age = process.stat().map_or(proc::uptime().saturating_sub(entry.not_before), Stat::age);
     Some(Survivor { process, age, source: entry.source, peer_port: entry.peer_port, mark: None })
+}
+
+/// Somebody of the connection of this entry, whose command may have ended: who else of it lives counts for it.
+pub fn of_connection(recorded: &Recorded, somebody: i32) -> Option<Survivor> {
+    let Entry { source, peer_port, not_before, .. } = recorded.entry;
+    let age = proc::uptime().saturating_sub(not_before);
+    Some(Survivor { process: Watched::new(somebody)?, age, source, peer_port, mark: None })
+}
+
+/// Somebody of whom nothing is known.
+pub fn anybody(pid: i32) -> Option<Survivor> {
+    Watched::new(pid).map(Survivor::from)
 }
 
 /// The processes here that look like commands of an earlier daemon, but for those that are `known`. Call it before a command is

@@ -41,6 +41,16 @@ impl Times {
         Times { limit, grace, limits: BTreeSet::new(), graces: BTreeSet::new(), grace_of: HashMap::new() }
     }
 
+    /// `--time-limit`; `None` is off.
+    pub fn limit(&self) -> Option<Duration> {
+        self.limit
+    }
+
+    /// `--kill-grace`.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+
     /// A command was started then.
     pub fn begin(&mut self, pid: i32, since: Instant) {
         self.limits.extend(self.limit.map(|limit| (since + limit, pid)));

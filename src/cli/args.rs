@@ -3,8 +3,10 @@
 //! Words are judged here one by one; what they mean together is `daemon::settings`.
 #![forbid(unsafe_code)]
 
+use super::connection::{Connection, isolate};
 use super::help;
 use super::process::ProcessArgs;
+use super::resources::UserPool;
 use super::values::*;
 use crate::daemon::settings::{Isolate, Settings};
 use crate::listen::place::{Family, Place};
@@ -205,7 +207,7 @@ pub struct Args {
     #[command(flatten)]
     pub(super) process: ProcessArgs,
 
-    /// Keep commands apart: signals; without a list all that can be had, and of a list what has no '-' before it must be
+    /// Keep commands apart: signals, cgroup; without a list all that can be had, and of a list what has no '-' before it must be
     #[arg(long, value_name = "PART,...", env = "SOCKCAP_ISOLATE", value_parser = isolate, num_args = 0..=1,
           require_equals = true, default_missing_value = "yes", help_heading = "The command", hide_short_help = true)]
     pub(super) isolate: Option<Isolate>,
@@ -214,6 +216,9 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", env = "SOCKCAP_TIME_LIMIT", value_parser = limit, help_heading = "The command",
           allow_negative_numbers = true)]
     pub(super) time_limit: Option<Duration>,
+
+    #[command(flatten)]
+    pub(super) connection: Connection,
 
     /// On a stop, let running commands finish for this long, then send them SIGTERM
     #[arg(long, value_name = "DURATION", env = "SOCKCAP_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration,
@@ -326,6 +331,9 @@ impl Args {
             argv0: self.argv0,
             attributes: self.process.wanted(),
             isolate: self.isolate.unwrap_or_default(),
+            connection_limits: self.connection.limits(),
+            slot_until: self.connection.slot_until,
+            uid_pool: self.connection.uid_pool.map(|UserPool(first, last)| (first, last)),
             time_limit: self.time_limit.filter(|limit| !limit.is_zero()),
             idle_exit: self.idle_exit.filter(|idle| !idle.is_zero()),
             drain_timeout: self.drain_timeout,

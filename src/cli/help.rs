@@ -157,6 +157,7 @@ mod tests {
             "Limits:",
             "Waiting and refusing:",
             "The command:",
+            "Each connection (with --isolate=cgroup):",
             "Stopping:",
             "Observing:",
             "Logging:",

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod connection;
 pub(crate) mod help;
 mod mistakes;
 mod process;
+mod resources;
 pub(crate) mod values;
 pub(crate) mod variables;
 
@@ -133,6 +135,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Task, String> {
         );
         return Err(invalid("penalty_max", &max.to_string(), why));
     }
+    connection::consistent(&args.connection, args.isolate.unwrap_or_default(), args.max_connections, name)?;
     // Not clap's conflicts_with, to which SOCKCAP_QUIET=false is a --quiet, too.
     for (one, other, both) in
         [("verbose", "quiet", args.verbose && args.quiet), ("ipv4", "ipv6", args.ipv4 && args.ipv6)]

@@ -1,7 +1,6 @@
 //! What a value may be; a mistake is told in words that say what to type.
 #![forbid(unsafe_code)]
 
-use crate::daemon::settings::{Isolate, Wish};
 use crate::listen::place::Place;
 use crate::policy::limit::INFOS;
 use crate::policy::limit::gcra::Rate;
@@ -112,28 +111,6 @@ pub(super) fn dry_run(text: &str) -> Result<DryRun, String> {
         })
     };
     text.split(',').map(one).collect::<Result<_, _>>().map(DryRun)
-}
-
-/// Parts by name, each once, or all that there is. With a `-` before it, as in unit files, a part may be missing.
-pub(super) fn isolate(text: &str) -> Result<Isolate, String> {
-    let mut isolate = Isolate::default();
-    if let Ok(is_on) = switch(text) {
-        isolate.signals = if is_on { Wish::IfAvailable } else { Wish::Off };
-        return Ok(isolate);
-    }
-    for word in text.split(',') {
-        let (name, wish) = word.strip_prefix('-').map_or((word, Wish::Required), |name| (name, Wish::IfAvailable));
-        let part = match name {
-            "signals" => &mut isolate.signals,
-            "cgroup" => return Err("cgroup is not built in this version: leave it out".into()),
-            _ => return Err(format!("'{word}' is no part: expected signals or -signals, or yes or no")),
-        };
-        if *part != Wish::Off {
-            return Err(format!("{name} is given twice: leave one out"));
-        }
-        *part = wish;
-    }
-    Ok(isolate)
 }
 
 /// A rate, or none.
@@ -371,18 +348,6 @@ mod tests {
         assert_eq!(named("max-connections,max-per-source"), Ok(vec!["max-connections", "max-per-source"]));
         for bad in ["", "max-wait", "max-connections,", "load"] {
             assert!(dry_run(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn what_is_kept_apart() {
-        let signals = |signals| Ok(Isolate { signals, ..Isolate::default() });
-        assert_eq!(isolate("yes"), signals(Wish::IfAvailable));
-        assert_eq!(isolate("no"), signals(Wish::Off));
-        assert_eq!(isolate("signals"), signals(Wish::Required));
-        assert_eq!(isolate("-signals"), signals(Wish::IfAvailable));
-        for bad in ["", "cgroup", "signal", "signals,", "signals,signals", "-signals,signals", "--signals", "-"] {
-            assert!(isolate(bad).is_err(), "{bad}");
         }
     }
 

@@ -2,20 +2,20 @@
 #![forbid(unsafe_code)]
 
 use super::gauges::Gauges;
-use super::isolate::Signals;
+use super::isolate::{self, Signals};
 use super::run::Daemon;
 use super::settings::{Settings, Wish};
 use super::state::HandedOver;
-use crate::child::commands::{self, Commands};
+use crate::child::commands::{self, Apart, Commands};
 use crate::child::pressure::{self, Pressure};
 use crate::child::template::Template;
-use crate::child::{cgroup, environment, program};
+use crate::child::{cgroup, cgroups, environment, program};
 use crate::listen::linger;
 use crate::listen::listeners::Listeners;
 use crate::listen::open::{self, Opened};
 use crate::listen::queries::{self, Insiders, Queries};
 use crate::listen::{DisplayAddr, Listener, adopt, preamble};
-use crate::observe::event::Event;
+use crate::observe::event::{Event, Severity};
 use crate::policy::gate::{Gate, Hold, WhenFull};
 use crate::policy::limit::rule::{Outcome, Rules};
 use crate::policy::queue::QueueOrder;
@@ -101,12 +101,14 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
         nofile: nofile.filter(|_| !settings.attributes.limits_any("nofile")),
         attributes: Box::new(Attributes { domain: signals.domain(), ..attributes }),
     };
+    let (apart, event) = isolate::cgroups(&settings).map_err(Failure::System)?;
+    events.extend(event);
     let hold = hold(&settings, listeners.len(), nofile);
     events.extend(fewer_held(&hold));
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());
     let gate = (gate, Gauges::new(pressure(&settings)?));
-    let daemon = daemon(settings, gate, (listeners, for_queries), (spec, nofile), template, fixed_vars);
-    let daemon = system(daemon, "cannot start")?;
+    let commands = (spec, nofile, template, fixed_vars, apart);
+    let daemon = system(daemon(settings, gate, (listeners, for_queries), commands), "cannot start")?;
     daemon.run(HandedOver { held, state }, events).map_err(Failure::System)
 }
 
@@ -153,13 +155,14 @@ pub(super) fn pressure(settings: &Settings) -> Result<Pressure, Failure> {
     Pressure::open(limits, folders).map_err(Failure::System)
 }
 
+/// What is needed to start commands: RLIMIT_NOFILE as it was before we raised it is among it.
+type Launching = (CommandSpec, Option<(u64, u64)>, Template, environment::FixedVars, Option<Apart>);
+
 fn daemon(
     settings: Settings,
     gate: (Gate, Gauges),
     (listeners, for_queries): (Vec<Listener>, Vec<(queries::Kind, Listener)>),
-    (spec, nofile): (CommandSpec, Option<(u64, u64)>),
-    template: Template,
-    fixed_vars: environment::FixedVars,
+    (spec, nofile, template, fixed_vars, apart): Launching,
 ) -> io::Result<Daemon> {
     let Settings { time_limit, kill_grace, max_connections, .. } = settings;
     let oom_score_adj = settings.attributes.oom_score_adj;
@@ -167,8 +170,12 @@ fn daemon(
     let asks_for_oom = settings.penalties.of.iter().any(|penalty| penalty.outcome == Outcome::Oom);
     let terms = commands::Terms { room, time_limit, kill_grace, asks_for_oom, oom_score_adj };
     let poll = Poll::new()?;
-    let commands = Commands::new(spec, template, fixed_vars, terms, &poll)?;
-    let insiders = if for_queries.is_empty() { Insiders::default() } else { insiders() };
+    let mut commands = Commands::new(spec, template, fixed_vars, terms, &poll)?;
+    // Also without a manager a cgroup of our own tells who was started by us.
+    let own = apart.as_ref().map(|apart| Insiders::Below(format!("0::{}", apart.path())));
+    let insiders = if for_queries.is_empty() { Insiders::default() } else { own.unwrap_or_else(insiders) };
+    apart.into_iter().for_each(|apart| commands.keep_apart(apart, &poll));
+    commands.read_usage(settings.max_severity == Severity::Info);
     let listeners = (Listeners::new(listeners, &poll)?, Queries::new(for_queries, insiders, &poll)?);
     Daemon::new(settings, poll, gate, listeners, (commands, nofile))
 }
@@ -194,7 +201,10 @@ const LEAST_DESCRIPTORS: u64 = 11;
 
 /// Descriptors that are kept for commands.
 fn for_commands(settings: &Settings) -> u64 {
-    u64::from(settings.attributes.stderr == StandardError::Null) + u64::from(settings.isolate.signals != Wish::Off)
+    // Those that are made ahead, and what tells when others are empty.
+    let cgroups = if settings.isolate.cgroup == Wish::Off { 0 } else { cgroups::AHEAD as u64 + 1 };
+    let null = u64::from(settings.attributes.stderr == StandardError::Null);
+    null + u64::from(settings.isolate.signals != Wish::Off) + cgroups
 }
 
 /// # Errors

@@ -66,6 +66,14 @@ pub(super) fn apply(wanted: &Map<String, Value>, settings: &Settings, names: &[&
     if let Some(max) = value(wanted, "maxWaiting", count)? {
         new.max_waiting = max;
     }
+    if let Some((first, last)) =
+        new.uid_pool.filter(|(first, last)| new.max_connections == 0 || new.max_connections > last - first + 1)
+    {
+        return Err(not(
+            "maxConnections",
+            format!("expected a number from 1 to {}, as many as --uid-pool has users", last - first + 1),
+        ));
+    }
     together(wanted, &new)?;
     Ok(new)
 }

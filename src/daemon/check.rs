@@ -2,9 +2,10 @@
 #![forbid(unsafe_code)]
 
 use super::boot::{self, Failure, command, pressure, rules, system};
-use super::isolate::Signals;
+use super::isolate;
 use super::settings::Settings;
 use crate::child::attributes::Wanted;
+use crate::child::cgroups::limits::Setting;
 use crate::listen::place::{Family, Place};
 use crate::listen::waiting::HalfClose;
 use crate::listen::{DisplayAddr, adopt, open};
@@ -143,7 +144,14 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
     if let Some(directory) = directory {
         line("chdir", &directory.display());
     }
-    line("isolate", &Signals::of(settings).map_err(Failure::System)?);
+    line("isolate", &isolate::told(settings).map_err(Failure::System)?);
+    for Setting { option, files, value, .. } in settings.connection_limits.settings() {
+        line(option.trim_start_matches('-'), &format_args!("{value} ({})", files.first().unwrap_or(&"")));
+    }
+    line("slot-until", &settings.slot_until);
+    if let Some((first, last)) = settings.uid_pool {
+        line("uid-pool", &format_args!("{first}-{last}"));
+    }
     for (name, span) in [("time-limit", settings.time_limit), ("idle-exit", settings.idle_exit)] {
         match span {
             Some(span) => line(name, &humantime::format_duration(span)),

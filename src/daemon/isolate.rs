@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::settings::{Settings, Wish};
+use crate::child::cgroups::{Cgroups, Users};
+use crate::child::commands::{Apart, SlotUntil};
 use crate::observe::event::Event;
 use crate::sys::landlock::{Missing, RuleSet};
 use std::fmt;
@@ -51,6 +53,44 @@ impl Signals {
             _ => None,
         }
     }
+}
+
+/// `--isolate=cgroup`: takes possession of the service's cgroup, so it is for a start alone. With it what is to be said of it.
+///
+/// # Errors
+/// One line, if what must be there is not.
+pub(super) fn cgroups(settings: &Settings) -> Result<(Option<Apart>, Option<Event>), String> {
+    let Settings { isolate, connection_limits: limits, slot_until, uid_pool, .. } = settings;
+    if isolate.cgroup == Wish::Off {
+        return Ok((None, None));
+    }
+    // A limit that does not hold is worse than none.
+    let needs = !limits.is_empty() || uid_pool.is_some() || *slot_until == SlotUntil::Cgroup;
+    match Cgroups::begin(limits) {
+        Ok((cgroups, not_born)) => {
+            let event = Event::Cgroups { path: cgroups.path().to_owned(), not_born };
+            let users = uid_pool.map(|(first, last)| Users::new(first, last));
+            Ok((Some(Apart::new(cgroups, users, *slot_until)), Some(event)))
+        }
+        Err(why) if needs || isolate.cgroup == Wish::Required => {
+            Err(format!("cannot give each connection a cgroup (--isolate=cgroup): {why}"))
+        }
+        Err(why) => Ok((None, Some(Event::NotApart { part: "cgroup", why }))),
+    }
+}
+
+/// What would hold, for `--check`: nothing is made, and this process stays where it is.
+///
+/// # Errors
+/// As for [`Signals::of`].
+pub(super) fn told(settings: &Settings) -> Result<String, String> {
+    let signals = Signals::of(settings)?;
+    let cgroup = match settings.isolate.cgroup {
+        Wish::Off => return Ok(signals.to_string()),
+        Wish::IfAvailable => "a cgroup for each connection, if the service has Delegate=",
+        Wish::Required => "a cgroup for each connection (needs Delegate=)",
+    };
+    Ok(if settings.isolate.signals == Wish::Off { cgroup.to_owned() } else { format!("{signals}; {cgroup}") })
 }
 
 impl fmt::Display for Signals {

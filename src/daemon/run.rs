@@ -55,6 +55,7 @@ enum Timer {
     Preambles,
     Sweep,
     Adopted,
+    Cgroups,
     Gate,
     Closed,
     Crowd,
@@ -234,6 +235,7 @@ impl Daemon {
             Watch::FailedExecs => self.commands.receive_failed_execs(now),
             Watch::AllAdopted => self.commands.look_for_adopted_ends(now, &self.poll),
             Watch::Adopted(_) => {} // in that set, never in this
+            Watch::Cgroups => self.commands.cgroups_told(now),
             Watch::Held(ticket) => self.held_changed(now, ticket),
             Watch::Preamble(ticket) => self.preamble_ready(now, ticket),
             Watch::Lingering(at) => self.refusals.ready(now, at, &self.poll),
@@ -249,12 +251,13 @@ impl Daemon {
     }
 
     /// The one list of what is due when.
-    fn deadlines(&self, now: Instant) -> [(Timer, Option<Instant>); 19] {
+    fn deadlines(&self, now: Instant) -> [(Timer, Option<Instant>); 20] {
         [
             (Timer::Refusals, self.refusals.deadline()),
             (Timer::Preambles, self.waiting.preambles.deadline()),
             (Timer::Sweep, self.commands.sweep_deadline()),
             (Timer::Adopted, self.commands.adopted_deadline()),
+            (Timer::Cgroups, self.commands.cgroups_deadline()),
             (Timer::Gate, self.gate.deadline()),
             (Timer::Closed, self.closed_deadline()),
             (Timer::Crowd, self.commands.crowd_deadline()),
@@ -294,6 +297,7 @@ impl Daemon {
             Timer::Preambles => self.preambles_are_due(now),
             Timer::Sweep => self.commands.sweep(),
             Timer::Adopted => self.commands.look_at_adopted(now, &self.poll),
+            Timer::Cgroups => self.commands.tend_cgroups(now),
             Timer::Gate => {
                 // Who has waited too long is refused, but not in the moment in which a slot comes free.
                 self.look_for_ends(now);

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use crate::child::attributes::Wanted;
+use crate::child::cgroups::limits::Limits;
+use crate::child::commands::SlotUntil;
 use crate::listen::place::{Family, Place};
 use crate::listen::waiting::HalfClose;
 use crate::observe::event::Severity;
@@ -106,6 +108,12 @@ pub struct Settings {
     pub attributes: Wanted,
     /// `--isolate`.
     pub isolate: Isolate,
+    /// `--memory-max` and the like, of each connection; none without [`Isolate::cgroup`].
+    pub connection_limits: Limits,
+    /// `--slot-until`.
+    pub slot_until: SlotUntil,
+    /// `--uid-pool`: the first and the last; as many as `max_connections`, or more.
+    pub uid_pool: Option<(u32, u32)>,
     /// `--time-limit`; `None` is off.
     pub time_limit: Option<Duration>,
     /// `--idle-exit`; `None` is off.

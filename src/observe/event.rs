@@ -4,6 +4,7 @@
 use super::peer::ShownPeer;
 use super::tally::Counters;
 use crate::policy::gate::WhenFull;
+use crate::policy::limit::rule::Outcome;
 use crate::policy::reason::{Reason, Refusal};
 use crate::policy::resource::Resource;
 use crate::policy::throttle::{Sources, Summary};
@@ -61,6 +62,8 @@ pub struct Rejected {
 pub enum How {
     /// It ran, and ended so.
     Exit(Exit),
+    /// The kernel killed it, since its memory was used up.
+    OutOfMemory,
     /// It was not started, for this errno.
     NotStarted(i32),
     /// It ran, and its status went to PID 1, since an earlier daemon had started it.
@@ -94,6 +97,8 @@ pub enum Change {
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are the words of the sentences below")]
 pub enum Event {
+    /// Each connection gets a cgroup below this one; why commands enter theirs and are not born there, if so.
+    Cgroups { path: String, not_born: Option<String> },
     /// A listener is ready.
     Listening { local: String, listener: Arc<str> },
     /// Everything is.
@@ -143,6 +148,7 @@ pub enum Event {
         listener: Option<Arc<str>>,
         peer: (String, Option<String>),
         how: How,
+        outcome: Outcome,
         after: Duration,
         waited: Option<Duration>,
         usage: Option<Usage>,
@@ -209,6 +215,7 @@ impl Event {
             | Event::StderrInherited { .. }
             | Event::StderrLost { .. }
             | Event::Lost { .. } => Severity::Warning,
+            Event::Ended { how: How::OutOfMemory, .. } => Severity::Notice,
             Event::Serving { .. } | Event::Ended { .. } => Severity::Info,
             _ => Severity::Notice,
         }
@@ -220,6 +227,7 @@ impl Event {
             Event::Rejected(rejected) => rejected.refusal.reason.message_id(),
             Event::WouldReject { .. } | Event::WouldRejectMore(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b24",
             Event::RejectedMore(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b01",
+            Event::Cgroups { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b51",
             Event::Listening { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b02",
             Event::Ready { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b03",
             Event::AcceptPaused { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b04",
@@ -228,6 +236,7 @@ impl Event {
             Event::StartFailed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b07",
             Event::StartRecovered { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b08",
             Event::Serving { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b09",
+            Event::Ended { how: How::OutOfMemory, .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b50",
             Event::Ended { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0a",
             Event::Draining { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b0b",
             Event::CannotEnd { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b1c",

@@ -279,25 +279,32 @@ fn emit(event: &Event) {
                 "{event}"
             );
         }
-        Event::Ended { id: connection, pid, listener, peer: (peer, addr), how, after, waited, usage } => {
+        Event::Ended { id: connection, pid, listener, peer: (peer, addr), how, outcome, after, waited, usage } => {
             let (status, signal) = match how {
                 How::Exit(Exit::Code(code)) => (Some(*code), None),
                 How::Exit(Exit::Signal(signal)) => (None, Some(*signal)),
+                How::OutOfMemory => (None, Some(libc::SIGKILL)),
                 _ => (None, None),
             };
-            tracing::debug!(
+            let io = usage.and_then(|usage| usage.io_bytes);
+            at!(
+                event.severity(),
                 MESSAGE_ID = id,
                 SOCKCAP_CONNECTION = connection,
                 SOCKCAP_PID = pid,
                 SOCKCAP_LISTENER = listener.as_deref(),
                 SOCKCAP_PEER = peer,
                 SOCKCAP_PEER_ADDR = addr.as_deref(),
+                SOCKCAP_RESULT = outcome.result(),
                 SOCKCAP_EXIT_STATUS = status,
                 SOCKCAP_SIGNAL = signal,
                 SOCKCAP_DURATION_USEC = after.as_micros() as u64,
                 SOCKCAP_WAIT_USEC = waited.map(|waited| waited.as_micros() as u64),
                 SOCKCAP_CPU_USEC = usage.map(|usage| usage.cpu_usec),
                 SOCKCAP_MEMORY_PEAK = usage.map(|usage| usage.peak_memory),
+                SOCKCAP_TASKS_PEAK = usage.and_then(|usage| usage.peak_tasks),
+                SOCKCAP_IO_READ_BYTES = io.map(|(read, _)| read),
+                SOCKCAP_IO_WRITTEN_BYTES = io.map(|(_, written)| written),
                 "{event}"
             )
         }

@@ -270,9 +270,10 @@ impl Report {
                 self.statistics.ended(outcome, after);
             }
         }
-        if self.log.is_enabled(Severity::Info) {
+        let is_notable = how == How::OutOfMemory && self.log.is_enabled(Severity::Notice);
+        if is_notable || self.log.is_enabled(Severity::Info) {
             let (listener, peer) = (listener.map(|(_, name)| name.clone()), shown_client(source, self.log_peer));
-            self.log.send(Event::Ended { id, pid, listener, peer, how, after, waited, usage });
+            self.log.send(Event::Ended { id, pid, listener, peer, how, outcome, after, waited, usage });
         }
     }
 

@@ -42,6 +42,7 @@ impl fmt::Display for How {
         match self {
             How::Exit(Exit::Code(code)) => write!(f, "exited with status {code}"),
             How::Exit(Exit::Signal(signal)) => write!(f, "was killed by signal {signal}"),
+            How::OutOfMemory => f.write_str("ran out of memory and was killed"),
             How::NotStarted(errno) => write!(f, "did not start ({})", errno_words(*errno)),
             How::Unknown => f.write_str("ended with unknown status (reaped by PID 1)"),
         }
@@ -154,6 +155,13 @@ impl fmt::Display for Event {
             Event::StartRecovered { failures, lasted } => {
                 write!(f, "commands start again after {} in {}", many(*failures, "failure"), seconds(lasted))
             }
+            Event::Cgroups { path, not_born } => {
+                write!(f, "each connection gets a cgroup of its own: {path}/conn-N")?;
+                match not_born {
+                    Some(why) => write!(f, "; commands enter theirs after their birth: {why}"),
+                    None => Ok(()),
+                }
+            }
             Event::Serving { id, pid, listener, peer, waited_usec, active, max } => {
                 write!(
                     f,
@@ -171,9 +179,18 @@ impl fmt::Display for Event {
                     write!(f, " (waited {})", seconds(waited))?;
                 }
                 match usage {
-                    Some(Usage { cpu_usec, peak_memory }) => {
+                    Some(Usage { cpu_usec, peak_memory, peak_tasks, io_bytes }) => {
                         let (cpu, peak) = (Duration::from_micros(*cpu_usec).as_secs_f64(), peak_memory >> 10);
-                        write!(f, ", {cpu:.3} s CPU, {peak} KiB peak memory")
+                        write!(f, ", {cpu:.3} s CPU, {peak} KiB peak memory")?;
+                        if let Some(tasks) = peak_tasks {
+                            write!(f, ", at most {}", many(*tasks, "task"))?;
+                        }
+                        match io_bytes {
+                            Some((read, written)) => {
+                                write!(f, ", {} KiB read and {} KiB written", read >> 10, written >> 10)
+                            }
+                            None => Ok(()),
+                        }
                     }
                     None => Ok(()),
                 }

@@ -57,6 +57,8 @@ pub(super) struct Slot {
     /// In the spec, which outlives every child.
     pub(super) attributes: *const Attributes,
     pub(super) own: Own,
+    /// The folder of the cgroup that it is to be born in; open until the clone is over.
+    pub(super) birthplace: Option<RawFd>,
     pub(super) bytes: Vec<u8>,
     pub(super) bytes_start: *mut u8,
     /// Positions in `bytes` that wait for the child's pid, each with room for [`PID_DIGITS`].

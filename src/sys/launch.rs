@@ -8,28 +8,23 @@
 //!   blocked until the last call before the exec;
 //! * its descriptor table is its own (no CLONE_FILES): our closing the connection does not race with it.
 //!
-//! A legacy clone is used, not clone3, because seccomp filters
-//! (`RestrictNamespaces=`) refuse clone3; nothing that only clone3 has is needed.
+//! A legacy clone is used, not clone3, because seccomp filters (`RestrictNamespaces=`) refuse clone3; but for a command that is to be
+//! born in a cgroup of its own, where [`try_birth`] has shown that it can.
 
 pub use super::manner::{Pass, Session, StandardError};
+pub use super::raw::{Birth, try_birth};
 
 use super::attributes::{Attributes, Own};
 use super::client_fd::ClientFd;
 use super::exec::{GO, HOLD, PID_DIGITS, Slot, WAITS, child};
 use super::raw;
-use std::ffi::{CString, c_char, c_void};
+use super::stacks::{BLOCK, STACK, Stacks};
+use std::ffi::{CString, c_char};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-
-/// Stacks that are mapped at once. An exec takes a few times as long as a clone, so that more children are under way only where
-/// processors lack, or where an exec hangs (a dead network file system).
-const BLOCK: usize = 16;
-/// The child's frames and system calls need less than 1 KiB in a release build, a few in a debug one.
-const STACK: usize = 32 * 1024;
-const GUARD: usize = 64 * 1024;
 
 /// What is the same for every connection.
 #[derive(Debug)]
@@ -52,43 +47,13 @@ pub struct CommandSpec {
     pub attributes: Box<Attributes>,
 }
 
-/// Stacks for [`BLOCK`] children, each with a guard below it that an overflow hits.
-struct Stacks(*mut c_void);
-
-impl Stacks {
-    const LENGTH: usize = BLOCK * (STACK + GUARD);
-
-    fn map() -> io::Result<Stacks> {
-        // SAFETY: a fresh private mapping; only pieces of it are made writable.
-        unsafe {
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
-            let start = libc::mmap(ptr::null_mut(), Self::LENGTH, libc::PROT_NONE, flags, -1, 0);
-            if start == libc::MAP_FAILED {
-                return Err(io::Error::last_os_error());
-            }
-            let stacks = Stacks(start);
-            for at in 0..BLOCK {
-                let bottom = start.byte_add(at * (STACK + GUARD) + GUARD);
-                if libc::mprotect(bottom, STACK, libc::PROT_READ | libc::PROT_WRITE) == -1 {
-                    return Err(io::Error::last_os_error());
-                }
-            }
-            Ok(stacks)
-        }
-    }
-
-    fn top(&self, at: usize) -> *mut c_void {
-        assert!(at < BLOCK);
-        // SAFETY: the end of piece `at` of the mapping, which is BLOCK pieces long.
-        unsafe { self.0.byte_add((at + 1) * (STACK + GUARD)) }
-    }
-}
-
-impl Drop for Stacks {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping; whoever drops it knows that no child is on it.
-        unsafe { libc::munmap(self.0, Self::LENGTH) };
-    }
+/// How a command comes into its cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By clone3(2), Linux 5.7.
+    Born,
+    /// By writing to cgroup.procs, from the child.
+    Enters,
 }
 
 /// All memory that children read and run on.
@@ -165,6 +130,7 @@ impl Spawner {
         slot.env_in_bytes.clear();
         slot.pid_at.clear();
         slot.own = Own::NONE;
+        slot.birthplace = None;
         slot.envp.truncate(spec.environment.len());
         Ok(ExecArgs { at: at as u32, slot, spec })
     }
@@ -198,8 +164,7 @@ impl Spawner {
     pub fn rest(&self) {
         for (stacks, slots) in self.pool.stacks.iter().zip(self.pool.slots.chunks(BLOCK)) {
             if slots.iter().all(|slot| !slot.is_in_use()) {
-                // SAFETY: our own mapping, and no child is on it: what is there is of no use to the next.
-                unsafe { libc::madvise(stacks.0, Stacks::LENGTH, libc::MADV_DONTNEED) };
+                stacks.give_back();
             }
         }
     }
@@ -223,6 +188,7 @@ impl Spawner {
             nofile: spec.nofile.map(|(soft, hard)| libc::rlimit64 { rlim_cur: soft, rlim_max: hard }),
             attributes: &raw const *spec.attributes,
             own: Own::NONE,
+            birthplace: None,
             bytes: Vec::with_capacity(512),
             bytes_start: ptr::null_mut(),
             pid_at: Vec::new(),
@@ -305,6 +271,19 @@ impl<'a> ExecArgs<'a> {
         self.slot.own.stderr = fd.as_raw_fd();
     }
 
+    /// It is to be in a cgroup whose folder this is: born in it, or entering it before all else.
+    pub fn cgroup(&mut self, folder: BorrowedFd<'a>, way: Way) {
+        match way {
+            Way::Born => self.slot.birthplace = Some(folder.as_raw_fd()),
+            Way::Enters => self.slot.own.cgroup = folder.as_raw_fd(),
+        }
+    }
+
+    /// Its user and its group are to be of this number.
+    pub fn user(&mut self, number: u32) {
+        self.slot.own.user = Some(number);
+    }
+
     fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let from = self.slot.bytes.len();
         write(&mut self.slot.bytes);
@@ -347,7 +326,15 @@ impl<'a> ExecArgs<'a> {
         let argument = ptr::from_mut(slot);
         // SAFETY: the stack is this slot's alone and unused, since tid was zero; the slot is boxed and is
         // neither moved, changed nor freed until the kernel zeroes tid; the child keeps to the rules above.
-        let clone = || unsafe { raw::clone(slot.stack_top, &slot.tid, place, child, argument.cast()) };
+        let clone = || unsafe {
+            match slot.birthplace {
+                None => raw::clone(slot.stack_top, &slot.tid, place, child, argument.cast()),
+                Some(cgroup) => {
+                    let cgroup = BorrowedFd::borrow_raw(cgroup);
+                    raw::clone_into(cgroup, (slot.stack_top, STACK), &slot.tid, place, child, argument.cast())
+                }
+            }
+        };
         let mut pid = clone();
         if pid == -(libc::EINVAL as isize) && raw::suspend() {
             slot.go.store(GO, Ordering::Relaxed);

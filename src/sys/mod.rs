@@ -17,6 +17,7 @@ mod raw;
 pub mod receive;
 pub mod shared;
 pub mod socket;
+mod stacks;
 pub mod terminal;
 pub mod trial;
 

@@ -108,13 +108,18 @@ pub fn close_all_on_exec() {
     }
 }
 
-/// What a command and the processes that it waited for have used (getrusage(2)).
+/// What a command and the processes that it waited for have used (getrusage(2)), or all processes of its cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Processor time, user and system, in microseconds.
     pub cpu_usec: u64,
-    /// The largest resident set of any of them, in bytes. The kernel begins with ours, which a child has until its exec.
+    /// The largest resident set of any of them, in bytes. The kernel begins with ours, which a child has until its exec. Of a cgroup, most
+    /// memory at once.
     pub peak_memory: u64,
+    /// Most processes and threads at once, if a cgroup has counted them.
+    pub peak_tasks: Option<u64>,
+    /// Bytes read from block devices, and written to them, if a cgroup has counted them.
+    pub io_bytes: Option<(u64, u64)>,
 }
 
 impl Usage {
@@ -123,7 +128,7 @@ impl Usage {
     /// caller's structure as it was.
     fn of([user, user_usec, system, system_usec, kibibytes, ..]: [c_long; 18]) -> Usage {
         let cpu_usec = (user as u64 + system as u64) * 1_000_000 + user_usec as u64 + system_usec as u64;
-        Usage { cpu_usec, peak_memory: kibibytes as u64 * 1024 }
+        Usage { cpu_usec, peak_memory: kibibytes as u64 * 1024, ..Usage::default() }
     }
 }
 
@@ -229,7 +234,7 @@ mod tests {
     fn usage_is_read_as_the_kernel_writes_it() {
         let mut kernel_s = [7; 18];
         kernel_s[..5].copy_from_slice(&[1, 250_000, 2, 500_000, 3]);
-        assert_eq!(Usage::of(kernel_s), Usage { cpu_usec: 3_750_000, peak_memory: 3 << 10 });
+        assert_eq!(Usage::of(kernel_s), Usage { cpu_usec: 3_750_000, peak_memory: 3 << 10, ..Usage::default() });
         // The same fields by libc's names, where its structure is the kernel's.
         #[cfg(target_pointer_width = "64")]
         {

@@ -9,6 +9,9 @@
 //! and without it nobody could tell when the child has left our memory.
 
 use std::ffi::c_void;
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 /// What a child does. It does not return: there is nothing on its stack to return to.
@@ -95,6 +98,141 @@ pub(super) unsafe fn clone(
         match pid {
             -1 => -(*libc::__errno_location() as isize),
             pid => pid as isize,
+        }
+    }
+}
+
+/// What clone3(2) is told: version 2 of `struct clone_args` (Linux 5.7).
+#[repr(C, align(8))]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// CLONE_INTO_CGROUP of linux/sched.h, which is beyond an int.
+const INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// As [`clone`], with a child that is born in the cgroup whose folder is `cgroup`. `-ENOSYS` where this file does not know the machine, or
+/// where a clone suspends.
+///
+/// # Safety
+/// As for [`clone`]; `stack_size` bytes below `stack_top` are the child's.
+pub(super) unsafe fn clone_into(
+    cgroup: BorrowedFd,
+    (stack_top, stack_size): (*mut c_void, usize),
+    in_use: &AtomicI32,
+    pid: Option<&AtomicU32>,
+    body: Body,
+    argument: *mut c_void,
+) -> isize {
+    if suspends() {
+        return -(libc::ENOSYS as isize);
+    }
+    let flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | pid.map_or(0, |_| libc::CLONE_PARENT_SETTID);
+    let args = CloneArgs {
+        flags: flags as u64 | INTO_CGROUP,
+        pidfd: 0,
+        child_tid: in_use.as_ptr().addr() as u64,
+        parent_tid: pid.map_or(0, |pid| pid.as_ptr().addr() as u64),
+        exit_signal: libc::SIGCHLD as u64,
+        stack: (stack_top.addr() - stack_size) as u64,
+        stack_size: stack_size as u64,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.as_raw_fd() as u64,
+    };
+    let (number, args, size) = (libc::SYS_clone3 as isize, &raw const args, size_of::<CloneArgs>());
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: clone3(2); both sides come back as from clone(2), see there.
+    unsafe {
+        let result: isize;
+        std::arch::asm!("syscall", "test rax, rax", "jnz 2f",
+            "xor ebp, ebp", "mov rdi, r12", "call r13", "ud2", "2:",
+            inlateout("rax") number => result, in("rdi") args, in("rsi") size,
+            in("r12") argument, in("r13") body, out("rcx") _, out("r11") _, options(nostack));
+        result
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above; the register is x0.
+    unsafe {
+        let result: isize;
+        std::arch::asm!("svc #0", "cbnz x0, 2f",
+            "mov x29, xzr", "mov x30, xzr", "mov x0, x6", "blr x5", "brk #1", "2:",
+            in("x8") number, inlateout("x0") args => result, in("x1") size, in("x5") body, in("x6") argument,
+            options(nostack));
+        result
+    }
+    #[cfg(target_arch = "riscv64")]
+    // SAFETY: as above; the register is a0.
+    unsafe {
+        let result: isize;
+        std::arch::asm!("ecall", "bnez a0, 2f",
+            "mv fp, zero", "mv ra, zero", "mv a0, a6", "jalr a5", "ebreak", "2:",
+            in("a7") number, inlateout("a0") args => result, in("a1") size, in("a5") body, in("a6") argument,
+            options(nostack));
+        result
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+    {
+        let _ = (number, args, size, body, argument);
+        -(libc::ENOSYS as isize)
+    }
+}
+
+/// What became of a child that [`try_birth`] has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Birth {
+    /// It lived.
+    Lives,
+    /// The kernel killed it at once: a fault of Linux 5.14 to 6.18 with cgroups that were killed before.
+    Killed,
+}
+
+/// Has a child born in the cgroup whose folder this is, which ends at once. Waits for that, so it is for a start alone.
+///
+/// # Errors
+/// clone3(2)'s: `ENOSYS` from a kernel before 5.7 or a filter of system calls, `EBUSY`, `EACCES`.
+pub fn try_birth(cgroup: BorrowedFd) -> io::Result<Birth> {
+    let args = CloneArgs {
+        flags: INTO_CGROUP,
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.as_raw_fd() as u64,
+    };
+    // SAFETY: as fork(2): the child has a copy of our memory, and makes one system call. It is reaped here, by its number.
+    unsafe {
+        match libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) {
+            -1 => Err(io::Error::last_os_error()),
+            0 => loop {
+                call(libc::SYS_exit_group, [0; 5]);
+            },
+            pid => {
+                let mut status = 0;
+                while libc::waitpid(pid as libc::pid_t, &mut status, 0) == -1 {
+                    let error = io::Error::last_os_error();
+                    if error.kind() != io::ErrorKind::Interrupted {
+                        return Err(error);
+                    }
+                }
+                Ok(if libc::WIFEXITED(status) { Birth::Lives } else { Birth::Killed })
+            }
         }
     }
 }

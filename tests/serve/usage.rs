@@ -202,7 +202,22 @@ const OPTIONS: &[(&[&str], &str, &str, Option<&str>)] = &[
     (&["--quiet"], "SOCKCAP_QUIET", "true", None),
 ];
 /// Options with tests of their own.
-const APART: [&str; 5] = ["listen", "proxy-from", "reserved", "idle-exit", "check"];
+const APART: [&str; 13] = [
+    "listen",
+    "proxy-from",
+    "reserved",
+    "idle-exit",
+    "check",
+    // with a cgroup for each connection: tests/apart
+    "memory-max",
+    "memory-high",
+    "tasks-max",
+    "cpu-weight",
+    "cpu-max",
+    "io-weight",
+    "slot-until",
+    "uid-pool",
+];
 
 /// What `--check` prints.
 #[track_caller]

@@ -90,31 +90,34 @@ impl Commands {
         }
         // A child that is not in the table is an orphan (we are PID 1 of a container, or a subreaper), or was left to us by
         // whoever was this process before its exec.
-        let Some(Child { id, slot, since, waited_ms, place, exec_errno, told, .. }) = self.ours.remove(pid) else {
-            return;
-        };
-        self.ledger.end(place);
+        let Some(child) = self.ours.remove(pid) else { return };
+        let Child { id, slot, since, waited_ms, place, exec_errno, told, peer_port, .. } = child;
         self.times.end(pid, since);
         if exec_errno.is_none() {
             self.succeeded(now, since);
         }
         let waited = waited_ms.map(|ms| Duration::from_millis(ms.into()));
-        let how = Some((exit, usage));
-        let outcome = self.outcome(exit, exec_errno.is_none(), told.why);
-        self.news.push_back(News::Ended(Ended { pid, id, slot, since, waited, how, exec_errno, outcome }));
+        let outcome = self.outcome(id, exit, exec_errno.is_none(), told.why);
+        let (how, usage) = (Some(exit), Some(usage));
+        let ended = Ended { pid, id, slot, since, waited, how, usage, exec_errno, outcome };
+        self.over(now, ended, place, peer_port, told);
     }
 
-    fn outcome(&mut self, exit: Exit, has_run: bool, told: Option<Why>) -> Outcome {
+    fn outcome(&mut self, id: u64, exit: Exit, has_run: bool, told: Option<Why>) -> Outcome {
         match (exit, told) {
             _ if !has_run => Outcome::Unknown,
             (_, Some(Why::TimeLimit)) => Outcome::TimeLimit,
             (_, Some(Why::Asked)) => Outcome::Stopped,
             (Exit::Code(status), None) => Outcome::Status(status as u8),
-            (Exit::Signal(libc::SIGKILL), None) if self.oom_kills.as_mut().is_some_and(OomKills::is_one) => {
-                Outcome::Oom
-            }
+            (Exit::Signal(libc::SIGKILL), None) if self.is_out_of_memory(id) => Outcome::Oom,
             (Exit::Signal(_), None) => Outcome::Signal,
         }
+    }
+
+    /// Whether that is why a command was killed that we have not killed.
+    fn is_out_of_memory(&mut self, id: u64) -> bool {
+        let by_cgroup = self.apart.as_ref().and_then(|apart| apart.ran_out_of_memory(id));
+        by_cgroup.unwrap_or_else(|| self.oom_kills.as_mut().is_some_and(OomKills::is_one))
     }
 
     /// Execs that failed. Their slots come back with the child's exit.

@@ -1,7 +1,7 @@
 //! From one daemon to the next: the ledger, and the commands that an earlier daemon has left running.
 #![forbid(unsafe_code)]
 
-use super::{Commands, Ended, News};
+use super::{Commands, Ended};
 use crate::child::adopted::Adopted;
 use crate::child::ledger::{Entry, Ledger, Place, SavedState};
 use crate::child::proc::uptime;
@@ -81,19 +81,20 @@ impl Commands {
             if ended.is_empty() {
                 return;
             }
-            ended.into_iter().for_each(|pid| self.adopted_ended(pid, poll)); // so that the next look finds others
+            ended.into_iter().for_each(|pid| self.adopted_ended(now, pid, poll)); // so that the next look finds others
         }
     }
 
-    fn adopted_ended(&mut self, pid: i32, poll: &Poll) {
-        let Some(Adopted { id, slot, since, place, told, .. }) = self.adopted.remove(pid, poll) else { return };
-        self.ledger.end(place);
+    fn adopted_ended(&mut self, now: Instant, pid: i32, poll: &Poll) {
+        let Some(adopted) = self.adopted.remove(pid, poll) else { return };
+        let Adopted { id, slot, since, place, told, peer_port, .. } = adopted;
         self.times.end(pid, since);
         let id = id.unwrap_or(0);
         // A penalty for what an earlier daemon has started would be one for what nobody has seen.
         let was_asked = told.why == Some(Why::Asked);
         let (how, outcome) = (None, if was_asked { Outcome::Stopped } else { Outcome::Unknown });
-        self.news.push_back(News::Ended(Ended { pid, id, slot, since, waited: None, how, exec_errno: None, outcome }));
+        let ended = Ended { pid, id, slot, since, waited: None, how, usage: None, exec_errno: None, outcome };
+        self.over(now, ended, place, peer_port, told);
     }
 
     /// When to look at adopted processes whose end is no event.
@@ -103,6 +104,6 @@ impl Commands {
 
     /// Looks at them.
     pub fn look_at_adopted(&mut self, now: Instant, poll: &Poll) {
-        self.adopted.look(now, poll).into_iter().for_each(|pid| self.adopted_ended(pid, poll));
+        self.adopted.look(now, poll).into_iter().for_each(|pid| self.adopted_ended(now, pid, poll));
     }
 }

@@ -1,7 +1,8 @@
 //! Which commands run, for whoever asks: a page at a time, so that ten thousand of them need no more memory than a few.
 #![forbid(unsafe_code)]
 
-use super::Commands;
+use super::apart::Outlived;
+use super::{Commands, Ended};
 use crate::child::adopted::Adopted;
 use crate::child::running::Child;
 use crate::policy::arrival::ListenerId;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 pub struct Listed {
     /// Number of its connection; `None` if an earlier daemon has started it and left no record.
     pub id: Option<u64>,
-    /// Its process.
+    /// Its process; 0: it has ended, and others of its cgroup live on.
     pub pid: i32,
     /// Where its client came in, if that is known.
     pub listener: Option<ListenerId>,
@@ -69,6 +70,22 @@ impl From<&Adopted> for Listed {
     }
 }
 
+impl From<&Outlived> for Listed {
+    fn from(Outlived { ended, peer_port, .. }: &Outlived) -> Listed {
+        let Ended { id, ref slot, since, waited, .. } = *ended;
+        Listed {
+            id: Some(id),
+            pid: 0,
+            listener: slot.listener(),
+            source: slot.source(),
+            peer_port: *peer_port,
+            is_exempt: slot.is_exempt(),
+            since,
+            waited,
+        }
+    }
+}
+
 impl Commands {
     /// The next `count` commands, ours and those of an earlier daemon, by number of the connection and then by process; those whose
     /// number is not known come first. `after`: the [`Listed::cursor`] of the last one that is known already; `(0, 0)` is in front of
@@ -76,10 +93,12 @@ impl Commands {
     pub fn listing(&self, after: (u64, i32), count: usize) -> Vec<Listed> {
         let ours = self.ours.iter().map(|child| ((child.id, child.pid), true));
         let adopted = self.adopted.iter().map(|adopted| ((adopted.id.unwrap_or(0), adopted.process.pid()), false));
-        let next = least(ours.chain(adopted).filter(|(at, _)| *at > after), count);
-        let look_up = |((_, pid), is_ours): ((u64, i32), bool)| match is_ours {
-            true => self.ours.get(pid).map(Listed::from),
-            false => self.adopted.get(pid).map(Listed::from),
+        let outlived = self.apart.iter().flat_map(|apart| apart.outliving.all.keys()).map(|id| ((*id, 0), false));
+        let next = least(ours.chain(adopted).chain(outlived).filter(|(at, _)| *at > after), count);
+        let look_up = |((id, pid), is_ours): ((u64, i32), bool)| match (pid, is_ours) {
+            (0, _) => self.apart.as_ref().and_then(|apart| apart.outliving.all.get(&id)).map(Listed::from),
+            (_, true) => self.ours.get(pid).map(Listed::from),
+            (_, false) => self.adopted.get(pid).map(Listed::from),
         };
         next.into_iter().filter_map(look_up).collect()
     }

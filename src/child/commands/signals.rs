@@ -40,7 +40,13 @@ impl Commands {
         let ours = self.ours.iter().find(|child| child.id == id).map(|child| (child.pid, child.since));
         let adopted = || self.adopted.iter().find(|adopted| adopted.id == Some(id));
         let adopted = || adopted().map(|adopted| (adopted.process.pid(), adopted.since));
-        let (pid, since) = ours.or_else(adopted)?;
+        let Some((pid, since)) = ours.or_else(adopted) else {
+            let (pid, is_news) = self.stop_outlived(now, id, is_forced)?;
+            if is_news {
+                self.news.push_back(News::Stopping(Stopping { id, pid, is_forced, asked_by: asked_by.to_owned() }));
+            }
+            return Some(pid);
+        };
         let before = *self.told(pid)?;
         // Who reaches its time limit now is on the way out already.
         let is_news = if is_forced { !before.is_killed } else { before.why.is_none() };
@@ -48,7 +54,10 @@ impl Commands {
             *self.told(pid)? = Told { why: before.why.or(Some(Why::Asked)), is_killed: is_forced };
             self.times.forget_limit(pid, since);
             match is_forced {
-                true => signal_command(pid, self.adopted.get(pid).map(|adopted| &adopted.process), Signal::SIGKILL),
+                true => {
+                    signal_command(pid, self.adopted.get(pid).map(|adopted| &adopted.process), Signal::SIGKILL);
+                    self.kill_cgroup(now, id);
+                }
                 false => self.terminate(now, pid),
             }
             self.news.push_back(News::Stopping(Stopping { id, pid, is_forced, asked_by: asked_by.to_owned() }));
@@ -66,12 +75,20 @@ impl Commands {
         let process = self.adopted.get(pid).map(|adopted| &adopted.process);
         signal_command(pid, process, Signal::SIGTERM);
         self.times.terminated(now, pid, |has_spare| Group::of(pid, process, has_spare));
+        if self.apart.is_some() {
+            let adopted = self.adopted.get(pid).and_then(|adopted| adopted.id);
+            let id = self.ours.get(pid).map(|child| child.id).or(adopted);
+            id.into_iter().for_each(|id| self.terminate_cgroup(now, id, pid));
+        }
     }
 
     /// Sends a signal to all, and to what commands have left behind. How many processes of those there are.
     pub fn signal_all(&mut self, now: Instant, signal: Signal) -> usize {
         self.ours.iter().for_each(|child| signal_command(child.pid, None, signal));
         self.adopted.iter().for_each(|adopted| signal_command(adopted.process.pid(), Some(&adopted.process), signal));
+        if let Some(apart) = self.apart.as_mut().filter(|_| signal == Signal::SIGKILL) {
+            apart.cgroups.kill_all();
+        }
         self.look_for_strays(now, Some(signal))
     }
 

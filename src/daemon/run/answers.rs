@@ -100,6 +100,7 @@ impl Daemon {
                     let severity = Severity::of_number(level).ok_or(Error::InvalidParameter("level"))?;
                     if severity != self.report.max_severity() {
                         self.report.set_max_severity(severity);
+                        self.commands.read_usage(severity == Severity::Info);
                         self.changed(asked_by, Change::LogLevel(severity));
                     }
                     once(json!({}))

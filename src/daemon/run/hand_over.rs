@@ -15,6 +15,7 @@ use crate::listen::waiting::Held;
 use crate::observe::event::Event;
 use crate::policy::arrival::ListenerId;
 use crate::policy::queue::Ticket;
+use crate::policy::source::Source;
 use crate::sys::plain;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -41,10 +42,12 @@ impl Daemon {
         self.commands.go_on_from(numbers.next_id);
         self.waiting.go_on_from(numbers.next_ticket);
         let recorded = past.as_ref().map(|past| past.commands.as_slice()).unwrap_or_default();
+        self.commands.take_over_cgroups(now);
         let mut inventory = Inventory::new(self.listeners.len());
         for command in recorded {
             let (key, place) = (command.entry.listener, command.place);
-            match survivors::recorded(command) {
+            let somebody = || survivors::of_connection(command, self.commands.somebody_of(command.entry.id)?);
+            match survivors::recorded(command).or_else(somebody) {
                 Some(found) => {
                     let listener = self.count(now, found, command.entry.id, key, Some(place));
                     inventory.count(listener, |remains| remains.running += 1);
@@ -59,10 +62,21 @@ impl Daemon {
         // What was written down is all there is, whatever else looks like a command.
         if past.as_ref().is_none_or(|past| !past.is_complete) {
             for found in self.look_for_survivors() {
-                let id = found.mark.as_ref().map(|mark| mark.id);
+                if self.is_counted(&found) {
+                    continue;
+                }
+                let (found, id) = self.identify(found);
                 let listener = found.mark.as_ref().map(|mark| listener_key(&mark.listener));
                 unknown += usize::from(id.is_none());
                 let listener = self.count(now, found, id, listener, None);
+                inventory.count(listener, |remains| remains.running += 1);
+            }
+        }
+        if past.as_ref().is_none_or(|past| !past.is_complete) {
+            // Whose command has ended, and who is counted all the same.
+            for (id, somebody) in self.commands.unadopted() {
+                let Some(found) = survivors::anybody(somebody) else { continue };
+                let listener = self.count(now, found, Some(id), None, None);
                 inventory.count(listener, |remains| remains.running += 1);
             }
         }
@@ -117,6 +131,21 @@ impl Daemon {
             self.report.log(Event::NotFound { error: plain(&error), is_recorded: false });
             Vec::new()
         })
+    }
+
+    /// Whether another process in the cgroup of this one is counted for their connection already.
+    fn is_counted(&self, found: &Survivor) -> bool {
+        self.commands.connection_of(found.process.pid()).is_some_and(|id| self.commands.has_adopted(id))
+    }
+
+    /// The connection of a process. The name of its cgroup says it, and then its environment has to say the same to be believed.
+    fn identify(&self, found: Survivor) -> (Survivor, Option<u64>) {
+        let said = found.mark.as_ref().map(|mark| mark.id);
+        match self.commands.connection_of(found.process.pid()) {
+            Some(id) if said == Some(id) => (found, Some(id)),
+            Some(id) => (Survivor { mark: None, source: Source::Unknown, peer_port: 0, ..found }, Some(id)),
+            None => (found, said),
+        }
     }
 
     fn labels(&self) -> impl Iterator<Item = &str> {

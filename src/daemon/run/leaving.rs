@@ -162,6 +162,7 @@ impl Daemon {
             self.manager.forget(now, adopt::STATE); // nothing runs that anybody has to know of
         }
         self.manager.finish(until);
+        self.commands.leave_cgroups();
         let (running, counters) = (self.commands.len(), *self.report.counters());
         let totals = match is_handing_over {
             false => Event::Stopped(counters),

@@ -13,6 +13,7 @@ use crate::peer::Peer;
 use crate::policy::back_off::Over;
 use crate::policy::gate::WhenFull;
 use crate::policy::limit::rule::Ending;
+use crate::policy::limit::rule::Outcome;
 use crate::policy::reason::{Reason, Refusal};
 use crate::sys::plain;
 use std::time::Instant;
@@ -46,14 +47,16 @@ impl Daemon {
             commands::News::Stopping(commands::Stopping { id, pid, is_forced, asked_by }) => {
                 self.report.log(Event::Stopping { id, pid, is_forced, asked_by });
             }
-            commands::News::Ended(commands::Ended { pid, id, slot, since, waited, how, exec_errno, outcome }) => {
+            commands::News::Ended(ended) => {
+                let commands::Ended { pid, id, slot, since, waited, how, usage, exec_errno, outcome } = ended;
                 let (listener, source) = (slot.listener(), slot.source());
                 let ending = Ending { outcome, lasted: now.saturating_duration_since(since) };
                 self.gate.ended(now, slot, ending, &mut self.actions);
-                let (how, usage) = match (exec_errno, how) {
-                    (Some(errno), how) => (How::NotStarted(errno), how.map(|(_, usage)| usage)),
-                    (None, Some((exit, usage))) => (How::Exit(exit), Some(usage)),
-                    (None, None) => (How::Unknown, None),
+                let how = match (exec_errno, how) {
+                    (Some(errno), _) => How::NotStarted(errno),
+                    _ if outcome == Outcome::Oom => How::OutOfMemory,
+                    (None, Some(exit)) => How::Exit(exit),
+                    (None, None) => How::Unknown,
                 };
                 let listener = listener.map(|id| (id, &self.listeners[id].name));
                 let after = now - since;

@@ -8,6 +8,7 @@ pub(super) mod drained;
 pub mod gcra;
 mod listener;
 mod load;
+mod outcome;
 pub mod penalty;
 pub mod pressure;
 mod rate;

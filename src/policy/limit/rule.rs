@@ -7,6 +7,8 @@
 //! again and again, and a "no" makes who may wait.
 #![forbid(unsafe_code)]
 
+pub use super::outcome::Outcome;
+
 use super::debtors::Debtors;
 use super::gcra::Rate;
 use crate::policy::arrival::{Arrival, ListenerId};
@@ -203,37 +205,6 @@ pub enum Stage {
     Entry,
     /// Until it says yes, about clients and about whoever comes next.
     Start,
-}
-
-/// How a command ended, as far as limits care.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// With this exit status.
-    Status(u8),
-    /// By a signal that is none of the next two.
-    Signal,
-    /// At `--time-limit`.
-    TimeLimit,
-    /// An administrator has asked for it. No penalty is for that.
-    Stopped,
-    /// The kernel killed it, since its cgroup was out of memory. Told only where that is asked for.
-    Oom,
-    /// It was not started, or its status went to another process.
-    Unknown,
-}
-
-/// As `--penalty` has it, of those that it knows.
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Outcome::Status(status) => return status.fmt(f),
-            Outcome::Signal => "signal",
-            Outcome::TimeLimit => "time-limit",
-            Outcome::Stopped => "stopped",
-            Outcome::Oom => "oom",
-            Outcome::Unknown => "unknown",
-        })
-    }
 }
 
 /// The end of a command.

@@ -3,6 +3,8 @@
 
 use super::listing::{adopt, stray};
 use super::*;
+use crate::policy::limit::rule::Outcome;
+use crate::sys::process::Exit;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 
@@ -29,7 +31,7 @@ fn news(commands: &mut Commands, now: Instant) -> Vec<(u64, bool)> {
 }
 
 fn how(ended: &Ended) -> (Exit, Outcome) {
-    (ended.how.unwrap().0, ended.outcome)
+    (ended.how.unwrap(), ended.outcome)
 }
 
 #[test]

@@ -187,7 +187,7 @@ pub(super) const RULES: &[Rule] = &[
 ];
 
 /// Options of one value, of which the command line's wins.
-const LIMITS: [&str; 38] = [
+const LIMITS: [&str; 46] = [
     "backlog",
     "max-connections",
     "source-prefix",
@@ -217,6 +217,14 @@ const LIMITS: [&str; 38] = [
     "umask",
     "chdir",
     "isolate",
+    "memory-max",
+    "memory-high",
+    "tasks-max",
+    "cpu-weight",
+    "cpu-max",
+    "io-weight",
+    "slot-until",
+    "uid-pool",
     "time-limit",
     "drain-timeout",
     "kill-grace",

@@ -1,0 +1,306 @@
+//! The cgroups of a service that were delegated to it (`Delegate=`, systemd.resource-control(5)): this process in a leaf of its own, each
+//! connection in one beside it.
+//!
+//! ```text
+//! UNIT/daemon-PID    this process; a new name at each start
+//! UNIT/conn-17       the command of connection 17, and all that it has started
+//! UNIT/before-PID    what ran in UNIT itself, left by a daemon that made no cgroups
+//! ```
+//!
+//! Kernels from 5.14 to 6.18 kill what clone3(2) puts into a cgroup at birth, if that cgroup, or the one of whoever makes the call, was
+//! killed before by cgroup.kill. So no cgroup is used twice, a leaf has a new name at each start, and a trial shows what can be done.
+#![forbid(unsafe_code)]
+
+use super::files::{CONNECTION, mount, number, open_folder, own_path, remedy, remove_below, set, write};
+use super::limits::{Limits, Setting};
+use super::usage;
+use crate::child::cgroup::pids_below;
+use crate::child::proc;
+use crate::sys::launch::{Birth, Way, try_birth};
+use crate::sys::plain;
+use crate::sys::process::{Usage, pidfd, send_signal};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpgid};
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Attempts to find all processes of a cgroup, where the kernel does not.
+const PASSES: usize = 3;
+
+/// Processes of a connection that are sent SIGTERM singly, each of which needs a descriptor: the others are killed with it.
+const MAX_AT_ONCE: usize = 256;
+
+/// The cgroups of our service.
+#[derive(Debug)]
+pub struct Tree {
+    folder: String,
+    /// The part of the folder's path that the manager and journald call it by.
+    path: String,
+    /// How commands come into theirs.
+    way: Way,
+    settings: Vec<Setting>,
+}
+
+impl Tree {
+    /// Takes possession: moves this process to its leaf, has controllers on, and tries one cgroup with these limits. With it why commands are
+    /// not born in their cgroups, if so.
+    ///
+    /// # Errors
+    /// One line, that says what could not be done, why, and what to do.
+    pub fn begin(limits: &Limits) -> Result<(Tree, Option<String>), String> {
+        let not = |what: &str, error: io::Error| format!("{what}: {} ({})", plain(&error), remedy(&error));
+        let read = |path| proc::read_list(path).map_err(|error| not(&format!("cannot read {path}"), error));
+        let (mounts, cgroups) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
+        let (Some(mount), Some(path)) = (mount(&mounts), own_path(&cgroups)) else {
+            return Err("this system has no cgroups of version 2 (or they are hidden from this service)".into());
+        };
+        let folder = format!("{mount}{}", path.trim_end_matches('/'));
+        let own = std::process::id();
+        let leaf = format!("{folder}/daemon-{own}");
+        let _ = fs::remove_dir(&leaf); // of a daemon that had our number
+        fs::create_dir(&leaf).map_err(|error| not(&format!("cannot make the cgroup {leaf}"), error))?;
+        write(&format!("{leaf}/cgroup.procs"), "0")
+            .map_err(|error| not(&format!("cannot move to the cgroup {leaf}"), error))?;
+        let mut tree = Tree { path: path.to_owned(), folder, way: Way::Enters, settings: limits.settings() };
+        tree.clear_out(own).map_err(|error| not(&format!("cannot empty the cgroup {}", tree.folder), error))?;
+        tree.switch_controllers()?;
+        let why = tree.try_one(own)?;
+        Ok((tree, why))
+    }
+
+    /// Moves out of the service's own cgroup whoever is there: what an earlier daemon has started that made no cgroups.
+    fn clear_out(&self, own: u32) -> io::Result<()> {
+        let list = format!("{}/cgroup.procs", self.folder);
+        for _ in 0..PASSES {
+            let members = proc::read_list(&list)?;
+            if members.is_empty() {
+                return Ok(());
+            }
+            let is_ours = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own.to_string());
+            if !is_ours {
+                return Err(io::Error::other("other processes are in it, too: this process needs a cgroup to itself"));
+            }
+            let to = format!("{}/before-{own}", self.folder);
+            match fs::create_dir(&to) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            for pid in members.lines() {
+                match write(&format!("{to}/cgroup.procs"), pid) {
+                    Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Err(io::Error::other("ever more processes come into it"))
+    }
+
+    /// Has those controllers on that the limits need, and no others while nothing is limited by them.
+    fn switch_controllers(&self) -> Result<(), String> {
+        let (folder, control) = (&self.folder, format!("{}/cgroup.subtree_control", self.folder));
+        let available = proc::read_list(&format!("{folder}/cgroup.controllers")).unwrap_or_default();
+        let on = proc::read_list(&control).unwrap_or_default();
+        for setting in &self.settings {
+            let Setting { option, controller, .. } = setting;
+            if !available.split_whitespace().any(|name| name == *controller) {
+                return Err(format!(
+                    "cannot limit each connection by {option}: the controller '{controller}' is missing in {folder}/cgroup.controllers, which has '{}' (the unit needs Delegate={controller} or Delegate=yes; the kernel may have it off, see cgroup_disable=)",
+                    available.trim()
+                ));
+            }
+            write(&control, &format!("+{controller}")).map_err(|error| {
+                format!(
+                    "cannot limit each connection by {option}: cannot turn on the controller '{controller}' in {control}: {} ({})",
+                    plain(&error),
+                    remedy(&error)
+                )
+            })?;
+        }
+        if self.ids().is_empty() {
+            let is_needed = |name: &str| self.settings.iter().any(|setting| setting.controller == name);
+            for name in on.split_whitespace().filter(|name| !is_needed(name)) {
+                let _ = write(&control, &format!("-{name}")); // one that stays on costs a little time
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a cgroup as for a connection, and finds out how commands come into theirs.
+    fn try_one(&mut self, own: u32) -> Result<Option<String>, String> {
+        let folder = format!("{}/probe-{own}", self.folder);
+        let opened = self.make_folder(&folder);
+        let birth = opened.map(|fd| try_birth(fd.as_fd()));
+        let _ = fs::remove_dir(&folder);
+        let why = match birth? {
+            Ok(Birth::Lives) => {
+                self.way = Way::Born;
+                None
+            }
+            Ok(Birth::Killed) => Some("the kernel kills them at birth, since a cgroup was killed before".to_owned()),
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                Some("clone3 is not to be had (RestrictNamespaces=, or a kernel before 5.7)".to_owned())
+            }
+            Err(error) => Some(format!("clone3 fails: {}", plain(&error))),
+        };
+        Ok(why)
+    }
+
+    fn make_folder(&self, folder: &str) -> Result<OwnedFd, String> {
+        let not = |what: String, error: io::Error| format!("{what}: {} ({})", plain(&error), remedy(&error));
+        fs::create_dir(folder).map_err(|error| not(format!("cannot make the cgroup {folder}"), error))?;
+        for setting in &self.settings {
+            let Setting { option, files, value, .. } = setting;
+            set(folder, setting).map_err(|error| {
+                let _ = fs::remove_dir(folder);
+                let file = files.first().copied().unwrap_or_default();
+                format!(
+                    "cannot limit each connection by {option}: cannot write {value} to {folder}/{file}: {}",
+                    plain(&error)
+                )
+            })?;
+        }
+        open_folder(folder).map_err(|error| not(format!("cannot open the cgroup {folder}"), error))
+    }
+
+    /// The path that the manager, systemd-cgls(1) and journald (`_SYSTEMD_CGROUP=`) know the service's cgroup by.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The folder of the service's cgroup.
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// How commands come into their cgroups.
+    pub fn way(&self) -> Way {
+        self.way
+    }
+
+    fn of(&self, id: u64) -> String {
+        format!("{}/{CONNECTION}{id}", self.folder)
+    }
+
+    /// Makes the cgroup of a connection, with its limits. One of that number that is empty is made anew.
+    ///
+    /// # Errors
+    /// mkdir(2)'s, open(2)'s and write(2)'s.
+    pub fn make(&self, id: u64) -> io::Result<OwnedFd> {
+        let folder = self.of(id);
+        if let Err(error) = fs::create_dir(&folder) {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(error);
+            }
+            fs::remove_dir(&folder)?;
+            fs::create_dir(&folder)?;
+        }
+        let set_all = || self.settings.iter().try_for_each(|setting| set(&folder, setting));
+        set_all().and_then(|()| open_folder(&folder)).inspect_err(|_| drop(fs::remove_dir(&folder)))
+    }
+
+    /// Removes that of a connection. `false`: somebody is in it.
+    pub fn remove(&self, id: u64) -> bool {
+        let folder = self.of(id);
+        match fs::remove_dir(&folder) {
+            // A command may have made some of its own below it.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                !self.is_populated(id) && remove_below(&folder, 0).is_ok()
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether somebody is in that of a connection, or below it.
+    pub fn is_populated(&self, id: u64) -> bool {
+        let events = proc::read_list(&self.events_file(id)).unwrap_or_default();
+        events.lines().any(|line| line == "populated 1")
+    }
+
+    /// What changes when the last process leaves that of a connection (cgroup.events).
+    pub fn events_file(&self, id: u64) -> String {
+        format!("{}/cgroup.events", self.of(id))
+    }
+
+    /// The processes in that of a connection.
+    pub fn members(&self, id: u64) -> Vec<i32> {
+        let mut pids = pids_below(&self.of(id)).unwrap_or_default();
+        pids.retain(|pid| *pid > 0);
+        pids
+    }
+
+    /// Sends a signal to each process in that of a connection that is not of this process group. A number is a process's that is listed
+    /// after its pidfd was opened, or nobody's.
+    pub fn signal_others(&self, id: u64, signal: Signal, group: i32) {
+        let is_other = |pid: &i32| getpgid(Some(Pid::from_raw(*pid))).is_ok_and(|of| of.as_raw() != group);
+        let others = self.members(id).into_iter().filter(is_other).take(MAX_AT_ONCE);
+        let opened: Vec<_> = others.filter_map(|pid| Some((pid, pidfd(pid).ok()?))).collect();
+        if opened.is_empty() {
+            return;
+        }
+        let listed: HashSet<i32> = self.members(id).into_iter().collect();
+        for (_, pidfd) in opened.iter().filter(|(pid, _)| listed.contains(pid)) {
+            let _ = send_signal(pidfd, signal as i32, false); // it may have ended
+        }
+    }
+
+    /// Ends all that is in that of a connection, at once. `false`: some may be left, since the kernel (before 5.14) has no cgroup.kill.
+    pub fn kill(&self, id: u64) -> bool {
+        let folder = self.of(id);
+        match write(&format!("{folder}/cgroup.kill"), "1") {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.kill_each(id, &folder),
+            _ => true,
+        }
+    }
+
+    /// Who is frozen starts nobody.
+    fn kill_each(&self, id: u64, folder: &str) -> bool {
+        let freeze = format!("{folder}/cgroup.freeze");
+        let _ = write(&freeze, "1");
+        for _ in 0..PASSES {
+            for pid in self.members(id) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL); // it may have ended
+            }
+        }
+        let _ = write(&freeze, "0");
+        !self.is_populated(id)
+    }
+
+    /// The numbers of the connections that have one.
+    pub fn ids(&self) -> Vec<u64> {
+        let names = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| number(name.to_str()?)).collect()
+    }
+
+    /// The connection in whose cgroup, or below it, this process is.
+    pub fn connection_of(&self, pid: i32) -> Option<u64> {
+        let cgroups = proc::read_list(&format!("/proc/{pid}/cgroup")).ok()?;
+        let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        let rest = path.strip_prefix(self.path.trim_end_matches('/'))?.strip_prefix('/')?;
+        number(rest.split('/').next()?)
+    }
+
+    /// Removes what dead daemons have left and nobody is in: their leaves, and what they found when they began.
+    pub fn sweep(&self) {
+        let own = format!("daemon-{}", std::process::id());
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_swept = |name: &str| ["daemon-", "before-", "probe-"].iter().any(|kind| name.starts_with(kind));
+            if name.to_str().is_some_and(|name| is_swept(name) && name != own) {
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+    }
+
+    /// What that of a connection has used; what it does not say is as `known`.
+    pub fn usage(&self, id: u64, known: Usage) -> Usage {
+        usage::read(&self.of(id), known)
+    }
+
+    /// Whether the kernel has killed somebody in that of a connection, since its memory was used up. `None`: not known, without the
+    /// controller.
+    pub fn ran_out_of_memory(&self, id: u64) -> Option<bool> {
+        usage::oom_kills(&self.of(id)).map(|kills| kills > 0)
+    }
+}
