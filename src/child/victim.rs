@@ -39,17 +39,17 @@ pub struct NotSet {
     pub error: io::Error,
 }
 
-/// What has come of it.
+/// What has come of a look at commands.
 #[derive(Debug, Default)]
 pub struct Looked {
     /// Those to be looked at again, since they may have been met in the middle of their exec.
     pub again: Vec<i32>,
-    /// What is to be told.
+    /// The first failure of an episode, which is to be told.
     pub failed: Option<NotSet>,
 }
 
 impl Victims {
-    /// None yet.
+    /// With the score that is asked for, if any.
     pub fn new(wanted: Option<i32>) -> Victims {
         Victims { wanted, failing: Episode::default() }
     }

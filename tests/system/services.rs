@@ -196,10 +196,18 @@ pub fn a_command_is_the_process_that_options_ask_for(rig: &Rig) {
     rig.sh("systemctl restart sockcap@shown.service");
     let why = "cannot give commands the nice value -5 (--nice): Permission denied (EACCES): one below sockcap's own needs CAP_SYS_NICE";
     rig.until_said("_SYSTEMD_UNIT=sockcap@shown.service", why);
-    rig.edit_unit("sockcap@shown.service", "[Service]\nSystemCallFilter=~@resources");
+    let filter = "[Service]\nSystemCallFilter=~@resources\n";
+    rig.edit_unit("sockcap@shown.service", filter);
     conf(5);
     rig.sh("systemctl restart sockcap@shown.service");
     rig.until_said("_SYSTEMD_UNIT=sockcap@shown.service", "Operation not permitted (EPERM): a filter forbids it");
+    let check = rig.sh("sockcapctl check sockcap@shown");
+    let check = text(&check.stdout);
+    assert!(check.contains("SystemCallFilter=setpriority") && check.contains("[nice-calls]"), "{check}");
+    rig.edit_unit("sockcap@shown.service", &format!("{filter}SystemCallFilter=setpriority\n"));
+    rig.ok("systemctl restart sockcap@shown.service");
+    let out = run(rig, &connect);
+    assert!(text(&out.stdout).contains("\n5\nto the client\n"), "{out:?}");
     rig.ok("systemctl stop sockcap@shown.socket sockcap@shown.service; rm /etc/sockcap/shown*");
 }
 

@@ -96,6 +96,11 @@ impl Subject {
         self.exec.has(option) || self.variables.contains_key(&super::daemon::variable(option))
     }
 
+    /// Whether an option has one of these values, as far as sockcap says it.
+    pub(super) fn has(&self, option: &str, values: &[&str]) -> bool {
+        self.settings.as_ref().is_some_and(|settings| values.contains(&settings.get(option)))
+    }
+
     /// Whether sockcap opens its sockets itself.
     pub(super) fn listens(&self) -> bool {
         self.sets("listen")

@@ -107,6 +107,11 @@ pub(super) const RULES: &[Rule] = &[
         let hit = Hit::service(&s.service, "SystemCallFilter", written, line).saying(lacking.join(", "));
         hit.when(keeps_apart(s) && !lacking.is_empty())
     }),
+    rule("nice-calls", Error, "the service does not start: no command can be given the nice value of --nice", |s| {
+        let written = s.service.text.last("Service", "SystemCallFilter").unwrap_or_default();
+        let hit = Hit::service(&s.service, "SystemCallFilter", written, "SystemCallFilter=setpriority");
+        hit.when(s.sets("nice") && !s.service.show.allows("SystemCallFilter", "setpriority"))
+    }),
     rule(
         "isolate-login",
         Warning,

@@ -219,7 +219,7 @@ pub(super) const RULES: &[Rule] = &[
     }),
     rule("identifier", Note, "what commands write to stderr is logged as sockcap's", |s| {
         Hit::service(&s.service, "SyslogIdentifier", "", format!("SyslogIdentifier={}", s.stem()))
-            .when(s.service.show.get("SyslogIdentifier").is_empty())
+            .when(s.service.show.get("SyslogIdentifier").is_empty() && !s.has("stderr", &["socket", "null", "stream"]))
     }),
     rule(
         "exec-reload",

@@ -206,6 +206,12 @@ pub(super) const ALL: &[Case] = &[
         let allowed = s.service.show.get("SystemCallFilter").replace(" landlock_restrict_self ", " ");
         service(s, "SystemCallFilter", &allowed);
     }),
+    ("nice-calls", |s| {
+        s.variables.insert("SOCKCAP_NICE".to_owned(), "5".to_owned());
+        s.running = None;
+        let allowed = s.service.show.get("SystemCallFilter").replace(" setpriority ", " ");
+        service(s, "SystemCallFilter", &allowed);
+    }),
     ("isolate-login", |s| {
         service(s, "NoNewPrivileges", "no");
         set(s, "isolate", "signals (Landlock ABI 7)");

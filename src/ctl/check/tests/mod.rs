@@ -72,6 +72,19 @@ fn each_rule_has_a_unit_that_breaks_it_alone() {
     assert!(untested.is_empty(), "no unit breaks {untested:?}");
 }
 
+/// What an option does for commands, a setting of the service need not do.
+#[test]
+fn options_take_the_place_of_settings() {
+    let mut s = shipped();
+    s.service.show.set("SyslogIdentifier", "");
+    s.service.show.set("OOMScoreAdjust", "0");
+    assert_eq!(ids(&judge(&s)), ["identifier", "oom-score"]);
+    s.settings.as_mut().unwrap().set("stderr", "socket");
+    s.variables.insert("SOCKCAP_OOM_SCORE_ADJUST".to_owned(), "100".to_owned());
+    s.running = None;
+    assert_eq!(ids(&judge(&s)), [] as [&str; 0]);
+}
+
 /// Of a service that is not there, only that is told; and a socket for questions has no clients who could keep a slot.
 #[test]
 fn nothing_is_made_up() {
