@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what the tests need, builds the root trees for the tests under systemd, and runs every test.
+# Installs what the tests need, builds the root trees for the tests under systemd and the disks of the machines that have a
+# kernel of their own, and runs every test.
 #
 # Without root or apt it runs what it can: tests that need more say SKIPPED and why. With CI=true a skip is a failure.
 set -eu
@@ -17,6 +18,10 @@ need strace strace
 need systemd-nspawn systemd-container
 need systemd-analyze systemd
 need mmdebstrap mmdebstrap
+# For tests/machine/.
+need qemu-system-x86_64 qemu-system-x86
+need mke2fs e2fsprogs
+need strip binutils
 # The clients of tests/serve/clients.rs. None of these packages starts a daemon, and their names are those of Debian 12 and 13.
 need curl curl
 need git git
@@ -68,7 +73,7 @@ command -v cargo >/dev/null || {
 if [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null; then
     tests/system/roots.sh
     # Beside the build, which takes longer.
-    tests/system/pairs.sh &
+    { tests/system/pairs.sh && tests/machine/images.sh; } &
     cargo test --locked --no-run "$@"
     wait $!
 fi

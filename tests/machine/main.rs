@@ -1,0 +1,64 @@
+//! What only a kernel of its own can show: memory, pids, cpu and io controllers, out of memory, a clock that jumps, VSOCK.
+//!
+//! Two machines under QEMU without KVM, from what `tests/machine/images.sh` makes: Linux 6.1 with systemd 252 (bookworm), and
+//! 6.12 with 257 (trixie). Each is booted by the first test that needs it, runs the cases one after the other, and is gone a
+//! moment after this program is, however that ended. Nothing in it is kept.
+//!
+//! A case is a function that runs in the machine, as root, as a child of a unit of systemd. This very program is called there
+//! with the name of one test, and calls the case; outside, the test asks a machine for that and shows what was printed.
+//! To add one: write `pub fn name(machine: &Machine)` in a file here, with the helpers of `guest.rs`, and its line below. To
+//! run one, or those of one kernel:
+//!
+//!     cargo test --test machine a_unit_has_all_controllers
+//!     cargo test --test machine trixie
+//!
+//! Units of a case begin with `probe`, and are gone before the next. What else it changes (sysctl, the clock, files outside
+//! /run/systemd) it puts back, also when it fails. The machine has two slow processors and 2 GiB: wait for events, never for
+//! time.
+//!
+//! Needs root, qemu-system-x86_64, mke2fs, strip and the images. Without these each case says SKIPPED on stderr and passes;
+//! where CI=true it fails instead, so that a lane cannot stop testing unnoticed.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod guest;
+mod host;
+
+mod clock;
+mod controllers;
+mod memory;
+mod pids;
+mod restart;
+mod vsock;
+
+/// Each case is a module with a test for each kernel: `a_unit_has_all_controllers::bookworm`. Tests start in the order of their names,
+/// so that this way round both machines are busy from the start.
+macro_rules! on_each_kernel {
+    ($($file:ident :: $case:ident,)*) => { $(
+        mod $case {
+            #[test]
+            fn bookworm() {
+                crate::host::with("bookworm", concat!(stringify!($case), "::bookworm"), crate::$file::$case);
+            }
+            #[test]
+            fn trixie() {
+                crate::host::with("trixie", concat!(stringify!($case), "::trixie"), crate::$file::$case);
+            }
+        }
+    )* };
+}
+
+on_each_kernel! {
+    controllers::a_unit_has_all_controllers,
+    memory::oom_costs_its_source_a_penalty,
+    pids::over_tasks_max_clients_are_told,
+    pids::over_tasks_max_clients_wait,
+    clock::a_clock_that_jumps_ends_nobody,
+    clock::a_clock_set_back_delays_no_end,
+    clock::a_clock_that_jumps_leaves_rates_and_penalties_alone,
+    vsock::the_cap_is_exact_over_vsock,
+    vsock::a_context_is_a_source,
+    vsock::a_socket_unit_of_vsock_is_served,
+    restart::a_restart_and_a_crash_keep_the_count,
+}
