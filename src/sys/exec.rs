@@ -113,38 +113,13 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> Result<Infallible, Failed> {
         if own.cgroup >= 0 {
             enter(own.cgroup)?;
         }
-        // A child leads neither yet, so that only a filter of system calls can refuse these; a session's number is its leader's pid.
-        let pid = match (*slot).session {
-            Session::Own => raw::call(libc::SYS_setsid, [0; 5]),
-            Session::Shared => {
-                raw::call(libc::SYS_setpgid, [0; 5]);
-                raw::call(libc::SYS_getpid, [0; 5])
-            }
-        };
-        let pid = done(Step::Session, pid)?;
+        let pid = lead((*slot).session)?;
         let places: &[usize] = &(*slot).pid_at;
         for at in places {
-            write_decimal((*slot).bytes_start.add(*at), pid as u32);
+            write_decimal((*slot).bytes_start.add(*at), pid);
         }
         direct((*slot).attributes, own, (*slot).connection)?;
-        let connection = (*slot).connection as usize;
-        let taken = match (*slot).pass {
-            Pass::Stdio => {
-                let (input, output) = (
-                    raw::call(libc::SYS_dup3, [connection, 0, 0, 0, 0]),
-                    raw::call(libc::SYS_dup3, [connection, 1, 0, 0, 0]),
-                );
-                input.min(output)
-            }
-            Pass::ListenFds => {
-                if connection == LISTEN_FDS_START {
-                    raw::call(libc::SYS_fcntl, [connection, libc::F_SETFD as usize, 0, 0, 0])
-                } else {
-                    raw::call(libc::SYS_dup3, [connection, LISTEN_FDS_START, 0, 0, 0])
-                }
-            }
-        };
-        done(Step::Connection, taken)?;
+        take((*slot).connection as usize, (*slot).pass)?;
         if let Some(limit) = &(*slot).nofile {
             let limit: *const libc::rlimit64 = limit;
             raw::call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as usize, limit.addr(), 0, 0]);
@@ -156,6 +131,46 @@ unsafe fn prepare_and_exec(slot: *mut Slot) -> Result<Infallible, Failed> {
         let (argv, envp) = ((*slot).argv_start, (*slot).envp_start);
         let exec = raw::call(libc::SYS_execve, [(*slot).program.addr(), argv.addr(), envp.addr(), 0, 0]);
         Err((Step::Exec, -exec as i32))
+    }
+}
+
+/// Makes this process the leader of its group, and of its session if it is to have one. Returns its number.
+///
+/// A child leads neither yet, so that only a filter of system calls can refuse these; a session's number is its leader's pid.
+///
+/// # Safety
+/// As for [`child`].
+unsafe fn lead(session: Session) -> Result<u32, Failed> {
+    // SAFETY: integers.
+    let pid = unsafe {
+        match session {
+            Session::Own => raw::call(libc::SYS_setsid, [0; 5]),
+            Session::Shared => {
+                raw::call(libc::SYS_setpgid, [0; 5]);
+                raw::call(libc::SYS_getpid, [0; 5])
+            }
+        }
+    };
+    done(Step::Session, pid).map(|pid| pid as u32)
+}
+
+/// Puts the connection where the command looks for it.
+///
+/// # Safety
+/// As for [`child`].
+unsafe fn take(connection: usize, pass: Pass) -> Result<(), Failed> {
+    // SAFETY: integers; the descriptors are this child's own.
+    unsafe {
+        let copy_to = |fd: usize| done(Step::Connection, raw::call(libc::SYS_dup3, [connection, fd, 0, 0, 0]));
+        match pass {
+            Pass::Stdio => copy_to(0).and_then(|_| copy_to(1)),
+            Pass::ListenFds if connection == LISTEN_FDS_START => {
+                let kept = raw::call(libc::SYS_fcntl, [connection, libc::F_SETFD as usize, 0, 0, 0]);
+                done(Step::Connection, kept)
+            }
+            Pass::ListenFds => copy_to(LISTEN_FDS_START),
+        }
+        .map(drop)
     }
 }
 
