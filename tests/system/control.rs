@@ -95,15 +95,19 @@ pub fn no_command_is_answered_at_the_control_socket(rig: &Rig) {
         format!("#!/bin/sh\n{}", lines.concat())
     };
     rig.ok("mkdir -p /etc/sockcap");
-    for (unit, port) in [("sockcap@probe", 7020), ("rsync-capped", 873)] {
+    let own_cgroups = "Delegate=yes\nProtectControlGroups=no\nEnvironment=SOCKCAP_ISOLATE=cgroup";
+    for (unit, port, lines) in
+        [("sockcap@probe", 7020, ""), ("sockcap@probe", 7020, own_cgroups), ("rsync-capped", 873, "")]
+    {
         rig.write("/run/ask", &ask(unit));
         rig.ok("cp --remove-destination /run/ask /etc/sockcap/probe; chmod +x /etc/sockcap/probe");
         if port == 873 {
             rig.edit("ExecStart=\nExecStart=/usr/bin/sockcap -- /etc/sockcap/probe");
         } else {
             rig.edit_unit("sockcap@probe.socket", "[Socket]\nListenStream=7020");
+            rig.edit_unit("sockcap@probe.service", &format!("[Service]\n{lines}"));
         }
-        rig.ok(&format!("systemctl start {unit}.socket"));
+        rig.ok(&format!("systemctl stop {unit}.service {unit}.socket; systemctl start {unit}.socket"));
         let told = rig.inside(|| crate::common::to_end(crate::common::connect((Ipv4Addr::LOCALHOST, port).into())));
         assert_eq!(told.matches("org.varlink.service.PermissionDenied").count(), 6, "{unit}: {told}");
         assert_eq!(told.matches('\0').count(), 6, "{unit}: {told}");
