@@ -25,6 +25,7 @@ mod system {
     pub mod services;
     pub mod sources;
     pub mod ssh;
+    pub mod stream;
     pub mod units;
     pub mod varlink;
 }
@@ -93,6 +94,9 @@ in_each_root! {
     life::a_wrong_setting_keeps_the_socket_up,
     life::a_line_left_over_from_accept_yes_is_named,
     life::a_restart_during_the_start_is_no_failure,
+    stream::the_journal_has_all_of_one_client,
+    stream::a_flood_of_lines_is_its_own_client_s,
+    stream::lines_leave_a_tight_sandbox,
     hand_over::restart_cuts_nobody_and_refuses_nobody,
     hand_over::the_held_keep_their_order_and_see_the_end,
     hand_over::every_client_is_accounted_for,

@@ -185,6 +185,8 @@ pub enum Event {
     StderrInherited { error: String },
     /// They can again.
     StderrStreams { failures: u64, lasted: Duration },
+    /// A command has written more lines than the journal should get of one.
+    StderrSuppressed { count: u64 },
     /// Lines of commands had nobody to go to.
     StderrLost { count: u64 },
     /// The program cannot start, or cannot go on.
@@ -213,6 +215,7 @@ impl Event {
             | Event::PressureLost { .. }
             | Event::Killing { .. }
             | Event::StderrInherited { .. }
+            | Event::StderrSuppressed { .. }
             | Event::StderrLost { .. }
             | Event::Lost { .. } => Severity::Warning,
             Event::Ended { how: How::OutOfMemory, .. } => Severity::Notice,
@@ -267,6 +270,7 @@ impl Event {
             Event::StderrInherited { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b60",
             Event::StderrStreams { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b61",
             Event::StderrLost { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b62",
+            Event::StderrSuppressed { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b63",
             Event::SourceTableFull { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b23",
         }
     }

@@ -268,6 +268,11 @@ impl fmt::Display for Event {
                 many(*failures, "failure"),
                 seconds(lasted)
             ),
+            Event::StderrSuppressed { count } => write!(
+                f,
+                "suppressed {} that this connection's command wrote to stderr: more than 2500 in 30 s",
+                many(*count, "line")
+            ),
             Event::StderrLost { count } => {
                 write!(f, "lost {} of commands on stderr: the log did not take them", many(*count, "line"))
             }

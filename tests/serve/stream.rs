@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 /// Writes what its client sends to its standard error; its client hears of its end.
 const TEE: [&str; 3] = ["/bin/sh", "-c", "echo $$; exec cat >&2"];
@@ -138,6 +139,26 @@ fn a_flood_of_one_leaves_the_others_alone() {
         // All entries before it are read on the way, of which most are the flood's.
         assert_eq!(journal.line_of(id).get("MESSAGE"), "mine");
     }
+}
+
+/// One command's lines are not all that the journal takes of the service.
+#[test]
+fn more_lines_than_the_journal_should_get_are_counted() {
+    unless_stalled(Duration::from_secs(30), || {
+        let Some(mut journal) = Journal::new("many lines of one command") else { return };
+        let command = ["/bin/sh", "-c", "yes | head -n 3000 >&2; echo last >&2"];
+        let (_daemon, address) = start(&mut journal, &[], &command);
+        to_end(connect(address));
+        for _ in 0..2500 {
+            assert_eq!(journal.line_of("1").get("MESSAGE"), "y");
+        }
+        let told = journal.said("suppressed 501 lines that ");
+        for (name, value) in
+            [("SOCKCAP_COUNT", "501"), ("PRIORITY", "4"), ("SOCKCAP_CONNECTION", "1"), ("SOCKCAP_LISTENER", "web")]
+        {
+            assert_eq!(told.get(name), value, "{name}");
+        }
+    });
 }
 
 /// A journal that takes nothing holds up commands that write, and them alone.

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use super::lines::Lines;
+use super::quota::Quota;
 use super::{MAX_HEAD, NAME, WAY_IN, record};
 use crate::observe::event::Event;
 use crate::observe::log::{self, IDENTIFIER, JOURNAL_SOCKET};
@@ -21,6 +22,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
 
 /// Read of one pipe in its turn, in bytes. A thousand lines of it take the journal some milliseconds.
 const PIECE: usize = 4096;
@@ -68,6 +70,7 @@ struct Source {
     /// What each of its lines begins with.
     head: Box<[u8]>,
     lines: Lines,
+    quota: Quota,
 }
 
 /// The way out.
@@ -174,20 +177,32 @@ impl Collector {
 
 impl Source {
     fn new(head: &[u8], pipe: OwnedFd) -> Source {
-        Source { pipe: pipe.into(), head: head.into(), lines: Lines::default() }
+        Source { pipe: pipe.into(), head: head.into(), lines: Lines::default(), quota: Quota::default() }
     }
 
     /// Passes on what is there, as far as it is this one's turn; `false` at the end.
     fn pass_on(&mut self, way: &mut Way) -> bool {
         let mut piece = [0; PIECE];
-        let Source { pipe, head, lines } = self;
-        match pipe.read(&mut piece) {
+        let Source { pipe, head, lines, quota } = self;
+        let read = pipe.read(&mut piece);
+        if let Some(count) = quota.due(Instant::now()) {
+            way.tell_suppressed(head, count);
+        }
+        let mut tell = |priority, text: &[u8]| {
+            if !way.is_limited() || quota.admits() {
+                way.tell(head, priority, text);
+            }
+        };
+        match read {
             Ok(0) => {
-                lines.finish(|priority, text| way.tell(head, priority, text));
+                lines.finish(&mut tell);
+                if let Some(count) = quota.end() {
+                    way.tell_suppressed(head, count);
+                }
                 false
             }
             Ok(length) => {
-                lines.feed(&piece[..length], |priority, text| way.tell(head, priority, text));
+                lines.feed(&piece[..length], &mut tell);
                 true
             }
             Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
@@ -196,6 +211,29 @@ impl Source {
 }
 
 impl Way {
+    /// Whether what one writes is taken from what others may.
+    fn is_limited(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// So many lines of the connection with this head were left out, which only the journal's limit asks for.
+    fn tell_suppressed(&mut self, head: &[u8], count: u64) {
+        let event = Event::StderrSuppressed { count };
+        let of_command = head.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let mut ours = Way::ours(&event, count);
+        ours.extend_from_slice(&head[of_command..]);
+        self.tell(&ours, event.severity().number(), event.to_string().as_bytes());
+    }
+
+    /// What an entry of our own begins with.
+    fn ours(event: &Event, count: u64) -> Vec<u8> {
+        let mut head = Vec::new();
+        record::field(&mut head, "SYSLOG_IDENTIFIER", IDENTIFIER.as_bytes());
+        record::field(&mut head, "MESSAGE_ID", event.message_id().as_bytes());
+        record::field(&mut head, "SOCKCAP_COUNT", count.to_string().as_bytes());
+        head
+    }
+
     fn tell(&mut self, head: &[u8], priority: u8, text: &[u8]) {
         match self.write(head, priority, text) {
             Ok(()) => self.tell_losses(),
@@ -232,12 +270,7 @@ impl Way {
             return;
         }
         let event = Event::StderrLost { count: self.lost };
-        let mut head = Vec::new();
-        if self.journal.is_some() {
-            record::field(&mut head, "SYSLOG_IDENTIFIER", IDENTIFIER.as_bytes());
-            record::field(&mut head, "MESSAGE_ID", event.message_id().as_bytes());
-            record::field(&mut head, "SOCKCAP_COUNT", self.lost.to_string().as_bytes());
-        }
+        let head = if self.journal.is_some() { Way::ours(&event, self.lost) } else { Vec::new() };
         if self.write(&head, event.severity().number(), event.to_string().as_bytes()).is_ok() {
             self.lost = 0;
         }

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!  daemon    link.rs        a pipe per command: the write end goes to the command, the read end to the collector
-//!  collector collector.rs   reads all pipes in turn;  lines.rs cuts lines;  record.rs writes entries
+//!  collector collector.rs   reads all pipes in turn;  lines.rs cuts lines;  quota.rs counts them;  record.rs writes entries
 //! ```
 //!
 //! The collector ends by itself once the daemon has closed its end of the link and every pipe is at its end.
@@ -16,6 +16,7 @@
 pub mod collector;
 mod lines;
 pub mod link;
+mod quota;
 mod record;
 
 /// Name of the collector's process.

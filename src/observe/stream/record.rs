@@ -19,7 +19,7 @@ pub(super) fn field(record: &mut Vec<u8>, name: &str, value: &[u8]) {
     record.push(b'\n');
 }
 
-/// What each entry of a connection begins with. `identifier`: of the command.
+/// What each entry of a connection begins with: first its `SYSLOG_IDENTIFIER`, the command's.
 pub(super) fn head(identifier: &str, id: u64, listener: &str, peer: &ShownPeer) -> Vec<u8> {
     let mut head = Vec::with_capacity(256);
     let (address, port) = peer.address();
