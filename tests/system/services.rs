@@ -187,18 +187,18 @@ pub fn a_command_is_the_process_that_options_ask_for(rig: &Rig) {
         let options = "SOCKCAP_OOM_SCORE_ADJUST=100\nSOCKCAP_LIMIT=nofile=50:60 core=0\nSOCKCAP_UMASK=027\nSOCKCAP_CHDIR=/etc\nSOCKCAP_STDERR=socket\n";
         rig.write("/etc/sockcap/shown.conf", &format!("SOCKCAP_NICE={nice}\n{options}"));
     };
-    conf(5);
+    conf(19);
     rig.ok("chmod 755 /etc/sockcap/shown; systemctl start sockcap@shown.socket");
     let connect = ["nc", "-N", "-U", "/run/sockcap/shown.sock"];
     let out = run(rig, &connect);
-    assert_eq!(text(&out.stdout), "0027\n/etc\n50\n5\nto the client\n100\n", "{out:?}");
+    assert_eq!(text(&out.stdout), "0027\n/etc\n50\n19\nto the client\n100\n", "{out:?}");
     conf(-5);
     rig.sh("systemctl restart sockcap@shown.service");
     let why = "cannot give commands the nice value -5 (--nice): Permission denied (EACCES): one below sockcap's own needs CAP_SYS_NICE";
     rig.until_said("_SYSTEMD_UNIT=sockcap@shown.service", why);
     let filter = "[Service]\nSystemCallFilter=~@resources\n";
     rig.edit_unit("sockcap@shown.service", filter);
-    conf(5);
+    conf(19);
     rig.sh("systemctl restart sockcap@shown.service");
     rig.until_said("_SYSTEMD_UNIT=sockcap@shown.service", "Operation not permitted (EPERM): a filter forbids it");
     let check = rig.sh("sockcapctl check sockcap@shown");
@@ -207,7 +207,7 @@ pub fn a_command_is_the_process_that_options_ask_for(rig: &Rig) {
     rig.edit_unit("sockcap@shown.service", &format!("{filter}SystemCallFilter=setpriority\n"));
     rig.ok("systemctl restart sockcap@shown.service");
     let out = run(rig, &connect);
-    assert!(text(&out.stdout).contains("\n5\nto the client\n"), "{out:?}");
+    assert!(text(&out.stdout).contains("\n19\nto the client\n"), "{out:?}");
     rig.ok("systemctl stop sockcap@shown.socket sockcap@shown.service; rm /etc/sockcap/shown*");
 }
 

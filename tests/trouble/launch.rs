@@ -142,7 +142,7 @@ fn a_filter_that_kills_is_told_at_the_start() {
         return;
     }
     let filter = ["strace", "-f", "-o", "/dev/null", "-e", "inject=umask:signal=SIGSYS"];
-    let start = sockcap(&["--listen", "127.0.0.1:0", "--nice", "5", "--umask", "7"]).wrap(&filter);
+    let start = sockcap(&["--listen", "127.0.0.1:0", "--nice", "19", "--umask", "7"]).wrap(&filter);
     let line = start.output().one_line(&[1]);
     assert!(line.ends_with("the trial was killed by SIGSYS (SystemCallFilter= of the service)"), "{line}");
 }
