@@ -13,6 +13,7 @@ mod system {
     pub mod journal;
     pub mod rig;
 
+    pub mod apart;
     pub mod chaos;
     pub mod check;
     pub mod contract;
@@ -109,6 +110,10 @@ in_each_root! {
     hand_over::an_idle_daemon_goes_and_comes_back,
     hand_over::a_time_limit_holds_across_a_restart,
     hand_over::more_wait_than_descriptors_can_be_passed,
+    apart::each_client_has_a_cgroup_over_restart_and_crash,
+    apart::an_upgrade_to_cgroups_cuts_nobody,
+    apart::a_dynamic_user_has_cgroups_too,
+    apart::without_delegation_it_is_said,
     chaos::a_lack_of_descriptors_is_in_the_journal,
     check::check_finds_nothing_in_the_shipped_units,
     check::check_knows_the_units_of_sockcapctl,

@@ -4,6 +4,7 @@
 
 pub mod again;
 pub mod attributes;
+pub mod attributes_of_files;
 pub mod client_fd;
 pub mod exec;
 pub mod filter;

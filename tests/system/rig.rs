@@ -129,6 +129,9 @@ impl Rig {
             .map(|d| Path::new(d).join(&name))
             .collect();
         for group in &groups {
+            // Left by a run that was killed and had our number.
+            let _ =
+                Command::new("find").arg(group).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]).output();
             fs::create_dir(group).expect("an own cgroup");
         }
 
@@ -164,7 +167,7 @@ impl Rig {
                 r#"pid=$1 notify=$2 console=$3; shift 3; cat >/dev/null; kill "$pid"; n=0
                 while grep -qs 'populated 1' "$1/cgroup.events" && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done
                 for g; do [ ! -e "$g/cgroup.kill" ] || echo 1 >"$g/cgroup.kill"; done
-                for n in 1 2 3 4 5; do find "$@" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 0.1; done
+                for n in 1 2 3 4 5 6 7 8 9; do find "$@" -depth -type d -exec rmdir {} \; 2>/dev/null; [ -e "$1" ] || break; sleep 0.2; done
                 rm -f "$notify" "$console""#,
                 "sh",
                 &nspawn.id().to_string(),

@@ -4,6 +4,7 @@
 use super::limits::Setting;
 use crate::child::cgroup::of_service;
 use crate::child::ledger::LAST_ID;
+use crate::sys::attributes_of_files as attributes;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::fs;
@@ -21,12 +22,25 @@ pub(super) fn mount(mountinfo: &str) -> Option<&str> {
     })
 }
 
+/// Whether a manager has started this process (`SYSTEMD_EXEC_PID`, systemd.exec(5), since 248).
+pub(super) fn is_managed() -> bool {
+    std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string())
+}
+
 /// Our own cgroup's path, as far as our service's, if a manager has started us.
 pub(super) fn own_path(cgroups: &str) -> Option<&str> {
-    let own = std::process::id().to_string();
-    let is_managed = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own);
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    Some(if is_managed { of_service(path) } else { path })
+    Some(if is_managed() { of_service(path) } else { path })
+}
+
+/// Whether the manager has delegated the cgroup of this folder: it says so since systemd 252, where the kernel has such attributes (5.7).
+/// `None`: it says nothing of it.
+pub(super) fn is_delegated(folder: &str) -> Option<bool> {
+    let attribute = |name| attributes::get(folder, name).ok();
+    match (attribute(c"user.delegate"), attribute(c"user.invocation_id")) {
+        (None, None) => None,
+        (delegate, _) => Some(delegate.as_deref() == Some(b"1")),
+    }
 }
 
 /// Writes this to a file that is there.

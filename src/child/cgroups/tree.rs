@@ -11,7 +11,9 @@
 //! killed before by cgroup.kill. So no cgroup is used twice, a leaf has a new name at each start, and a trial shows what can be done.
 #![forbid(unsafe_code)]
 
-use super::files::{CONNECTION, mount, number, open_folder, own_path, remedy, remove_below, set, write};
+use super::files::{
+    CONNECTION, is_delegated, is_managed, mount, number, open_folder, own_path, remedy, remove_below, set, write,
+};
 use super::limits::{Limits, Setting};
 use super::usage;
 use crate::child::cgroup::pids_below;
@@ -57,6 +59,10 @@ impl Tree {
             return Err("this system has no cgroups of version 2 (or they are hidden from this service)".into());
         };
         let folder = format!("{mount}{}", path.trim_end_matches('/'));
+        // Root could do without, and the manager would do as it likes with what it does not know of.
+        if is_managed() && is_delegated(&folder) == Some(false) {
+            return Err(format!("the cgroup {folder} is the manager's own: the unit needs Delegate=yes"));
+        }
         let own = std::process::id();
         let leaf = format!("{folder}/daemon-{own}");
         let _ = fs::remove_dir(&leaf); // of a daemon that had our number
@@ -78,8 +84,7 @@ impl Tree {
             if members.is_empty() {
                 return Ok(());
             }
-            let is_ours = std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == own.to_string());
-            if !is_ours {
+            if !is_managed() {
                 return Err(io::Error::other("other processes are in it, too: this process needs a cgroup to itself"));
             }
             let to = format!("{}/before-{own}", self.folder);
