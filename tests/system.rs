@@ -96,6 +96,7 @@ in_each_root! {
     life::a_line_left_over_from_accept_yes_is_named,
     life::a_restart_during_the_start_is_no_failure,
     stream::the_journal_has_all_of_one_client,
+    stream::the_journal_has_all_of_one_client_apart,
     stream::a_flood_of_lines_is_its_own_client_s,
     stream::lines_leave_a_tight_sandbox,
     hand_over::restart_cuts_nobody_and_refuses_nobody,
