@@ -135,7 +135,13 @@ impl Daemon {
         let log = Log::start(settings.log_target, settings.max_severity)?;
         let mut report = Report::new(log, settings.log_peer, settings.source_prefix, listeners.len());
         if settings.attributes.stderr == StandardError::Stream {
-            report.set_stream(Stream::start(collector::Target::of(settings.log_target), commands.program())?);
+            let stream = Stream::start(collector::Target::of(settings.log_target), commands.program());
+            report.set_stream(stream.map_err(|error| {
+                io::Error::other(format!(
+                    "the process that collects what commands write (--stderr stream): {}",
+                    plain(&error)
+                ))
+            })?);
         }
         Ok(Daemon {
             signals,

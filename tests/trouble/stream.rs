@@ -65,6 +65,30 @@ fn lines_come_whatever_becomes_of_the_daemon() {
     }
 }
 
+/// Nor does a restart end the standard error of what a command has left behind.
+#[test]
+fn lines_come_of_what_a_command_has_left_behind() {
+    let what = "lines of what commands leave behind";
+    let (Some(mut journal), Some(mut manager)) = (Journal::new(what), Manager::new(what, &["web"])) else { return };
+    let dir = TempDir::new();
+    let gate = dir.join("gate");
+    nix::unistd::mkfifo(gate.as_str(), nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+    let script = format!("setsid sh -c 'read -r line <{gate}; echo $line >&2' </dev/null >/dev/null & echo");
+    let around = journal.around();
+    let args = ["--stderr", "stream", "--log-target", "journal"];
+    let start = || sockcap(&args).wrap(&around).run(&["/bin/sh", "-c", &script]);
+    let daemon = manager.start_silent(start());
+    to_end(connect(manager.addr(0)));
+    until("the command has ended", || daemon.commands().len() == 1);
+    manager.end(daemon, Signal::SIGUSR1);
+    let daemon = manager.start_silent(start());
+    journal.said("ready: ");
+    fs::write(&gate, "late\n").expect("write");
+    assert_eq!(journal.line_of("1").get("MESSAGE"), "late");
+    manager.end(daemon, Signal::SIGTERM);
+    assert_eq!(manager.processes(), []);
+}
+
 /// A stop that finds an earlier collector at work leaves nothing either.
 #[test]
 fn a_stop_ends_the_commands_of_two_daemons() {
