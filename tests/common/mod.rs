@@ -51,3 +51,11 @@ pub fn skip(what: &str, why: &str) {
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
+
+/// Whether a process is ours to look into that is closed to others of its user (CAP_SYS_PTRACE, which root lacks in some containers).
+pub fn sees_all() -> bool {
+    const CAP_SYS_PTRACE: u32 = 19;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << CAP_SYS_PTRACE) != 0)
+}

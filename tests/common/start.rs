@@ -173,7 +173,7 @@ impl Start {
                 Ok(())
             });
         }
-        if !is_root() {
+        if !sees_all() {
             // SAFETY: two system calls, on memory of this function's own.
             unsafe {
                 command.pre_exec(stay_open);
@@ -260,8 +260,8 @@ impl Start {
     }
 }
 
-/// Makes PR_SET_DUMPABLE do nothing (seccomp(2)): the daemon closes itself to all but root, and tests of another user look at its
-/// descriptors, too.
+/// Makes PR_SET_DUMPABLE do nothing (seccomp(2)): the daemon closes itself to others of its user, and tests without privileges look at
+/// its descriptors, too.
 fn stay_open() -> io::Result<()> {
     let op = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let (load, equal, end) =
