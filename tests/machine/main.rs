@@ -53,6 +53,7 @@ macro_rules! on_each_kernel {
 on_each_kernel! {
     isolate::a_command_is_kept_apart_as_far_as_the_kernel_can,
     controllers::a_unit_has_all_controllers,
+    memory::oom_kills_commands_and_not_the_daemon,
     memory::oom_costs_its_source_a_penalty,
     pids::over_tasks_max_clients_are_told,
     pids::over_tasks_max_clients_wait,
