@@ -12,7 +12,7 @@ use super::quota::Quota;
 use super::{MAX_HEAD, NAME, WAY_IN, record};
 use crate::observe::event::Event;
 use crate::observe::log::{self, IDENTIFIER, JOURNAL_SOCKET};
-use crate::sys::{pass, plain};
+use crate::sys::{memory, pass, plain};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
@@ -106,6 +106,7 @@ pub fn run(target: Target) -> Result<(), String> {
     }
     let failed = |error: io::Error| format!("cannot collect what commands write: {}", plain(&error));
     let mut collector = Collector::new(target).map_err(failed)?;
+    memory::give_back(); // what the start of a whole sockcap has touched
     while collector.is_linked || !collector.sources.is_empty() {
         collector.turn().map_err(failed)?;
     }
