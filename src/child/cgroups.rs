@@ -233,6 +233,7 @@ impl Cgroups {
     /// Removes all that nobody is in, for this daemon ends.
     pub fn leave(&mut self) {
         self.ahead.clear();
+        self.tree.make_way();
         self.inhabited();
     }
 }

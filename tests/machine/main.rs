@@ -25,6 +25,7 @@ mod common;
 mod guest;
 mod host;
 
+mod apart;
 mod clock;
 mod controllers;
 mod isolate;
@@ -54,6 +55,10 @@ on_each_kernel! {
     isolate::a_command_is_kept_apart_as_far_as_the_kernel_can,
     controllers::a_unit_has_all_controllers,
     memory::oom_kills_commands_and_not_the_daemon,
+    apart::one_of_ten_runs_out_of_memory_and_nine_go_on,
+    apart::a_connection_cannot_fill_the_service_with_processes,
+    apart::limits_hold_over_restart_and_crash,
+    apart::many_ends_by_cgroup_kill_harm_nobody,
     memory::oom_costs_its_source_a_penalty,
     pids::over_tasks_max_clients_are_told,
     pids::over_tasks_max_clients_wait,

@@ -43,6 +43,9 @@ pub struct Tree {
     /// How commands come into theirs.
     way: Way,
     settings: Vec<Setting>,
+    /// Whether the manager starts us in the service's own cgroup, not in one below it (`DelegateSubgroup=`, systemd 254): then the next
+    /// daemon can only be started where no controller is on below it.
+    starts_at_top: bool,
 }
 
 impl Tree {
@@ -67,9 +70,12 @@ impl Tree {
         let leaf = format!("{folder}/daemon-{own}");
         let _ = fs::remove_dir(&leaf); // of a daemon that had our number
         fs::create_dir(&leaf).map_err(|error| not(&format!("cannot make the cgroup {leaf}"), error))?;
+        let starts_at_top = proc::read_list(&format!("{folder}/cgroup.procs"))
+            .is_ok_and(|pids| pids.lines().any(|pid| pid == own.to_string()));
         write(&format!("{leaf}/cgroup.procs"), "0")
             .map_err(|error| not(&format!("cannot move to the cgroup {leaf}"), error))?;
-        let mut tree = Tree { path: path.to_owned(), folder, way: Way::Enters, settings: limits.settings() };
+        let mut tree =
+            Tree { path: path.to_owned(), folder, way: Way::Enters, settings: limits.settings(), starts_at_top };
         tree.clear_out(own).map_err(|error| not(&format!("cannot empty the cgroup {}", tree.folder), error))?;
         tree.switch_controllers()?;
         let why = tree.try_one(own)?;
@@ -102,7 +108,8 @@ impl Tree {
         Err(io::Error::other("ever more processes come into it"))
     }
 
-    /// Has those controllers on that the limits need, and no others while nothing is limited by them.
+    /// Has those controllers on that the limits need, and no others while nothing is limited by them. Connections that live get the limits
+    /// of a controller that was off: it counts nothing of what they have by now, so that none of them is ended for it.
     fn switch_controllers(&self) -> Result<(), String> {
         let (folder, control) = (&self.folder, format!("{}/cgroup.subtree_control", self.folder));
         let available = proc::read_list(&format!("{folder}/cgroup.controllers")).unwrap_or_default();
@@ -115,6 +122,9 @@ impl Tree {
                     available.trim()
                 ));
             }
+            if on.split_whitespace().any(|name| name == *controller) {
+                continue;
+            }
             write(&control, &format!("+{controller}")).map_err(|error| {
                 format!(
                     "cannot limit each connection by {option}: cannot turn on the controller '{controller}' in {control}: {} ({})",
@@ -123,6 +133,12 @@ impl Tree {
                 )
             })?;
         }
+        let is_new = |setting: &&Setting| !on.split_whitespace().any(|name| name == setting.controller);
+        for id in self.ids() {
+            for setting in self.settings.iter().filter(is_new) {
+                let _ = set(&self.of(id), setting); // it may have ended
+            }
+        }
         if self.ids().is_empty() {
             let is_needed = |name: &str| self.settings.iter().any(|setting| setting.controller == name);
             for name in on.split_whitespace().filter(|name| !is_needed(name)) {
@@ -130,6 +146,16 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// Turns controllers off for the start of the next daemon, if they would be in its way. It turns them on again.
+    pub fn make_way(&self) {
+        if self.starts_at_top {
+            let control = format!("{}/cgroup.subtree_control", self.folder);
+            for setting in &self.settings {
+                let _ = write(&control, &format!("-{}", setting.controller)); // what is off already is no error
+            }
+        }
     }
 
     /// Makes a cgroup as for a connection, and finds out how commands come into theirs.
