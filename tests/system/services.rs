@@ -304,7 +304,8 @@ pub fn commands_of_shipped_units_are_apart(rig: &Rig) {
             let isolate = if is_apart { "" } else { "Environment=SOCKCAP_ISOLATE=no\nProtectProc=default\n" };
             rig.edit_unit(&format!("{unit}.service"), &format!("[Service]\n{}{isolate}", script(unit)));
             rig.edit_unit(&format!("{unit}.socket"), "[Socket]\nListenStream=\nListenStream=127.0.0.1:7070");
-            rig.ok(&format!("systemctl restart {unit}.socket"));
+            let begin = format!("systemctl stop {unit}.socket {unit}.service; systemctl start {unit}.socket");
+            until("its socket", || rig.sh(&begin).status.success().then_some(()));
             let connect = ["nc", "-N", "127.0.0.1", "7070"];
             let [mut one, mut other] = [(), ()].map(|()| Dialogue::begin(rig, &connect));
             let pid = one.line();
