@@ -8,7 +8,9 @@
 #![forbid(unsafe_code)]
 
 use super::proc;
+use std::collections::VecDeque;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// The cgroup of a service.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,8 +21,8 @@ pub enum Cgroup {
     Asked(String),
 }
 
-/// Below a service nobody makes cgroups so deep, but a command that has lost its way.
-const MAX_DEPTH: usize = 16;
+/// Cgroups of a service that are looked into. Nobody makes so many, but a command that wants to keep us busy.
+const MAX_CGROUPS: usize = 16384;
 
 /// That of the service in a path of cgroups(7) or in a line that ends with one: the rest are cgroups that the service has made, or that the
 /// manager has for it (`DelegateSubgroup=`). The whole, if no part of it is a service's name.
@@ -35,25 +37,33 @@ pub(super) fn of_service(path: &str) -> &str {
     }
 }
 
-/// The processes of the cgroup whose folder this is, and of those below it.
+/// The processes of the cgroup whose folder this is, and of `most` cgroups below it, the highest first.
 ///
 /// # Errors
 /// If its own list cannot be read.
-pub(super) fn pids_below(folder: &str) -> io::Result<Vec<i32>> {
-    fn walk(folder: &str, depth: usize, pids: &mut Vec<i32>) -> io::Result<()> {
-        let list = proc::read_list(&format!("{folder}/cgroup.procs"))?;
-        pids.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(|_| depth < MAX_DEPTH) {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                // One that is gone meanwhile is empty.
-                let _ = walk(&entry.path().to_string_lossy(), depth + 1, pids);
+pub(super) fn pids_below(folder: &str, most: usize) -> io::Result<Vec<i32>> {
+    let members = |folder: &Path| -> io::Result<Vec<i32>> {
+        let list = proc::read_list(&folder.join("cgroup.procs"))?;
+        Ok(list.lines().filter_map(|line| line.parse().ok()).collect())
+    };
+    let mut pids = members(Path::new(folder))?;
+    let (mut folders, mut left) = (VecDeque::from([PathBuf::from(folder)]), most);
+    while let Some(folder) = folders.pop_front() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten().filter(is_folder) {
+            if left == 0 {
+                return Ok(pids);
             }
+            left -= 1;
+            // One that is gone meanwhile is empty.
+            pids.extend(members(&entry.path()).into_iter().flatten());
+            folders.push_back(entry.path());
         }
-        Ok(())
     }
-    let mut pids = Vec::new();
-    walk(folder, 0, &mut pids)?;
     Ok(pids)
+}
+
+fn is_folder(entry: &std::fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
 /// The folder that a line of proc_pid_cgroup(5) names, if it is that of version 2 of cgroups(7).
@@ -118,7 +128,7 @@ impl Cgroup {
     /// A process outside of our pid namespace is listed as 0 (cgroups(7)).
     fn pids(&self) -> io::Result<Vec<i32>> {
         match self {
-            Cgroup::Listed(folder) => pids_below(folder),
+            Cgroup::Listed(folder) => pids_below(folder, MAX_CGROUPS),
             Cgroup::Asked(line) => asked(line),
         }
     }

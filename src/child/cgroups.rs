@@ -7,6 +7,7 @@
 mod emptied;
 mod files;
 pub mod limits;
+mod removal;
 mod tree;
 mod usage;
 mod users;
@@ -19,6 +20,7 @@ use crate::sys::process::Usage;
 use emptied::Emptied;
 use limits::Limits;
 use nix::sys::signal::Signal;
+use removal::Removal;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -104,11 +106,29 @@ impl Cgroups {
     /// Removes the cgroup of this connection, whose command has ended. `false`: others live on in it, and [`Cgroups::next_empty`] tells
     /// when the last of them has ended.
     pub fn is_over(&mut self, now: Instant, id: u64) -> bool {
-        let is_over = self.tree.remove(id);
+        let is_over = self.remove(now, id);
         if !is_over {
             self.emptied.watch(now, id, &self.tree);
         }
         is_over
+    }
+
+    /// The same of one that [`Cgroups::next_empty`] has named.
+    pub fn is_still_empty(&mut self, now: Instant, id: u64) -> bool {
+        let is_over = self.remove(now, id);
+        if !is_over {
+            self.emptied.look_later(now, id);
+        }
+        is_over
+    }
+
+    /// `false`: somebody is in it.
+    fn remove(&mut self, now: Instant, id: u64) -> bool {
+        let removal = self.tree.remove(id);
+        if removal == Removal::Begun {
+            self.retire(now, id);
+        }
+        removal != Removal::Inhabited
     }
 
     /// Tells this poll set of cgroups that outlive their commands.
@@ -127,13 +147,8 @@ impl Cgroups {
     }
 
     /// One that was watched, and in which nobody is.
-    pub fn next_empty(&mut self) -> Option<u64> {
-        self.emptied.next(&self.tree)
-    }
-
-    /// Whether somebody is in that of this connection.
-    pub fn is_populated(&self, id: u64) -> bool {
-        self.tree.is_populated(id)
+    pub fn next_empty(&mut self, now: Instant) -> Option<u64> {
+        self.emptied.next(now, &self.tree)
     }
 
     /// The processes in that of this connection.
@@ -154,7 +169,8 @@ impl Cgroups {
     /// The connections that have one in which somebody lives. What is empty is removed.
     pub fn inhabited(&mut self) -> Vec<u64> {
         let mut ids = self.tree.ids();
-        ids.retain(|id| !self.ahead.iter().any(|(ready, _)| ready == id) && !self.tree.remove(*id));
+        let is_ready = |id: &u64| self.ahead.iter().any(|(ready, _)| ready == id);
+        ids.retain(|id| !is_ready(id) && self.tree.remove(*id) != Removal::Done);
         ids.sort_unstable();
         ids
     }

@@ -36,6 +36,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// Connections that an earlier daemon may have served since the last of which something is known.
+const MAX_AHEAD: u64 = 1 << 40;
+
 /// Commands between clone and exec at once, but for those whose exec hangs. An exec takes a few times as long as a clone, so that more
 /// are under way only where processors or memory lack. With 16, 32 clients at once on two processors were served at 0.94 of the rate.
 const MAX_UNDER_WAY: usize = 32;
@@ -163,6 +166,14 @@ impl Commands {
     /// Gives no number below this one any more.
     pub fn go_on_from(&mut self, next_id: u64) {
         self.next_id = self.next_id.max(next_id);
+    }
+
+    /// No later connection gets the number of this one, or a lower one. One that is far ahead of what is known is made up by a command, and
+    /// would leave no numbers for others.
+    pub(super) fn go_on_after(&mut self, id: u64) {
+        if id.saturating_sub(self.next_id) < MAX_AHEAD {
+            self.next_id = self.next_id.max(id + 1);
+        }
     }
 
     /// How many run.

@@ -4,6 +4,7 @@
 use nix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 use std::time::Duration;
 
 /// Longer than any stat(5) of a process: 52 numbers and a name of at most 64 bytes.
@@ -14,14 +15,14 @@ const MAX_ENVIRON: u64 = 128 << 10;
 const MAX_LIST: u64 = 64 << 20;
 
 /// At most `most` bytes of a file.
-pub(super) fn read(path: &str, max: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &(impl AsRef<Path> + ?Sized), max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// Text of a list of processes, such as cgroup.procs.
-pub(super) fn read_list(path: &str) -> io::Result<String> {
+pub(super) fn read_list(path: &(impl AsRef<Path> + ?Sized)) -> io::Result<String> {
     read(path, MAX_LIST).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 

@@ -61,6 +61,13 @@ impl Group {
         list.lines().map(|pid| pid.parse().expect("a pid")).collect()
     }
 
+    /// Removes what daemons have left.
+    pub fn clear(&self) {
+        for entry in fs::read_dir(&self.0).expect("its folder").flatten().filter(|entry| entry.path().is_dir()) {
+            remove(&entry.path());
+        }
+    }
+
     /// Waits until nobody lives in any.
     #[track_caller]
     pub fn until_empty(&self) {

@@ -7,5 +7,6 @@ mod births;
 mod ends;
 mod group;
 mod heirs;
+mod hostile;
 mod slots;
 mod users;

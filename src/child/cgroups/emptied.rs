@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// How often those are looked at that cannot be watched.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Reads in one turn: commands can change more than one reader takes in.
+const READS: usize = 16;
+
 /// What is watched, and what may have changed.
 #[derive(Debug)]
 pub(super) struct Emptied {
@@ -43,10 +46,7 @@ impl Emptied {
         let watch = |inotify: &Inotify| inotify.add_watch(tree.events_file(id).as_str(), AddWatchFlags::IN_MODIFY).ok();
         match self.inotify.as_ref().and_then(watch) {
             Some(watch) => drop(self.watched.insert(watch, id)),
-            None => {
-                self.looked.insert(id);
-                self.look_at.get_or_insert(now + LOOK);
-            }
+            None => self.look_later(now, id),
         }
         // The last may have ended before.
         self.unsure.push(id);
@@ -55,7 +55,8 @@ impl Emptied {
     /// The kernel has something to tell.
     pub(super) fn told(&mut self) {
         let Some(inotify) = &self.inotify else { return };
-        while let Ok(events) = inotify.read_events() {
+        for _ in 0..READS {
+            let Ok(events) = inotify.read_events() else { return };
             for event in events {
                 if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
                     self.unsure.extend(self.watched.values());
@@ -82,12 +83,26 @@ impl Emptied {
     }
 
     /// One in which nobody is.
-    pub(super) fn next(&mut self, tree: &Tree) -> Option<u64> {
-        let id = std::iter::from_fn(|| self.unsure.pop()).find(|id| !tree.is_populated(*id))?;
-        self.looked.remove(&id);
-        if self.looked.is_empty() {
-            self.look_at = None;
+    pub(super) fn next(&mut self, now: Instant, tree: &Tree) -> Option<u64> {
+        while let Some(id) = self.unsure.pop() {
+            match tree.is_populated(id) {
+                Some(true) => {}
+                None => self.look_later(now, id),
+                Some(false) => {
+                    self.looked.remove(&id);
+                    if self.looked.is_empty() {
+                        self.look_at = None;
+                    }
+                    return Some(id);
+                }
+            }
         }
-        Some(id)
+        None
+    }
+
+    /// One that is to be looked at again, and not at once: whoever makes that necessary does not keep the loop.
+    pub(super) fn look_later(&mut self, now: Instant, id: u64) {
+        self.looked.insert(id);
+        self.look_at.get_or_insert(now + LOOK);
     }
 }

@@ -89,14 +89,9 @@ pub(super) fn open_folder(folder: &str) -> io::Result<OwnedFd> {
     Ok(open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
-/// Cgroups without processes, the lowest first.
-pub(super) fn remove_below(folder: &str, depth: usize) -> io::Result<()> {
-    for entry in fs::read_dir(folder)?.flatten().filter(|_| depth < 16) {
-        if entry.file_type()?.is_dir() {
-            remove_below(&entry.path().to_string_lossy(), depth + 1)?;
-        }
-    }
-    fs::remove_dir(folder)
+/// Whether it is because there is no such cgroup any more.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@
 #![forbid(unsafe_code)]
 
 use super::files::{
-    CONNECTION, is_delegated, is_managed, mount, number, open_folder, own_path, remedy, remove_below, set, write,
+    CONNECTION, is_delegated, is_gone, is_managed, mount, number, open_folder, own_path, remedy, set, write,
 };
 use super::limits::{Limits, Setting};
+use super::removal::{Removal, as_owner, remove_some};
 use super::usage;
 use crate::child::cgroup::pids_below;
 use crate::child::proc;
@@ -27,12 +28,16 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 /// Attempts to find all processes of a cgroup, where the kernel does not.
 const PASSES: usize = 3;
 
 /// Processes of a connection that are sent SIGTERM singly, each of which needs a descriptor: the others are killed with it.
 const MAX_AT_ONCE: usize = 256;
+
+/// Cgroups below a connection's that are looked into for its processes. Whoever hides in more of them ends with it all the same.
+const MAX_BELOW: usize = 256;
 
 /// The cgroups of our service.
 #[derive(Debug)]
@@ -214,7 +219,8 @@ impl Tree {
         format!("{}/{CONNECTION}{id}", self.folder)
     }
 
-    /// Makes the cgroup of a connection, with its limits. One of that number that is empty is made anew.
+    /// Makes the cgroup of a connection, with its limits. One of that number is made anew, and whoever is in it has made it himself, and is
+    /// ended.
     ///
     /// # Errors
     /// mkdir(2)'s, open(2)'s and write(2)'s.
@@ -224,29 +230,42 @@ impl Tree {
             if error.kind() != io::ErrorKind::AlreadyExists {
                 return Err(error);
             }
-            fs::remove_dir(&folder)?;
-            fs::create_dir(&folder)?;
+            match self.remove(id) {
+                Removal::Done => fs::create_dir(&folder)?,
+                Removal::Inhabited => {
+                    self.kill(id);
+                    return Err(io::Error::from_raw_os_error(libc::EBUSY));
+                }
+                Removal::Begun | Removal::Stuck => return Err(io::Error::from_raw_os_error(libc::EBUSY)),
+            }
         }
         let set_all = || self.settings.iter().try_for_each(|setting| set(&folder, setting));
         set_all().and_then(|()| open_folder(&folder)).inspect_err(|_| drop(fs::remove_dir(&folder)))
     }
 
-    /// Removes that of a connection. `false`: somebody is in it.
-    pub fn remove(&self, id: u64) -> bool {
+    /// Removes that of a connection, or a part of what a command has made below it.
+    pub fn remove(&self, id: u64) -> Removal {
         let folder = self.of(id);
         match fs::remove_dir(&folder) {
-            // A command may have made some of its own below it.
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                !self.is_populated(id) && remove_below(&folder, 0).is_ok()
-            }
-            _ => true,
+            Ok(()) => return Removal::Done,
+            Err(error) if is_gone(&error) => return Removal::Done,
+            Err(_) => {}
+        }
+        let is_empty = || self.is_populated(id) == Some(false);
+        match is_empty().then(|| remove_some(Path::new(&folder))) {
+            Some(Removal::Stuck) if !is_empty() => Removal::Inhabited,
+            Some(removal) => removal,
+            None => Removal::Inhabited,
         }
     }
 
-    /// Whether somebody is in that of a connection, or below it.
-    pub fn is_populated(&self, id: u64) -> bool {
-        let events = proc::read_list(&self.events_file(id)).unwrap_or_default();
-        events.lines().any(|line| line == "populated 1")
+    /// Whether somebody is in that of a connection, or below it. `None`: it cannot be seen.
+    pub fn is_populated(&self, id: u64) -> Option<bool> {
+        let folder = self.of(id);
+        match as_owner(Path::new(&folder), |path| fs::read_to_string(path), "cgroup.events") {
+            Ok(events) => Some(events.lines().any(|line| line == "populated 1")),
+            Err(error) => is_gone(&error).then_some(false),
+        }
     }
 
     /// What changes when the last process leaves that of a connection (cgroup.events).
@@ -256,7 +275,7 @@ impl Tree {
 
     /// The processes in that of a connection.
     pub fn members(&self, id: u64) -> Vec<i32> {
-        let mut pids = pids_below(&self.of(id)).unwrap_or_default();
+        let mut pids = pids_below(&self.of(id), MAX_BELOW).unwrap_or_default();
         pids.retain(|pid| *pid > 0);
         pids
     }
@@ -279,8 +298,9 @@ impl Tree {
     /// Ends all that is in that of a connection, at once. `false`: some may be left, since the kernel (before 5.14) has no cgroup.kill.
     pub fn kill(&self, id: u64) -> bool {
         let folder = self.of(id);
-        match write(&format!("{folder}/cgroup.kill"), "1") {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.kill_each(id, &folder),
+        let kills = |path: &Path| write(&path.to_string_lossy(), "1");
+        match as_owner(Path::new(&folder), kills, "cgroup.kill") {
+            Err(error) if error.raw_os_error() != Some(libc::ENODEV) => self.kill_each(id, &folder),
             _ => true,
         }
     }
@@ -295,7 +315,7 @@ impl Tree {
             }
         }
         let _ = write(&freeze, "0");
-        !self.is_populated(id)
+        self.is_populated(id) == Some(false)
     }
 
     /// The numbers of the connections that have one.

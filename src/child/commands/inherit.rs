@@ -65,7 +65,7 @@ impl Commands {
     ) {
         let Survivor { process, age, source, peer_port, .. } = found;
         let pid = process.pid();
-        self.go_on_from(id.unwrap_or(0).saturating_add(1));
+        id.into_iter().for_each(|id| self.go_on_after(id));
         let since = now.checked_sub(age).unwrap_or(now);
         let started = uptime().saturating_sub(age);
         let entry = Entry { id, listener, source, peer_port, not_before: started, not_after: Some(started) };

@@ -26,8 +26,12 @@ impl Commands {
     /// their numbers is given again. What is empty is removed.
     pub fn take_over_cgroups(&mut self, now: Instant) {
         let Some(apart) = &mut self.apart else { return };
-        for id in apart.cgroups.inhabited() {
-            self.next_id = self.next_id.max(id.saturating_add(1));
+        let inhabited = apart.cgroups.inhabited();
+        for id in &inhabited {
+            self.go_on_after(*id);
+        }
+        let Some(apart) = &mut self.apart else { return };
+        for id in inhabited {
             if let Some(users) = &mut apart.users {
                 users.recognize(id, &apart.cgroups.members(id));
             }
@@ -99,13 +103,13 @@ impl Commands {
 
     fn look_at_emptied(&mut self, now: Instant) {
         let Commands { apart: Some(apart), ledger, times, news, .. } = self else { return };
-        while let Some(id) = apart.cgroups.next_empty() {
+        while let Some(id) = apart.cgroups.next_empty(now) {
             let outlived = apart.outliving.all.get_mut(&id);
             let is_oom = outlived.is_some() && apart.cgroups.ran_out_of_memory(id) == Some(true);
             if let Some(Outlived { ended, .. }) = outlived.filter(|_| apart.reads_usage || is_oom) {
                 ended.usage = Some(apart.cgroups.usage(id, ended.usage.unwrap_or_default()));
             }
-            if !apart.cgroups.is_over(now, id) {
+            if !apart.cgroups.is_still_empty(now, id) {
                 continue; // somebody has come into it in this moment
             }
             apart.release(id);
