@@ -92,3 +92,50 @@ fn no_idle_exit_from_what_commands_have_left_behind() {
     daemon.wait_text("idle for ");
     assert_eq!(daemon.totals().served, 1);
 }
+
+/// One that has left for a session of its own, and one in the command's group that ignores SIGTERM and holds the connection.
+const LEAVES_ITS_GROUP: &[&str] = &[
+    "/bin/sh",
+    "-c",
+    "setsid sleep 100000 <&- >&- 2>&- & echo $!; trap '' TERM; sleep 100000 2>&- & trap - TERM; exec sleep 100000 2>&-",
+];
+
+/// Without a cgroup of its own a command ends with its process group. Whoever has left that lives on, until the service is stopped; and
+/// without a service manager then, too.
+#[test]
+fn who_has_left_its_group_is_ended_by_a_stop_of_the_service_alone() {
+    let Some(mut manager) = Manager::new("who has left its group", &["a"]) else { return };
+    let folder = ControlFolder::new("left");
+    let socket = folder.socket().display().to_string();
+    for is_managed in [true, false] {
+        let args = ["--time-limit", "2s", "--kill-grace", "100ms", "--drain-timeout", "1min", "--control", &socket];
+        let start = || sockcap(&args).run(LEAVES_ITS_GROUP);
+        let mut daemon =
+            if is_managed { manager.start(start()) } else { start().args(&["--listen", "127.0.0.1:0"]).start() };
+        let mut left = Vec::new();
+        for is_asked in [false, true] {
+            let mut client = daemon.connect();
+            let pid = Pid::from_raw(line(&mut client).parse().expect("a pid"));
+            until("it has left", || nix::unistd::getsid(Some(pid)) == Ok(pid));
+            left.push((pid, pidfd(pid)));
+            if is_asked {
+                let mut control = Control::connect(&folder.socket());
+                let id = control.list("ListConnections", "connection")[0]["id"].clone();
+                control.call("Stop", serde_json::json!({ "id": id }));
+            }
+            assert_eq!(to_end(client), "", "its group is killed");
+        }
+        let is_over = |wait| left.iter().map(|(_, fd)| ready(fd, PollFlags::POLLIN, wait)).collect::<Vec<_>>();
+        assert_eq!(is_over(std::time::Duration::ZERO), [false, false]);
+        daemon.signal(Signal::SIGTERM);
+        if is_managed {
+            daemon.wait_text("sending SIGTERM to 2 processes left behind by commands");
+        }
+        assert_eq!(daemon.totals().served, 2);
+        if !is_managed {
+            assert_eq!(is_over(std::time::Duration::ZERO), [false, false]);
+            left.iter().for_each(|(pid, _)| kill(*pid, Signal::SIGKILL).expect("kill"));
+        }
+        assert_eq!(is_over(FUSE), [true, true]);
+    }
+}
