@@ -26,11 +26,11 @@ fn units() -> Vec<(String, String)> {
         .collect()
 }
 
-/// README.md and what is in docs/, by path.
+/// README.md, THREATS.md and what is in docs/, by path.
 fn pages() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let paths = names.map(|name| format!("docs/{name}")).chain(["README.md".to_owned()]);
+    let paths = names.map(|name| format!("docs/{name}")).chain(["README.md", "THREATS.md"].map(str::to_owned));
     paths.map(|path| (path.clone(), read(&path))).collect()
 }
 
@@ -192,6 +192,7 @@ fn coming_from_names_options_that_exist() {
         for word in quoted.flat_map(|code| code.split(' ')).filter(|word| word.starts_with('-')) {
             let known = command.get_opts().any(|option| match word.strip_prefix("--") {
                 Some(long) => {
+                    let long = long.split('=').next().unwrap();
                     option.get_long() == Some(long) || option.get_all_aliases().unwrap_or_default().contains(&long)
                 }
                 None => option.get_short().is_some_and(|short| word == format!("-{short}")),
@@ -328,6 +329,34 @@ fn links_lead_somewhere() {
         }
     }
     assert!(seen > 10, "{seen}");
+}
+
+/// Whoever doubts what it says finds the test: each is named after the folder of its test program.
+#[test]
+fn threats_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let is_test = |code: &str| {
+        let is_name = code.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
+        is_name && code.contains('_') && !code.starts_with('_')
+    };
+    let mut seen = 0;
+    for row in read("THREATS.md").lines() {
+        let mut folder = None;
+        let mut parts = row.split('`');
+        while let Some(text) = parts.next() {
+            let named = text.split([' ', '(']).rfind(|word| !word.is_empty()).filter(|word| root.join(word).is_dir());
+            folder = named.or(folder);
+            let Some(test) = parts.next().filter(|code| is_test(code)) else { continue };
+            let folder = folder.unwrap_or_else(|| panic!("{test} is of no folder: {row}"));
+            let mut files = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+            let has = |path: std::path::PathBuf| {
+                path.is_file() && fs::read_to_string(path).is_ok_and(|text| text.contains(&format!("fn {test}(")))
+            };
+            assert!(files.any(has), "there is no test {test} in tests/{folder}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "{seen}");
 }
 
 /// The newcomer's map shows houses that stand.
