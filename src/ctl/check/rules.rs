@@ -3,6 +3,7 @@
 //! A rule looks at a [`Subject`] alone, and says what it has found; nothing here reads a file or asks anybody.
 #![forbid(unsafe_code)]
 
+mod delegate;
 mod limits;
 mod running;
 mod sandbox;
@@ -37,8 +38,16 @@ pub(super) struct Finding {
 
 /// Every rule, by what it looks at.
 pub(super) fn all() -> impl Iterator<Item = &'static Rule> {
-    let families: [&[Rule]; 7] =
-        [socket::RULES, start::RULES, stop::RULES, settings::RULES, limits::RULES, sandbox::RULES, running::RULES];
+    let families: [&[Rule]; 8] = [
+        socket::RULES,
+        start::RULES,
+        stop::RULES,
+        settings::RULES,
+        limits::RULES,
+        sandbox::RULES,
+        delegate::RULES,
+        running::RULES,
+    ];
     families.into_iter().flatten()
 }
 

@@ -8,6 +8,9 @@ use crate::observe::snapshot::{Limits, Phase, Snapshot};
 
 type Case = (&'static str, fn(&mut Subject));
 
+/// As `--check` says that each connection has to have a cgroup.
+const APART: &str = "a cgroup for each connection (needs Delegate=)";
+
 /// By the name of the rule.
 pub(super) const ALL: &[Case] = &[
     ("accept", |s| socket(s, "Accept", "yes")),
@@ -205,6 +208,20 @@ pub(super) const ALL: &[Case] = &[
         set(s, "isolate", "signals (Landlock ABI 7)");
         let allowed = s.service.show.get("SystemCallFilter").replace(" landlock_restrict_self ", " ");
         service(s, "SystemCallFilter", &allowed);
+    }),
+    ("delegate", |s| {
+        set(s, "isolate", APART);
+        service(s, "ProtectControlGroups", "no");
+    }),
+    ("control-groups", |s| {
+        set(s, "isolate", APART);
+        service(s, "Delegate", "yes");
+    }),
+    ("delegate-subgroup", |s| {
+        set(s, "isolate", APART);
+        set(s, "memory-max", "67108864 (memory.max)");
+        service(s, "Delegate", "yes");
+        service(s, "ProtectControlGroups", "no");
     }),
     ("nice-calls", |s| {
         s.variables.insert("SOCKCAP_NICE".to_owned(), "5".to_owned());
