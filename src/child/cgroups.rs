@@ -29,10 +29,8 @@ use tree::Tree;
 
 /// Made ahead, so that the clients of a small burst need not wait for it.
 pub const AHEAD: usize = 8;
-/// How long after a start or an end the rest is done: not before the client of that moment is served.
-const PAUSE: Duration = Duration::from_millis(1);
-/// Cgroups removed in one turn of the loop.
-const REMOVED_AT_ONCE: usize = 2;
+/// So many are left for idle turns of the loop; beyond that one is removed in each turn.
+const MAX_RETIRED: usize = 64;
 /// How soon it is tried again to end what the kernel cannot end at once.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -81,7 +79,7 @@ impl Cgroups {
     /// # Errors
     /// mkdir(2)'s, open(2)'s and write(2)'s.
     pub fn take(&mut self, now: Instant, id: u64) -> io::Result<(OwnedFd, Way)> {
-        self.tend_at.get_or_insert(now + PAUSE);
+        self.tend_at.get_or_insert(now);
         // A number that was passed over is never given again.
         while self.ahead.front().is_some_and(|(ready, _)| *ready < id) {
             self.retired.extend(self.ahead.pop_front().map(|(passed, _)| passed));
@@ -100,7 +98,7 @@ impl Cgroups {
     /// The command of this connection has ended: its cgroup is removed soon, or when it is empty.
     pub fn retire(&mut self, now: Instant, id: u64) {
         self.retired.push_back(id);
-        self.tend_at.get_or_insert(now + PAUSE);
+        self.tend_at.get_or_insert(now);
     }
 
     /// Removes the cgroup of this connection, whose command has ended. `false`: others live on in it, and [`Cgroups::next_empty`] tells
@@ -215,35 +213,36 @@ impl Cgroups {
         self.tend_at.into_iter().chain(kill).chain(self.emptied.deadline()).min()
     }
 
-    /// Does what is due; `next_id` is the number of the next connection.
-    pub fn on_time(&mut self, now: Instant, next_id: u64) {
+    /// Does what is due.
+    pub fn on_time(&mut self, now: Instant) {
         while let Some((_, id)) = self.kills.first().copied().filter(|(at, _)| *at <= now) {
             self.kills.pop_first();
             self.kill(now, id);
         }
         self.emptied.on_time(now, &self.tree);
-        if self.tend_at.is_some_and(|at| at <= now) {
-            let has_more = self.tend(now, next_id);
-            self.tend_at = has_more.then_some(now);
-        }
     }
 
-    /// A little of what is to be done; whether more is.
-    fn tend(&mut self, now: Instant, next_id: u64) -> bool {
-        for _ in 0..REMOVED_AT_ONCE {
-            let Some(id) = self.retired.pop_front() else { break };
-            self.is_over(now, id);
+    /// Makes one ahead, or removes one; `next_id` is the number of the next connection. In a turn that is not idle only if so many are to be
+    /// removed that it can wait no longer. Whether there was something to do.
+    pub fn tend(&mut self, now: Instant, next_id: u64, is_idle: bool) -> bool {
+        if self.tend_at.is_none() || !(is_idle || self.retired.len() >= MAX_RETIRED) {
+            return false;
         }
         let next = self.ahead.back().map_or(next_id, |(last, _)| last + 1).max(next_id);
-        let is_short = self.ahead.len() < AHEAD;
-        if is_short {
-            match self.tree.make(next) {
-                Ok(folder) => self.ahead.push_back((next, folder)),
-                // Whoever needs it is told of it.
-                Err(_) => return !self.retired.is_empty(),
+        if self.ahead.len() < AHEAD && self.retired.len() < MAX_RETIRED {
+            // Whoever needs one that cannot be made is told of it.
+            if let Ok(folder) = self.tree.make(next) {
+                self.ahead.push_back((next, folder));
+                return true;
             }
         }
-        is_short || !self.retired.is_empty()
+        match self.retired.pop_front() {
+            Some(id) => {
+                self.is_over(now, id);
+            }
+            None => self.tend_at = None,
+        }
+        true
     }
 
     /// Removes all that nobody is in, for this daemon ends.

@@ -192,7 +192,8 @@ impl Daemon {
             waited.map_err(|error| format!("cannot wait for events: {}", plain(&error)))?;
             // What is due again and again, and nothing comes of it, would have a processor to itself.
             let is_restless = ready.is_empty() && until.is_some_and(|until| until <= now);
-            restless = if is_restless { restless + 1 } else { 0 };
+            let is_tending = self.commands.tend_cgroups_idly(now, ready.is_empty());
+            restless = if is_restless && !is_tending { restless + 1 } else { 0 };
             debug_assert!(restless < RESTLESS, "due again and again: {:?}", self.due(now));
             now = Instant::now();
             self.trim.woken(now, !ready.is_empty());

@@ -136,7 +136,7 @@ impl Commands {
 
     /// Does it.
     pub fn tend_cgroups(&mut self, now: Instant) {
-        let (next_id, grace) = (self.next_id, self.times.grace());
+        let grace = self.times.grace();
         let Some(apart) = &mut self.apart else { return };
         while let Some((at, id)) = apart.outliving.due.first().copied().filter(|(at, _)| *at <= now) {
             apart.outliving.due.remove(&(at, id));
@@ -146,8 +146,19 @@ impl Commands {
             apart.cgroups.signal_others(id, Signal::SIGTERM, 0);
             apart.cgroups.kill_at(now + grace, id);
         }
-        apart.cgroups.on_time(now, next_id);
+        apart.cgroups.on_time(now);
         self.look_at_emptied(now);
+    }
+
+    /// Makes some cgroups ahead, or removes some, a little in each turn: in idle ones, and in others if it can wait no longer. Whether
+    /// there was something to do.
+    pub fn tend_cgroups_idly(&mut self, now: Instant, is_idle: bool) -> bool {
+        let next_id = self.next_id;
+        let has_tended = self.apart.as_mut().is_some_and(|apart| apart.cgroups.tend(now, next_id, is_idle));
+        if has_tended {
+            self.look_at_emptied(now);
+        }
+        has_tended
     }
 
     /// Ends what has outlived a command. `None` if there is nothing of this number.
