@@ -33,6 +33,8 @@ pub const AHEAD: usize = 8;
 const MAX_RETIRED: usize = 64;
 /// How soon it is tried again to end what the kernel cannot end at once.
 const AGAIN: Duration = Duration::from_millis(50);
+/// When it is looked whether somebody has come into what was ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The cgroups of all connections.
 #[derive(Debug)]
@@ -93,6 +95,11 @@ impl Cgroups {
     /// Nobody came into that of this connection, whose number the next one gets.
     pub fn put_back(&mut self, id: u64, folder: OwnedFd) {
         self.ahead.push_front((id, folder));
+    }
+
+    /// Some that are ready have been removed by somebody else: all are made anew.
+    pub fn forget_ready(&mut self) {
+        self.ahead.clear();
     }
 
     /// The command of this connection has ended: its cgroup is removed soon, or when it is empty.
@@ -188,10 +195,11 @@ impl Cgroups {
         self.tree.signal_others(id, signal, group);
     }
 
-    /// Ends all that is in that of this connection, whatever it has done to hide.
+    /// Ends all that is in that of this connection, whatever it has done to hide, and whoever comes into it until it is empty.
     pub fn kill(&mut self, now: Instant, id: u64) {
-        if !self.tree.kill(id) {
-            self.kills.insert((now + AGAIN, id));
+        if self.tree.is_populated(id) != Some(false) {
+            let again = if self.tree.kill(id) { LOOK_AGAIN } else { AGAIN };
+            self.kills.insert((now + again, id));
         }
     }
 

@@ -232,7 +232,7 @@ impl Commands {
             Err(error) => {
                 ledger.end(place);
                 if let (Some(apart), Some(home)) = (&mut self.apart, home) {
-                    apart.take_back(info.id, home);
+                    apart.take_back(info.id, home, &error);
                 }
                 return Err((slot, error));
             }

@@ -104,3 +104,43 @@ fn no_number_that_it_makes_up_is_gone_on_from() {
     let number: u64 = name.strip_prefix("conn-").and_then(|id| id.parse().ok()).expect("a number");
     assert!(number < 1 << 53, "{name}");
 }
+
+/// Whoever moves into the cgroup of a connection that is ended ends with it.
+#[test]
+fn nobody_lives_on_in_what_was_ended() {
+    let Some((group, user)) = of_a_user() else { return };
+    let folder = ControlFolder::new("apart-hostile");
+    chown(folder.socket().parent().expect("its folder"), Some(Uid::from_raw(61874)), None).expect("chown");
+    let fills = "echo $$; [ {id} = 1 ] || { (while [ -d ../conn-1 ]; do sleep 100000 </dev/null >/dev/null & \
+                 echo $! >../conn-1/cgroup.procs; done) & fills=$!; }; read -r word; \
+                 [ {id} = 1 ] || { kill $fills; wait; echo over; read -r end; }";
+    let fills = fills.replace("{ (", "{{ (").replace("; }", "; }}").replace("|| { kill", "|| {{ kill");
+    let socket = folder.socket().display().to_string();
+    let args = ["--listen", "127.0.0.1:0", "--slot-until", "cgroup", "--control", &socket];
+    let mut daemon = group.sockcap(&args).wrap(&user).run(&does(&group, &fills)).start();
+    let (first, mut second) = (Session::open(daemon.addr(0)), Session::open(daemon.addr(0)));
+    until("some have come into its cgroup", || group.members(1).len() > 5);
+    Control::connect(&folder.socket()).call("Stop", serde_json::json!({ "id": 1, "force": true }));
+    to_end(first.stream);
+    std::io::Write::write_all(&mut second.stream, b"enough\n").expect("it reads");
+    assert_eq!(line(&mut second.stream), "over");
+    daemon.wait_text("connection 1 ended: ");
+    assert!(!group.is_populated(1));
+}
+
+/// What is ready for connections to come can be removed by a command, and is made again.
+#[test]
+fn what_it_removes_is_made_again() {
+    let Some((group, user)) = of_a_user() else { return };
+    let removes = format!(
+        "[ {{id}} != 1 ] || {{{{ until [ -d ../conn-{} ]; do sleep 0.1; done; rmdir ../conn-*; }}}}; echo done",
+        1 + 8
+    );
+    let mut daemon = group.sockcap(&["--listen", "127.0.0.1:0"]).wrap(&user).run(&does(&group, &removes)).start();
+    let mut served = 0;
+    until("twenty are served", || {
+        served += u32::from(to_end(daemon.connect()) == "done\n");
+        served == 20
+    });
+    assert_eq!(daemon.stop().served, 20);
+}

@@ -44,31 +44,41 @@ pub(super) fn as_owner<T>(folder: &Path, mut does: impl FnMut(&Path) -> io::Resu
     }
 }
 
-/// The first cgroup in this one.
-fn first_below(folder: &Path) -> io::Result<Option<OsString>> {
+/// So many of the cgroups in this one.
+fn some_below(folder: &Path, most: usize) -> io::Result<Vec<OsString>> {
     let entries = as_owner(folder, |path| fs::read_dir(path), "")?;
-    Ok(entries.flatten().find(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.file_name()))
+    let folders = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(folders.take(most).map(|entry| entry.file_name()).collect())
+}
+
+fn remove_one(above: &Path, path: &Path) -> bool {
+    as_owner(above, |_| fs::remove_dir(path), "").is_ok()
 }
 
 /// Removes some of the cgroups below this one, the lowest first, and at last itself.
 pub(super) fn remove_some(folder: &Path) -> Removal {
     let (mut path, mut removed) = (folder.to_owned(), 0);
     for _ in 0..LOOKED_INTO {
-        match first_below(&path) {
-            Ok(Some(name)) => path.push(name),
-            Ok(None) if removed == REMOVED_AT_ONCE => break,
-            Ok(None) => {
-                let above = path.parent().unwrap_or(folder).to_owned();
-                if as_owner(&above, |_| fs::remove_dir(&path), "").is_err() {
-                    break;
-                }
-                if path == folder {
-                    return Removal::Done;
-                }
-                removed += 1;
-                path = above;
+        let Ok(names) = some_below(&path, REMOVED_AT_ONCE - removed) else { break };
+        if names.is_empty() {
+            let above = path.parent().unwrap_or(folder).to_owned();
+            if removed == REMOVED_AT_ONCE || !remove_one(&above, &path) {
+                break;
             }
-            Err(_) => break,
+            if path == folder {
+                return Removal::Done;
+            }
+            removed += 1;
+            path = above;
+            continue;
+        }
+        let has_some_below = |name: &OsString| !remove_one(&path, &path.join(name));
+        let lower = names.iter().position(has_some_below);
+        removed += lower.unwrap_or(names.len());
+        match lower {
+            Some(nth) => path.push(&names[nth]),
+            None if removed == REMOVED_AT_ONCE => break,
+            None => {}
         }
     }
     if removed > 0 { Removal::Begun } else { Removal::Stuck }
@@ -110,7 +120,7 @@ mod tests {
     #[test]
     fn what_is_too_deep_or_in_use_is_stuck() {
         let top = folder("deep");
-        fs::create_dir_all(top.join("x/".repeat(LOOKED_INTO))).expect("folders");
+        fs::create_dir_all(top.join("x/".repeat(LOOKED_INTO + 1))).expect("folders");
         assert_eq!(remove_some(&top), Removal::Stuck);
         fs::remove_dir_all(&top).expect("to remove it");
         assert_eq!(remove_some(Path::new("/proc/self")), Removal::Stuck);

@@ -105,9 +105,12 @@ impl Apart {
         Ok(Home { folder, way, user })
     }
 
-    /// It has not been used.
-    pub(super) fn take_back(&mut self, id: u64, home: Home) {
-        self.cgroups.put_back(id, home.folder);
+    /// It has not been used, for that error.
+    pub(super) fn take_back(&mut self, id: u64, home: Home, error: &io::Error) {
+        match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV) => self.cgroups.forget_ready(), // it has been removed, which a command of our user may do
+            _ => self.cgroups.put_back(id, home.folder),
+        }
         self.release(id);
     }
 
