@@ -144,3 +144,22 @@ fn what_it_removes_is_made_again() {
     });
     assert_eq!(daemon.stop().served, 20);
 }
+
+/// Beside the connections' cgroups, and far below.
+#[test]
+fn who_hides_deep_is_found_at_a_stop() {
+    let Some((group, user)) = of_a_user() else { return };
+    let hides = "d=../hidden/$(printf 'x/%.0s' $(seq 40)); mkdir -p $d; setsid sleep 100000 </dev/null >/dev/null & \
+                 echo $! >$d/cgroup.procs; echo $$; echo $!; read -r end";
+    let args = ["--listen", "127.0.0.1:0", "--drain-timeout", "0s", "--kill-grace", "100ms"];
+    let mut daemon = group.sockcap(&args).wrap(&user).run(&does(&group, hides)).start();
+    let mut session = Session::open(daemon.addr(0));
+    let hidden = nix::unistd::Pid::from_raw(line(&mut session.stream).parse().expect("a pid"));
+    until("it has left its group", || nix::unistd::getsid(Some(hidden)) == Ok(hidden));
+    let events = || std::fs::read_to_string(group.path().join("hidden/cgroup.events")).expect("its events");
+    assert!(events().contains("populated 1"), "{}", events());
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.finish().success());
+    to_end(session.stream);
+    assert!(events().contains("populated 0"), "{}", events());
+}
