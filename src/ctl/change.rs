@@ -44,7 +44,8 @@ pub fn stop(options: &Stop, globals: &Globals) -> Result<(), Failure> {
             return print_json(client.call("Stop", parameters)?, None);
         }
         let Stopped { pid } = client.call("Stop", parameters)?;
-        output::print(&format!("Sent {signal} to connection {id}, process {pid}.\n"))
+        let whom = if pid == 0 { "all that its command has left behind".to_owned() } else { format!("process {pid}") };
+        output::print(&format!("Sent {signal} to connection {id}, {whom}.\n"))
     })
 }
 

@@ -85,7 +85,7 @@ pub fn sources(unit: Option<&str>, limit: u32, globals: &Globals) -> Result<(), 
 pub fn connection(connection: &Connection, now: u64) -> Vec<String> {
     vec![
         connection.id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
-        connection.pid.to_string(),
+        if connection.pid == 0 { "-".to_owned() } else { connection.pid.to_string() },
         connection.source.clone(),
         port(connection.peer_port),
         connection.listener.clone().unwrap_or_else(|| "-".to_owned()),

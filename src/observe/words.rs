@@ -237,6 +237,11 @@ impl fmt::Display for Event {
                 let clients = many(*held as u64, "held client");
                 write!(f, "could not hand everything over to the next daemon: {error}; closed {clients}")
             }
+            Event::TimeLimit { id, pid: 0, limit } => write!(
+                f,
+                "connection {id} reached the time limit of {}: sending SIGTERM to all that its command has left behind",
+                seconds(limit)
+            ),
             Event::TimeLimit { id, pid, limit } => {
                 write!(f, "connection {id} reached the time limit of {}: sending SIGTERM to pid {pid}", seconds(limit))
             }
@@ -246,7 +251,8 @@ impl fmt::Display for Event {
             ),
             Event::Stopping { id, pid, is_forced, asked_by } => {
                 let what = if *is_forced { "killing" } else { "stopping" };
-                write!(f, "{what} the command of connection {id} (pid {pid}), as asked by {asked_by}")
+                let left = if *pid == 0 { "what is left of " } else { "" };
+                write!(f, "{what} {left}the command of connection {id} (pid {pid}), as asked by {asked_by}")
             }
             Event::Idle { lasted } => write!(f, "idle for {}, exiting", seconds(lasted)),
             Event::SignalIgnored { signal } => write!(f, "{signal} ignored: restart to change settings"),

@@ -37,14 +37,17 @@ fn it_is_held_until_the_last_has_ended() {
     until("their commands have ended", || [1, 2].iter().all(|id| group.members(*id).len() == 1));
     refused(daemon.connect());
     let mut ask = Control::connect(&control.socket());
-    let listed = ask.list("ListConnections", "connection");
-    assert_eq!(listed.len(), 2, "{listed:?}");
-    assert!(listed.iter().all(|one| one["pid"] == 0), "{listed:?}");
+    until("both are listed without a process", || {
+        let listed = ask.list("ListConnections", "connection");
+        listed.len() == 2 && listed.iter().all(|one| one["pid"] == 0)
+    });
     assert_eq!(daemon.count("ended:"), 0);
 
     until("both have ended", || wakes(&fifo) && daemon.count(" ended: ") == 2);
     assert_eq!(to_end(daemon.connect()), "left\n");
-    ask.call("Stop", json!({ "id": 3, "force": true }));
+    until("its command has ended", || ask.list("ListConnections", "connection")[0]["pid"] == 0);
+    assert_eq!(ask.call("Stop", json!({ "id": 3, "force": true }))["pid"], 0);
+    daemon.wait_text("killing what is left of the command of connection 3 (pid 0), as asked by ");
     daemon.wait_text("connection 3 ended: ");
     assert_eq!(to_end(daemon.connect()), "left\n");
     ask.call("Stop", json!({ "id": 4, "force": false }));
@@ -61,7 +64,9 @@ fn a_time_limit_is_the_connections_not_the_commands() {
     let args = ["--listen", "127.0.0.1:0", "--max-connections", "1", "--slot-until", "cgroup", "--time-limit", "1s"];
     let mut daemon = group.sockcap(&args).run(&["/bin/sh", "-c", &leaves_behind(&fifo)]).start();
     assert_eq!(to_end(daemon.connect()), "left\n");
-    daemon.wait_text("connection 1 reached the time limit");
+    daemon.wait_text(
+        "connection 1 reached the time limit of 1.0 s: sending SIGTERM to all that its command has left behind",
+    );
     daemon.wait_text("connection 1 ended: ");
     group.until_empty();
     assert_eq!(to_end(daemon.connect()), "left\n");

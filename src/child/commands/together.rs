@@ -13,6 +13,9 @@ use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::time::Instant;
 
+/// In place of the process of a command that has ended.
+const NONE: i32 = 0;
+
 impl Commands {
     /// Keeps commands apart from now on.
     pub fn keep_apart(&mut self, mut apart: Apart, poll: &Poll) {
@@ -142,7 +145,7 @@ impl Commands {
             apart.outliving.due.remove(&(at, id));
             let Some(outlived) = apart.outliving.all.get_mut(&id) else { continue };
             outlived.told.why = Some(Why::TimeLimit);
-            self.news.push_back(News::Overdue { id, pid: outlived.ended.pid });
+            self.news.push_back(News::Overdue { id, pid: NONE });
             apart.cgroups.signal_others(id, Signal::SIGTERM, 0);
             apart.cgroups.kill_at(now + grace, id);
         }
@@ -180,7 +183,7 @@ impl Commands {
                 }
             }
         }
-        Some((ended.pid, is_news))
+        Some((NONE, is_news))
     }
 
     /// A command of connection `id`, which leads this group, is told to end: so is the rest of its cgroup, of which nothing lives longer.
