@@ -257,6 +257,8 @@ impl Cgroups {
     pub fn leave(&mut self) {
         self.ahead.clear();
         self.tree.make_way();
-        self.inhabited();
+        if self.inhabited().is_empty() {
+            self.tree.move_back();
+        }
     }
 }

@@ -207,7 +207,7 @@ pub struct Args {
     #[command(flatten)]
     pub(super) process: ProcessArgs,
 
-    /// Keep commands apart: signals, cgroup; without a list all that can be had, and of a list what has no '-' before it must be
+    /// Keep commands apart: signals, cgroup, or both; yes is all that can be had, and with '-' before it a part may be missing
     #[arg(long, value_name = "PART,...", env = "SOCKCAP_ISOLATE", value_parser = isolate, num_args = 0..=1,
           require_equals = true, default_missing_value = "yes", help_heading = "The command", hide_short_help = true)]
     pub(super) isolate: Option<Isolate>,

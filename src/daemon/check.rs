@@ -145,7 +145,9 @@ pub fn check(settings: &Settings) -> Result<String, Failure> {
         line("chdir", &directory.display());
     }
     line("isolate", &isolate::told(settings).map_err(Failure::System)?);
-    for Setting { option, files, value, .. } in settings.connection_limits.settings() {
+    // The other file of --memory-max follows from it.
+    let limits = settings.connection_limits.settings();
+    for Setting { option, files, value, .. } in limits.iter().filter(|limit| limit.files != ["memory.oom.group"]) {
         line(option.trim_start_matches('-'), &format_args!("{value} ({})", files.first().unwrap_or(&"")));
     }
     line("slot-until", &settings.slot_until);

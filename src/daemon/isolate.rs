@@ -65,18 +65,40 @@ pub(super) fn cgroups(settings: &Settings) -> Result<(Option<Apart>, Option<Even
         return Ok((None, None));
     }
     // A limit that does not hold is worse than none.
-    let needs = !limits.is_empty() || uid_pool.is_some() || *slot_until == SlotUntil::Cgroup;
+    let needed_by = match (limits.settings().first(), slot_until) {
+        (Some(setting), _) => Some(setting.option),
+        (None, SlotUntil::Cgroup) => Some("--slot-until cgroup"),
+        (None, SlotUntil::Command) => None,
+    };
+    if uid_pool.is_some() && !may_change_user() {
+        return Err("cannot give each connection a user (--uid-pool): that needs CAP_SETUID and CAP_SETGID, which root has (the unit may set no User=, and CapabilityBoundingSet= has to have them)".into());
+    }
     match Cgroups::begin(limits) {
         Ok((cgroups, not_born)) => {
             let event = Event::Cgroups { path: cgroups.path().to_owned(), not_born };
             let users = uid_pool.map(|(first, last)| Users::new(first, last));
             Ok((Some(Apart::new(cgroups, users, *slot_until)), Some(event)))
         }
-        Err(why) if needs || isolate.cgroup == Wish::Required => {
+        Err(why) if isolate.cgroup == Wish::Required => {
             Err(format!("cannot give each connection a cgroup (--isolate=cgroup): {why}"))
+        }
+        Err(why) if needed_by.is_some() => {
+            Err(format!("cannot give each connection a cgroup, as {} needs it: {why}", needed_by.unwrap_or_default()))
         }
         Err(why) => Ok((None, Some(Event::NotApart { part: "cgroup", why }))),
     }
+}
+
+/// Whether this process may become any user (capabilities(7)).
+fn may_change_user() -> bool {
+    const SETGID: u64 = 1 << 6;
+    const SETUID: u64 = 1 << 7;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
+    // Where it cannot be seen, each command tells.
+    effective
+        .and_then(|mask| u64::from_str_radix(mask, 16).ok())
+        .is_none_or(|mask| mask & (SETGID | SETUID) == SETGID | SETUID)
 }
 
 /// What would hold, for `--check`: nothing is made, and this process stays where it is.

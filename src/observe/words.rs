@@ -181,7 +181,10 @@ impl fmt::Display for Event {
                 match usage {
                     Some(Usage { cpu_usec, peak_memory, peak_tasks, io_bytes }) => {
                         let (cpu, peak) = (Duration::from_micros(*cpu_usec).as_secs_f64(), peak_memory >> 10);
-                        write!(f, ", {cpu:.3} s CPU, {peak} KiB peak memory")?;
+                        write!(f, ", {cpu:.3} s CPU")?;
+                        if peak > 0 {
+                            write!(f, ", {peak} KiB peak memory")?; // else it is not known
+                        }
                         if let Some(tasks) = peak_tasks {
                             write!(f, ", at most {}", many(*tasks, "task"))?;
                         }

@@ -131,3 +131,23 @@ fn where_there_is_none_it_is_said_or_the_start_fails() {
     echoes(&mut daemon.connect());
     assert!(group.ids().is_empty());
 }
+
+/// Two daemons would take each other for what an earlier one has left.
+#[test]
+fn a_second_daemon_in_one_group_does_not_start() {
+    let Some(group) = Group::new() else { return };
+    let mut first = group.sockcap(&["--listen", "127.0.0.1:0"]).run(PID_CAT).start();
+    let session = Session::open(first.addr(0));
+    let line = group.sockcap(&["--listen", "127.0.0.1:0"]).output().one_line(&[1]);
+    let first_pid = first.pid().to_string();
+    assert!(line.contains(&format!("process {first_pid}, another sockcap, makes cgroups in ")), "{line}");
+    session.leave();
+    Session::open(first.addr(0)).leave();
+    assert_eq!(first.stop().served, 2);
+    let left = fs::read_dir(group.path()).expect("its folder").flatten().filter(|entry| entry.path().is_dir());
+    assert_eq!(
+        left.map(|entry| entry.file_name()).collect::<Vec<_>>(),
+        [""; 0],
+        "of the one that ended, and the one that did not start"
+    );
+}

@@ -74,3 +74,11 @@ fn there_have_to_be_enough() {
     let line = sockcap(&args).output().mistake();
     assert!(line.contains("--uid-pool needs a cgroup for each connection: add --isolate=cgroup"), "{line}");
 }
+
+#[test]
+fn whoever_may_not_change_users_does_not_start() {
+    let Some(group) = Group::new() else { return };
+    let start = start(&group, 3, "127.0.0.1:0").wrap(&["setpriv", "--bounding-set=-setuid", "--inh-caps=-setuid"]);
+    let line = start.output().one_line(&[1]);
+    assert!(line.contains("cannot give each connection a user (--uid-pool): that needs CAP_SETUID"), "{line}");
+}

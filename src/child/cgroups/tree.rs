@@ -81,10 +81,45 @@ impl Tree {
             .map_err(|error| not(&format!("cannot move to the cgroup {leaf}"), error))?;
         let mut tree =
             Tree { path: path.to_owned(), folder, way: Way::Enters, settings: limits.settings(), starts_at_top };
-        tree.clear_out(own).map_err(|error| not(&format!("cannot empty the cgroup {}", tree.folder), error))?;
-        tree.switch_controllers()?;
-        let why = tree.try_one(own)?;
-        Ok((tree, why))
+        match tree.settle(own) {
+            Ok(why) => Ok((tree, why)),
+            Err(why) => {
+                tree.move_back();
+                Err(why)
+            }
+        }
+    }
+
+    /// What there is to do from our leaf.
+    fn settle(&mut self, own: u32) -> Result<Option<String>, String> {
+        if let Some(other) = self.other_daemon(own).filter(|_| !is_managed()) {
+            return Err(format!("process {other}, another sockcap, makes cgroups in {} already", self.folder));
+        }
+        self.clear_out(own).map_err(|error| {
+            format!("cannot empty the cgroup {}: {} ({})", self.folder, plain(&error), remedy(&error))
+        })?;
+        self.switch_controllers()?;
+        self.try_one(own)
+    }
+
+    /// A daemon in a leaf beside ours, but for what collects its commands' standard error. A manager starts none before the end of the last.
+    fn other_daemon(&self, own: u32) -> Option<i32> {
+        let leaves = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let others = leaves.filter(|leaf| {
+            let name = leaf.file_name();
+            name.to_str().is_some_and(|name| name.starts_with("daemon-") && name != format!("daemon-{own}"))
+        });
+        let mut members = others.flat_map(|leaf| pids_below(&leaf.path().to_string_lossy(), 1).unwrap_or_default());
+        let is_daemon = |pid: &i32| proc::read_list(&format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sockcap\n");
+        members.find(is_daemon)
+    }
+
+    /// Back to where we came from, as far as that can be, so that nothing is left of us.
+    pub fn move_back(&self) {
+        let leaf = format!("{}/daemon-{}", self.folder, std::process::id());
+        if write(&format!("{}/cgroup.procs", self.folder), "0").is_ok() {
+            let _ = fs::remove_dir(leaf);
+        }
     }
 
     /// Moves out of the service's own cgroup whoever is there: what an earlier daemon has started that made no cgroups.
