@@ -53,7 +53,7 @@ fn whoever_has_wiped_its_environment_is_found() {
 fn whoever_has_outlived_its_command_is_found() {
     let Some(group) = Group::new() else { return };
     let port = port();
-    let args = ["--listen", &port, "--max-connections", "1", "--slot-until", "cgroup"];
+    let args = ["--listen", &port, "--max-connections", "1", "--slot-until", "cgroup", "--drain-timeout", "0s"];
     let command = ["/bin/sh", "-c", "exec 2>/dev/null; (setsid sleep 100000 </dev/null >/dev/null 2>&1 &); echo left"];
     let first = group.sockcap(&args).run(&command).start();
     assert_eq!(to_end(first.connect()), "left\n");
