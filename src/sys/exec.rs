@@ -8,12 +8,12 @@
 
 use super::attributes::{Attributes, Failed, Own, Step, apply, direct, done, enter};
 use super::manner::{Pass, Session};
-use super::raw;
+use super::{pass, raw};
 use std::convert::Infallible;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// First descriptor that socket activation passes (`SD_LISTEN_FDS_START`, sd_listen_fds(3)).
@@ -269,29 +269,13 @@ const WORDS: usize = size_of::<[i32; 5]>();
 
 /// The next failed exec that was sent to this receiver; `None` when there is none.
 pub fn receive(receiver: BorrowedFd) -> Option<FailedExec> {
-    let (mut words, mut head) = ([0i32; 5], [0u8; HEAD]);
-    let mut control = [0u64; 4];
-    // SAFETY: all buffers live across the call; a descriptor that arrives is new, and ours alone.
-    unsafe {
-        let mut parts = [
-            libc::iovec { iov_base: words.as_mut_ptr().cast(), iov_len: WORDS },
-            libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: HEAD },
-        ];
-        let mut message: libc::msghdr = MaybeUninit::zeroed().assume_init();
-        message.msg_iov = parts.as_mut_ptr();
-        message.msg_iovlen = 2;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = size_of::<[u64; 4]>() as _;
-        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-        let got = libc::recvmsg(receiver.as_raw_fd(), &mut message, flags);
-        let got = usize::try_from(got).ok()?.checked_sub(WORDS)?;
-        let header = libc::CMSG_FIRSTHDR(&message);
-        let has_fd = !header.is_null() && (*header).cmsg_type == libc::SCM_RIGHTS;
-        let connection = has_fd.then(|| OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<RawFd>().read_unaligned()));
-        let [pid, errno, read, step, detail] = words;
-        let head = (read >= 0).then(|| head[..got].to_vec());
-        Some(FailedExec { pid, step: Step::from_words([step, detail]), errno, head, connection })
-    }
+    let mut message = [0; WORDS + HEAD];
+    let (length, connection) = pass::receive(receiver, &mut message).ok()?;
+    let (words, head) = message[..length].split_at_checked(WORDS)?;
+    let word = |nth: usize| i32::from_ne_bytes(std::array::from_fn(|byte| words[4 * nth + byte]));
+    let [pid, errno, read, step, detail] = std::array::from_fn(word);
+    let head = (read >= 0).then(|| head.to_vec());
+    Some(FailedExec { pid, step: Step::from_words([step, detail]), errno, head, connection })
 }
 
 /// Whether this process may execute `program`: a regular file with a permission bit for us.

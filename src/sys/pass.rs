@@ -1,5 +1,6 @@
 //! Messages that carry a descriptor from one process to another (unix(7), SCM_RIGHTS).
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::ffi::c_int;
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,26 +15,10 @@ type Control = [u64; 4];
 /// sendmsg(2)'s: `EAGAIN` if the receiver is behind, `EPIPE` or `ECONNRESET` if there is none, `ETOOMANYREFS`.
 pub fn send(socket: BorrowedFd, bytes: &[u8], fd: BorrowedFd) -> io::Result<()> {
     debug_assert!(!bytes.is_empty(), "no bytes are the end of file");
-    let mut control: Control = [0; 4];
-    // SAFETY: all buffers live across the call, and the kernel only reads them; a msghdr of zeros is one; CMSG_* only compute
-    // places within `control`, which has room for one descriptor.
-    unsafe {
-        let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let mut message: libc::msghdr = MaybeUninit::zeroed().assume_init();
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = libc::CMSG_SPACE(size_of::<c_int>() as u32) as _;
-        let header = libc::CMSG_FIRSTHDR(&message);
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(size_of::<c_int>() as u32) as _;
-        libc::CMSG_DATA(header).cast::<c_int>().write_unaligned(fd.as_raw_fd());
-        match libc::sendmsg(socket.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
-    }
+    let (flags, fds) = (MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL, [fd.as_raw_fd()]);
+    let rights = [ControlMessage::ScmRights(&fds)];
+    sendmsg::<()>(socket.as_raw_fd(), &[io::IoSlice::new(bytes)], &rights, flags, None)?;
+    Ok(())
 }
 
 /// The next message, without waiting: its bytes, 0 at the end of file, and the descriptor, which is missing if there was no room for
