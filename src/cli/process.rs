@@ -1,7 +1,7 @@
 //! Options for what each command gets of its own as a process, and what their values may be.
 #![forbid(unsafe_code)]
 
-use super::values::duration;
+use super::values::{duration, size};
 use crate::child::attributes::Wanted;
 use crate::child::rlimit::{INFINITY, Limit, RESOURCES, Resource, Unit};
 use crate::sys::launch::StandardError;
@@ -134,11 +134,7 @@ fn value(unit: Unit, text: &str) -> Option<u64> {
     let number = |text: &str| text.parse::<u64>().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit()));
     let value = match unit {
         Unit::Number => number(text),
-        Unit::Bytes => {
-            let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-            let exponent = ["", "K", "M", "G", "T", "P", "E"].iter().position(|unit| *unit == &text[digits.len()..])?;
-            number(digits)?.checked_mul(1 << (10 * exponent))
-        }
+        Unit::Bytes => size(text, &["", "K", "M", "G", "T", "P", "E"]),
         Unit::Seconds => number(text).or_else(|| {
             let span = duration(text).ok()?;
             Some(span.as_secs() + u64::from(span.subsec_nanos() > 0))

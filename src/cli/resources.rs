@@ -1,6 +1,7 @@
 //! What the limits of a connection may be: sizes, shares and weights, as systemd.resource-control(5) has them.
 #![forbid(unsafe_code)]
 
+use super::values::size;
 use crate::child::cgroups::limits::{CpuMax, CpuWeight};
 use crate::child::commands::SlotUntil;
 use std::time::Duration;
@@ -42,17 +43,7 @@ pub(super) fn bytes(text: &str) -> Result<Bytes, String> {
         let total = physical_memory().ok_or("the size of this machine's memory is not known")?;
         return Ok(Bytes(Some((total as f64 * percent / 100.0) as u64)));
     }
-    let shift = match text.as_bytes().last() {
-        Some(b'K') => 10,
-        Some(b'M') => 20,
-        Some(b'G') => 30,
-        Some(b'T') => 40,
-        _ => 0,
-    };
-    let digits = if shift > 0 { &text[..text.len() - 1] } else { text };
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = digits.parse::<u64>().ok().filter(|_| is_number);
-    let number = number.and_then(|number| number.checked_mul(1 << shift)).ok_or_else(expected)?;
+    let number = size(text, &["", "K", "M", "G", "T"]).ok_or_else(expected)?;
     if number == 0 {
         Err("0 bytes are not enough for any command; infinity is no limit".into())
     } else {

@@ -113,6 +113,15 @@ pub(super) fn dry_run(text: &str) -> Result<DryRun, String> {
     text.split(',').map(one).collect::<Result<_, _>>().map(DryRun)
 }
 
+/// A number of bytes with one of these units, each of 1024 times the one before.
+pub(super) fn size(text: &str, units: &[&str]) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let exponent = units.iter().position(|unit| *unit == &text[digits.len()..])?;
+    // Not with a sign, which `parse` takes.
+    let number = digits.parse::<u64>().ok().filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()));
+    number?.checked_mul(1 << (10 * exponent))
+}
+
 /// A rate, or none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RateLimit(pub(crate) Option<Rate>);
