@@ -331,3 +331,17 @@ pub fn until(what: &str, mut state: impl FnMut() -> bool) {
         thread::park_timeout(Duration::from_millis(5));
     }
 }
+
+/// Asks again, after each pause, until there is an answer. For what no event tells to who is outside, such as the state of a unit: that is
+/// signalled on D-Bus alone.
+#[track_caller]
+pub fn until_answered<T>(what: &str, fuse: Duration, pause: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < fuse, "in {fuse:?} never: {what}");
+        thread::park_timeout(pause);
+    }
+}

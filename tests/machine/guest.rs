@@ -1,6 +1,6 @@
 //! The machine's side: what a case finds there.
 
-use crate::common::{line, uninterrupted};
+use crate::common::{line, uninterrupted, until_answered};
 use std::env;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -150,7 +150,7 @@ impl Machine {
             if fits(&last) {
                 return;
             }
-            thread::sleep(Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100)); // what a script tells has no event
         }
         panic!("in {FUSE:?} never {what:?}; the last was:\n{last}");
     }
@@ -163,15 +163,8 @@ impl Machine {
 }
 
 /// Asks again until there is an answer. Only for what no event tells.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < FUSE, "in {FUSE:?} never: {what}");
-        thread::sleep(Duration::from_millis(100));
-    }
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    until_answered(what, FUSE, Duration::from_millis(100), ask)
 }
 
 /// A client of the service on `PORT`, from an address of this loopback network: `127.0.0.2` is another source.

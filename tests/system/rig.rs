@@ -3,7 +3,7 @@
 //! The tree is never written to (an overlay in memory takes the changes), the container lives in a cgroup of its own, and
 //! it is gone a moment after this process is, however that ended.
 
-use crate::common::{binary, ctl_binary, unless_stalled};
+use crate::common::{binary, ctl_binary, unless_stalled, until_answered};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -91,15 +91,8 @@ fn missing(tree: &Path) -> Option<String> {
 
 /// Asks again until there is an answer. Only for what no event tells us of: unit states are signalled on D-Bus alone, for which
 /// these tests would need a client, and a command's end is known to no one but the daemon under test.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < FUSE, "in {FUSE:?} never: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    until_answered(what, FUSE, Duration::from_millis(20), ask)
 }
 
 pub struct Rig {
