@@ -37,6 +37,16 @@ pub(super) fn of_service(path: &str) -> &str {
     }
 }
 
+/// Whether a manager has started this process (`SYSTEMD_EXEC_PID`, systemd.exec(5), since 248).
+pub(super) fn is_managed() -> bool {
+    std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
+}
+
+/// Whether it is because there is no such cgroup any more.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
 /// The processes of the cgroup whose folder this is, and of `most` cgroups below it, the highest first.
 ///
 /// # Errors
@@ -87,12 +97,11 @@ impl Cgroup {
     /// # Errors
     /// If there is one, and no way to see who is in it.
     pub fn own() -> io::Result<Option<Cgroup>> {
-        let own = std::process::id();
-        if std::env::var("SYSTEMD_EXEC_PID").ok().and_then(|pid| pid.parse().ok()) != Some(own) {
+        if !is_managed() {
             return Ok(None);
         }
         let text = proc::read_list("/proc/self/cgroup")?;
-        Cgroup::of(&text, own as i32, std::os::unix::process::parent_id() as i32).map(Some)
+        Cgroup::of(&text, std::process::id() as i32, std::os::unix::process::parent_id() as i32).map(Some)
     }
 
     fn of(text: &str, own: i32, parent: i32) -> io::Result<Cgroup> {
@@ -159,9 +168,7 @@ pub fn own_line() -> io::Result<Option<String>> {
 /// The unit that the manager has started this process for, with its suffix, if one has: the last part of its cgroup's path that is one's
 /// name.
 pub fn own_unit() -> Option<String> {
-    let own = std::process::id().to_string();
-    std::env::var("SYSTEMD_EXEC_PID").ok().filter(|pid| *pid == own)?;
-    let text = proc::read_list("/proc/self/cgroup").ok()?;
+    let text = if is_managed() { proc::read_list("/proc/self/cgroup").ok()? } else { return None };
     let names = text.lines().filter_map(|line| of_service(line).rsplit('/').next());
     names.filter(|name| name.ends_with(".service")).map(str::to_owned).next()
 }

@@ -172,7 +172,7 @@ impl Cgroups {
     }
 
     /// The connections that have one in which somebody lives. What is empty is removed.
-    pub fn inhabited(&mut self) -> Vec<u64> {
+    pub fn inhabited(&self) -> Vec<u64> {
         let mut ids = self.tree.ids();
         let is_ready = |id: &u64| self.ahead.iter().any(|(ready, _)| ready == id);
         ids.retain(|id| !is_ready(id) && self.tree.remove(*id) != Removal::Done);
@@ -190,9 +190,10 @@ impl Cgroups {
         self.tree.ran_out_of_memory(id)
     }
 
-    /// Sends a signal to each process in that of this connection that is not of this process group.
-    pub fn signal_others(&self, id: u64, signal: Signal, group: i32) {
-        self.tree.signal_others(id, signal, group);
+    /// Sends SIGTERM to each process in that of this connection that is not of this process group, and ends what is left of all at `until`.
+    pub fn terminate(&mut self, until: Instant, id: u64, group: i32) {
+        self.tree.signal_others(id, Signal::SIGTERM, group);
+        self.kills.insert((until, id));
     }
 
     /// Ends all that is in that of this connection, whatever it has done to hide, and whoever comes into it until it is empty.
@@ -201,11 +202,6 @@ impl Cgroups {
             let again = if self.tree.kill(id) { LOOK_AGAIN } else { AGAIN };
             self.kills.insert((now + again, id));
         }
-    }
-
-    /// Does so at this time.
-    pub fn kill_at(&mut self, at: Instant, id: u64) {
-        self.kills.insert((at, id));
     }
 
     /// Ends all that is in any of them.

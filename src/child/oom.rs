@@ -20,7 +20,8 @@ fn path(cgroups: &str) -> Option<String> {
     cgroups.lines().find_map(cgroup::folder).map(|folder| folder + "/memory.events")
 }
 
-fn count(events: &str) -> Option<u64> {
+/// What is said of kills in memory.events.
+pub(super) fn count(events: &str) -> Option<u64> {
     events.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
 }
 

@@ -48,6 +48,18 @@ pub struct Told {
     pub is_killed: bool,
 }
 
+impl Told {
+    /// Somebody asks for its end, or with `is_forced` for that at once. Whether that is news; who reaches its time limit now is on the way
+    /// out already.
+    pub fn ask(&mut self, is_forced: bool) -> bool {
+        let is_news = if is_forced { !self.is_killed } else { self.why.is_none() };
+        if is_news {
+            *self = Told { why: self.why.or(Some(Why::Asked)), is_killed: is_forced };
+        }
+        is_news
+    }
+}
+
 /// Why a command is told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {

@@ -9,7 +9,7 @@
 //! finds nobody.
 #![forbid(unsafe_code)]
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, is_gone};
 use crate::sys::process::{pidfd, send_signal};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -44,7 +44,7 @@ fn others(cgroup: &Cgroup) -> io::Result<Vec<i32>> {
     match cgroup.members() {
         Ok(members) => Ok(members.into_iter().filter(|pid| *pid != own).collect()),
         // A cgroup that is gone is empty.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(Vec::new()),
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -4,7 +4,6 @@
 
 pub mod again;
 pub mod attributes;
-pub mod attributes_of_files;
 pub mod client_fd;
 pub mod exec;
 pub mod filter;
@@ -21,6 +20,7 @@ pub mod socket;
 mod stacks;
 pub mod terminal;
 pub mod trial;
+pub mod xattr;
 
 // The unwinder, which only a panic's backtrace needs, from the archive: the shared libgcc_s is 100 KiB in every process that
 // nobody else shares it with, and one more library to load at each start.

@@ -2,9 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::limits::Setting;
-use crate::child::cgroup::of_service;
+use crate::child::cgroup::{is_managed, of_service};
 use crate::child::ledger::LAST_ID;
-use crate::sys::attributes_of_files as attributes;
+use crate::sys::{plain, xattr};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::fs;
@@ -13,6 +13,8 @@ use std::os::fd::OwnedFd;
 
 /// Before the number of a connection.
 pub(super) const CONNECTION: &str = "conn-";
+/// Before the number of a daemon's process.
+pub(super) const DAEMON: &str = "daemon-";
 
 /// Where the hierarchy of version 2 is mounted (proc_pid_mountinfo(5)).
 pub(super) fn mount(mountinfo: &str) -> Option<&str> {
@@ -20,11 +22,6 @@ pub(super) fn mount(mountinfo: &str) -> Option<&str> {
         let (mount, about) = line.split_once(" - ")?;
         about.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4)).flatten()
     })
-}
-
-/// Whether a manager has started this process (`SYSTEMD_EXEC_PID`, systemd.exec(5), since 248).
-pub(super) fn is_managed() -> bool {
-    std::env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == std::process::id().to_string())
 }
 
 /// Our own cgroup's path, as far as our service's, if a manager has started us.
@@ -36,7 +33,7 @@ pub(super) fn own_path(cgroups: &str) -> Option<&str> {
 /// Whether the manager has delegated the cgroup of this folder: it says so since systemd 252, where the kernel has such attributes (5.7).
 /// `None`: it says nothing of it.
 pub(super) fn is_delegated(folder: &str) -> Option<bool> {
-    let attribute = |name| attributes::get(folder, name).ok();
+    let attribute = |name| xattr::get(folder, name).ok();
     match (attribute(c"user.delegate"), attribute(c"user.invocation_id")) {
         (None, None) => None,
         (delegate, _) => Some(delegate.as_deref() == Some(b"1")),
@@ -63,7 +60,7 @@ pub(super) fn set(folder: &str, setting: &Setting) -> io::Result<()> {
 }
 
 /// What can be done about a cgroup that cannot be made, or moved to.
-pub(super) fn remedy(error: &io::Error) -> &'static str {
+fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EROFS) => {
             "the unit may not set ProtectControlGroups=, ReadOnlyPaths= or the like over /sys/fs/cgroup"
@@ -78,6 +75,11 @@ pub(super) fn remedy(error: &io::Error) -> &'static str {
     }
 }
 
+/// That this could not be done to cgroups, why, and what to do.
+pub(super) fn cannot(what: &str, error: &io::Error) -> String {
+    format!("cannot {what}: {} ({})", plain(error), remedy(error))
+}
+
 /// The number of the connection that has this name: as we write it, so that no two names are of one number, and not beyond any that we give.
 pub(super) fn number(name: &str) -> Option<u64> {
     let id = name.strip_prefix(CONNECTION)?.parse().ok()?;
@@ -87,11 +89,6 @@ pub(super) fn number(name: &str) -> Option<u64> {
 /// To put a command into, and for nothing else (O_PATH).
 pub(super) fn open_folder(folder: &str) -> io::Result<OwnedFd> {
     Ok(open(folder, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
-}
-
-/// Whether it is because there is no such cgroup any more.
-pub(super) fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 #[cfg(test)]

@@ -11,13 +11,11 @@
 //! killed before by cgroup.kill. So no cgroup is used twice, a leaf has a new name at each start, and a trial shows what can be done.
 #![forbid(unsafe_code)]
 
-use super::files::{
-    CONNECTION, is_delegated, is_gone, is_managed, mount, number, open_folder, own_path, remedy, set, write,
-};
+use super::files::{CONNECTION, DAEMON, cannot, is_delegated, mount, number, open_folder, own_path, set, write};
 use super::limits::{Limits, Setting};
 use super::removal::{Removal, as_owner, remove_some};
 use super::usage;
-use crate::child::cgroup::pids_below;
+use crate::child::cgroup::{is_gone, is_managed, pids_below};
 use crate::child::proc;
 use crate::sys::launch::{Birth, Way, try_birth};
 use crate::sys::plain;
@@ -28,7 +26,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Attempts to find all processes of a cgroup, where the kernel does not.
 const PASSES: usize = 3;
@@ -38,6 +36,11 @@ const MAX_AT_ONCE: usize = 256;
 
 /// Cgroups below a connection's that are looked into for its processes. Whoever hides in more of them ends with it all the same.
 const MAX_BELOW: usize = 256;
+
+/// The name of our leaf.
+fn own_leaf() -> String {
+    format!("{DAEMON}{}", std::process::id())
+}
 
 /// The cgroups of our service.
 #[derive(Debug)]
@@ -60,8 +63,7 @@ impl Tree {
     /// # Errors
     /// One line, that says what could not be done, why, and what to do.
     pub fn begin(limits: &Limits) -> Result<(Tree, Option<String>), String> {
-        let not = |what: &str, error: io::Error| format!("{what}: {} ({})", plain(&error), remedy(&error));
-        let read = |path| proc::read_list(path).map_err(|error| not(&format!("cannot read {path}"), error));
+        let read = |path| proc::read_list(path).map_err(|error| cannot(&format!("read {path}"), &error));
         let (mounts, cgroups) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
         let (Some(mount), Some(path)) = (mount(&mounts), own_path(&cgroups)) else {
             return Err("this system has no cgroups of version 2 (or they are hidden from this service)".into());
@@ -72,13 +74,13 @@ impl Tree {
             return Err(format!("the cgroup {folder} is the manager's own: the unit needs Delegate=yes"));
         }
         let own = std::process::id();
-        let leaf = format!("{folder}/daemon-{own}");
+        let leaf = format!("{folder}/{}", own_leaf());
         let _ = fs::remove_dir(&leaf); // of a daemon that had our number
-        fs::create_dir(&leaf).map_err(|error| not(&format!("cannot make the cgroup {leaf}"), error))?;
+        fs::create_dir(&leaf).map_err(|error| cannot(&format!("make the cgroup {leaf}"), &error))?;
         let starts_at_top = proc::read_list(&format!("{folder}/cgroup.procs"))
             .is_ok_and(|pids| pids.lines().any(|pid| pid == own.to_string()));
         write(&format!("{leaf}/cgroup.procs"), "0")
-            .map_err(|error| not(&format!("cannot move to the cgroup {leaf}"), error))?;
+            .map_err(|error| cannot(&format!("move to the cgroup {leaf}"), &error))?;
         let mut tree =
             Tree { path: path.to_owned(), folder, way: Way::Enters, settings: limits.settings(), starts_at_top };
         match tree.settle(own) {
@@ -92,31 +94,33 @@ impl Tree {
 
     /// What there is to do from our leaf.
     fn settle(&mut self, own: u32) -> Result<Option<String>, String> {
-        if let Some(other) = self.other_daemon(own).filter(|_| !is_managed()) {
+        if let Some(other) = self.other_daemon().filter(|_| !is_managed()) {
             return Err(format!("process {other}, another sockcap, makes cgroups in {} already", self.folder));
         }
-        self.clear_out(own).map_err(|error| {
-            format!("cannot empty the cgroup {}: {} ({})", self.folder, plain(&error), remedy(&error))
-        })?;
+        self.clear_out(own).map_err(|error| cannot(&format!("empty the cgroup {}", self.folder), &error))?;
         self.switch_controllers()?;
         self.try_one(own)
     }
 
     /// A daemon in a leaf beside ours, but for what collects its commands' standard error. A manager starts none before the end of the last.
-    fn other_daemon(&self, own: u32) -> Option<i32> {
-        let leaves = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let others = leaves.filter(|leaf| {
-            let name = leaf.file_name();
-            name.to_str().is_some_and(|name| name.starts_with("daemon-") && name != format!("daemon-{own}"))
-        });
-        let mut members = others.flat_map(|leaf| pids_below(&leaf.path().to_string_lossy(), 1).unwrap_or_default());
+    fn other_daemon(&self) -> Option<i32> {
+        let leaves = self.others(&[DAEMON]);
+        let mut members = leaves.flat_map(|leaf| pids_below(&leaf.to_string_lossy(), 1).unwrap_or_default());
         let is_daemon = |pid: &i32| proc::read_list(&format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sockcap\n");
         members.find(is_daemon)
     }
 
+    /// The folders whose names begin so, but for our leaf.
+    fn others(&self, kinds: &[&str]) -> impl Iterator<Item = PathBuf> {
+        let own = own_leaf();
+        let is_other = move |name: &str| kinds.iter().any(|kind| name.starts_with(kind)) && name != own;
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.filter(move |entry| entry.file_name().to_str().is_some_and(&is_other)).map(|entry| entry.path())
+    }
+
     /// Back to where we came from, as far as that can be, so that nothing is left of us.
     pub fn move_back(&self) {
-        let leaf = format!("{}/daemon-{}", self.folder, std::process::id());
+        let leaf = format!("{}/{}", self.folder, own_leaf());
         if write(&format!("{}/cgroup.procs", self.folder), "0").is_ok() {
             let _ = fs::remove_dir(leaf);
         }
@@ -166,11 +170,8 @@ impl Tree {
                 continue;
             }
             write(&control, &format!("+{controller}")).map_err(|error| {
-                format!(
-                    "cannot limit each connection by {option}: cannot turn on the controller '{controller}' in {control}: {} ({})",
-                    plain(&error),
-                    remedy(&error)
-                )
+                let why = cannot(&format!("turn on the controller '{controller}' in {control}"), &error);
+                format!("cannot limit each connection by {option}: {why}")
             })?;
         }
         let is_new = |setting: &&Setting| !on.split_whitespace().any(|name| name == setting.controller);
@@ -219,20 +220,23 @@ impl Tree {
     }
 
     fn make_folder(&self, folder: &str) -> Result<OwnedFd, String> {
-        let not = |what: String, error: io::Error| format!("{what}: {} ({})", plain(&error), remedy(&error));
-        fs::create_dir(folder).map_err(|error| not(format!("cannot make the cgroup {folder}"), error))?;
-        for setting in &self.settings {
-            let Setting { option, files, value, .. } = setting;
-            set(folder, setting).map_err(|error| {
-                let _ = fs::remove_dir(folder);
-                let file = files.first().copied().unwrap_or_default();
-                format!(
-                    "cannot limit each connection by {option}: cannot write {value} to {folder}/{file}: {}",
-                    plain(&error)
-                )
-            })?;
-        }
-        open_folder(folder).map_err(|error| not(format!("cannot open the cgroup {folder}"), error))
+        fs::create_dir(folder).map_err(|error| cannot(&format!("make the cgroup {folder}"), &error))?;
+        self.furnish(folder).map_err(|(setting, error)| match setting {
+            None => cannot(&format!("open the cgroup {folder}"), &error),
+            Some(Setting { option, files, value, .. }) => {
+                let (file, why) = (files.first().copied().unwrap_or_default(), plain(&error));
+                format!("cannot limit each connection by {option}: cannot write {value} to {folder}/{file}: {why}")
+            }
+        })
+    }
+
+    /// Sets all limits of a cgroup that was made, and opens it, or removes it again. With an error the setting that it is about.
+    fn furnish(&self, folder: &str) -> Result<OwnedFd, (Option<&Setting>, io::Error)> {
+        let all = self.settings.iter();
+        let set_all = all.map(|setting| set(folder, setting).map_err(|error| (Some(setting), error)));
+        let opened =
+            set_all.collect::<Result<(), _>>().and_then(|()| open_folder(folder).map_err(|error| (None, error)));
+        opened.inspect_err(|_| drop(fs::remove_dir(folder)))
     }
 
     /// The path that the manager, systemd-cgls(1) and journald (`_SYSTEMD_CGROUP=`) know the service's cgroup by.
@@ -274,8 +278,7 @@ impl Tree {
                 Removal::Begun | Removal::Stuck => return Err(io::Error::from_raw_os_error(libc::EBUSY)),
             }
         }
-        let set_all = || self.settings.iter().try_for_each(|setting| set(&folder, setting));
-        set_all().and_then(|()| open_folder(&folder)).inspect_err(|_| drop(fs::remove_dir(&folder)))
+        self.furnish(&folder).map_err(|(_, error)| error)
     }
 
     /// Removes that of a connection, or a part of what a command has made below it.
@@ -369,13 +372,8 @@ impl Tree {
 
     /// Removes what dead daemons have left and nobody is in: their leaves, and what they found when they began.
     pub fn sweep(&self) {
-        let own = format!("daemon-{}", std::process::id());
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let is_swept = |name: &str| ["daemon-", "before-", "probe-"].iter().any(|kind| name.starts_with(kind));
-            if name.to_str().is_some_and(|name| is_swept(name) && name != own) {
-                let _ = fs::remove_dir(entry.path());
-            }
+        for folder in self.others(&[DAEMON, "before-", "probe-"]) {
+            let _ = fs::remove_dir(folder);
         }
     }
 

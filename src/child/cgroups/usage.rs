@@ -1,7 +1,7 @@
 //! What a cgroup has used, by its own files (Linux, Documentation/admin-guide/cgroup-v2.rst).
 #![forbid(unsafe_code)]
 
-use crate::child::proc;
+use crate::child::{oom, proc};
 use crate::sys::process::Usage;
 
 fn number(text: &str) -> Option<u64> {
@@ -34,7 +34,7 @@ pub(super) fn read(folder: &str, known: Usage) -> Usage {
 
 /// How many processes in it, or below it, the kernel has killed since memory was used up.
 pub(super) fn oom_kills(folder: &str) -> Option<u64> {
-    of_line(&proc::read_list(&format!("{folder}/memory.events")).ok()?, "oom_kill")
+    oom::count(&proc::read_list(&format!("{folder}/memory.events")).ok()?)
 }
 
 #[cfg(test)]

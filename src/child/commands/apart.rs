@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::news::Ended;
+use crate::child::cgroup::is_gone;
 use crate::child::cgroups::{Cgroups, Users};
 use crate::child::ledger::Place;
 use crate::child::running::Told;
@@ -66,12 +67,16 @@ pub(super) struct Outliving {
 }
 
 impl Outliving {
-    pub(super) fn remove(&mut self, id: u64, limit: Option<Duration>) -> Option<Outlived> {
-        let outlived = self.all.remove(&id)?;
-        if let Some(limit) = limit {
+    /// It ends for another reason than its time limit.
+    pub(super) fn forget_limit(&mut self, id: u64, limit: Option<Duration>) {
+        if let Some((outlived, limit)) = self.all.get(&id).zip(limit) {
             self.due.remove(&(outlived.ended.since + limit, id));
         }
-        Some(outlived)
+    }
+
+    pub(super) fn remove(&mut self, id: u64, limit: Option<Duration>) -> Option<Outlived> {
+        self.forget_limit(id, limit);
+        self.all.remove(&id)
     }
 }
 
@@ -107,9 +112,9 @@ impl Apart {
 
     /// It has not been used, for that error.
     pub(super) fn take_back(&mut self, id: u64, home: Home, error: &io::Error) {
-        match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENODEV) => self.cgroups.forget_ready(), // it has been removed, which a command of our user may do
-            _ => self.cgroups.put_back(id, home.folder),
+        match is_gone(error) {
+            true => self.cgroups.forget_ready(), // which a command of our user may do
+            false => self.cgroups.put_back(id, home.folder),
         }
         self.release(id);
     }

@@ -40,18 +40,20 @@ impl Commands {
         let ours = self.ours.iter().find(|child| child.id == id).map(|child| (child.pid, child.since));
         let adopted = || self.adopted.iter().find(|adopted| adopted.id == Some(id));
         let adopted = || adopted().map(|adopted| (adopted.process.pid(), adopted.since));
-        let Some((pid, since)) = ours.or_else(adopted) else {
-            let (pid, is_news) = self.stop_outlived(now, id, is_forced)?;
-            if is_news {
-                self.news.push_back(News::Stopping(Stopping { id, pid, is_forced, asked_by: asked_by.to_owned() }));
-            }
-            return Some(pid);
+        let (pid, is_news) = match ours.or_else(adopted) {
+            Some((pid, since)) => (pid, self.stop_command(now, (id, pid, since), is_forced)?),
+            None => self.stop_outlived(now, id, is_forced)?,
         };
-        let before = *self.told(pid)?;
-        // Who reaches its time limit now is on the way out already.
-        let is_news = if is_forced { !before.is_killed } else { before.why.is_none() };
         if is_news {
-            *self.told(pid)? = Told { why: before.why.or(Some(Why::Asked)), is_killed: is_forced };
+            self.news.push_back(News::Stopping(Stopping { id, pid, is_forced, asked_by: asked_by.to_owned() }));
+        }
+        Some(pid)
+    }
+
+    /// Ends a command, of this connection and started then. Whether that is news; `None` if there is none of this pid.
+    fn stop_command(&mut self, now: Instant, (id, pid, since): (u64, i32, Instant), is_forced: bool) -> Option<bool> {
+        let is_news = self.told(pid)?.ask(is_forced);
+        if is_news {
             self.times.forget_limit(pid, since);
             match is_forced {
                 true => {
@@ -60,9 +62,8 @@ impl Commands {
                 }
                 false => self.terminate(now, pid),
             }
-            self.news.push_back(News::Stopping(Stopping { id, pid, is_forced, asked_by: asked_by.to_owned() }));
         }
-        Some(pid)
+        Some(is_news)
     }
 
     fn told(&mut self, pid: i32) -> Option<&mut Told> {

@@ -2,19 +2,20 @@
 //! are no command.
 #![forbid(unsafe_code)]
 
-use super::apart::{Apart, Outlived, Outliving, SlotUntil};
+use super::apart::{Apart, Outlived, SlotUntil};
 use super::{Commands, Ended, News};
 use crate::child::cgroup::Cgroup;
 use crate::child::ledger::Place;
 use crate::child::running::{Told, Why};
 use crate::policy::limit::rule::Outcome;
 use crate::poll::Poll;
-use nix::sys::signal::Signal;
 use std::collections::HashSet;
 use std::time::Instant;
 
 /// In place of the process of a command that has ended.
 const NONE: i32 = 0;
+/// No process group of a command.
+const NO_GROUP: i32 = 0;
 
 impl Commands {
     /// Keeps commands apart from now on.
@@ -146,8 +147,7 @@ impl Commands {
             let Some(outlived) = apart.outliving.all.get_mut(&id) else { continue };
             outlived.told.why = Some(Why::TimeLimit);
             self.news.push_back(News::Overdue { id, pid: NONE });
-            apart.cgroups.signal_others(id, Signal::SIGTERM, 0);
-            apart.cgroups.kill_at(now + grace, id);
+            apart.cgroups.terminate(now + grace, id, NO_GROUP);
         }
         apart.cgroups.on_time(now);
         self.look_at_emptied(now);
@@ -167,20 +167,13 @@ impl Commands {
     /// Ends what has outlived a command. `None` if there is nothing of this number.
     pub(super) fn stop_outlived(&mut self, now: Instant, id: u64, is_forced: bool) -> Option<(i32, bool)> {
         let (grace, limit) = (self.times.grace(), self.times.limit());
-        let Apart { cgroups, outliving: Outliving { all, due }, .. } = self.apart.as_mut()?;
-        let Outlived { ended, told, .. } = all.get_mut(&id)?;
-        let is_news = if is_forced { !told.is_killed } else { told.why.is_none() };
+        let Apart { cgroups, outliving, .. } = self.apart.as_mut()?;
+        let is_news = outliving.all.get_mut(&id)?.told.ask(is_forced);
         if is_news {
-            *told = Told { why: told.why.or(Some(Why::Asked)), is_killed: is_forced };
-            if let Some(limit) = limit {
-                due.remove(&(ended.since + limit, id));
-            }
+            outliving.forget_limit(id, limit);
             match is_forced {
                 true => cgroups.kill(now, id),
-                false => {
-                    cgroups.signal_others(id, Signal::SIGTERM, 0);
-                    cgroups.kill_at(now + grace, id);
-                }
+                false => cgroups.terminate(now + grace, id, NO_GROUP),
             }
         }
         Some((NONE, is_news))
@@ -190,8 +183,7 @@ impl Commands {
     pub(super) fn terminate_cgroup(&mut self, now: Instant, id: u64, group: i32) {
         let grace = self.times.grace();
         if let Some(apart) = &mut self.apart {
-            apart.cgroups.signal_others(id, Signal::SIGTERM, group);
-            apart.cgroups.kill_at(now + grace, id);
+            apart.cgroups.terminate(now + grace, id, group);
         }
     }
 
