@@ -13,8 +13,9 @@ use nix::sys::signal::Signal;
 
 /// Says on stderr, one pipe for all, whom it serves: the order there is the order of service.
 const ORDER: &[&str] = &["/bin/sh", "-c", "echo serves $REMOTE_PORT >&2; exec /bin/cat"];
-/// The kernel's clock for waits has steps, of 10 ms where they are longest.
-const STEP: Duration = Duration::from_millis(10);
+/// The kernel's clock for waits has steps, of 10 ms where they are longest, and who comes in the midst of a turn of the daemon has
+/// come when it began, which on a busy machine is longer ago than that.
+const STEP: Duration = Duration::from_millis(100);
 /// Descriptors that are kept for other things than the held clients of one listener.
 const SPARE: u32 = 256 + 64 + 1;
 

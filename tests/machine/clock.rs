@@ -73,7 +73,8 @@ pub fn a_clock_set_back_delays_no_end(machine: &Machine) {
     machine.until_status("1/1 active, 1 waiting");
     clock.jump(-24 * HOUR);
     assert_eq!(answer(&mut held).as_deref(), Some(BUSY.trim_end()));
-    assert!(start.elapsed() >= Duration::from_secs(5), "told after {:?}", start.elapsed());
+    // Who comes in the midst of a turn of the daemon has come when it began; on an emulated processor turns are long.
+    assert!(start.elapsed() >= Duration::from_secs(4), "told after {:?}", start.elapsed());
     assert_eq!(answer(&mut living), None);
     machine.assert_unharmed();
 }

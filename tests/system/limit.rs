@@ -152,7 +152,8 @@ pub fn who_waits_in_vain_is_told(rig: &Rig) {
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(5), "{out:?}");
     assert!(said.contains("@ERROR: max connections (1) reached -- try again later"), "{said}");
-    assert!(took >= Duration::from_secs(2), "told after {took:?}");
+    // Less what a turn of the daemon may have lasted that began before the client came.
+    assert!(took >= Duration::from_millis(1500), "told after {took:?}");
 
     let entry = journal.next();
     let wanted = [
