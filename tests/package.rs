@@ -536,8 +536,12 @@ fn the_package_has_all_units_and_no_copies() {
         names.filter(|name| [".socket", ".service", ".timer"].iter().any(|kind| name.ends_with(kind))).collect()
     };
     let units = names("units");
-    // The links of the template with the package's own name have no second name: dh_installsystemd, without --name.
-    let linked = |unit: &String| if unit.starts_with("sockcap@") { unit.clone() } else { format!("sockcap.{unit}") };
+    // As dh_installsystemd looks for them: PACKAGE.NAME.KIND, of templates PACKAGE@.NAME.KIND, and no name that is the package's.
+    let linked = |unit: &String| match unit.split_once("@.") {
+        Some(("sockcap", _)) => unit.clone(),
+        Some((name, kind)) => format!("sockcap@.{name}.{kind}"),
+        None => format!("sockcap.{unit}"),
+    };
     assert_eq!(names("debian"), units.iter().map(linked).collect());
     for unit in &units {
         let target = fs::read_link(root.join("debian").join(linked(unit))).expect("a link");
