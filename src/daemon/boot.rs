@@ -50,7 +50,7 @@ pub(super) fn system<T>(result: Result<T, io::Error>, what: &str) -> Result<T, F
 pub fn start(settings: Settings) -> Result<(), Failure> {
     let nofile = raise_descriptor_limit();
     enough_descriptors(settings.listen.len() as u64 + for_commands(&settings)).map_err(Failure::System)?;
-    let adopt::Passed { listeners, held, state } = adopt::from_environment().map_err(Failure::Usage)?;
+    let adopt::Passed { listeners, held, state, unknown } = adopt::from_environment().map_err(Failure::Usage)?;
     let (mut listeners, mut for_queries) = apart(listeners);
     let (program, template) = command(&settings)?;
     let attributes = settings.attributes.prepare().map_err(Failure::System)?;
@@ -109,7 +109,7 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     let gate = (gate, Gauges::new(pressure(&settings)?));
     let commands = (spec, nofile, template, fixed_vars, apart);
     let daemon = system(daemon(settings, gate, (listeners, for_queries), commands), "cannot start")?;
-    daemon.run(HandedOver { held, state }, events).map_err(Failure::System)
+    daemon.run(HandedOver { held, state, unknown }, events).map_err(Failure::System)
 }
 
 /// The sockets that clients come in by, and those that are for questions about the daemon, by their names.

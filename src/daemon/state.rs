@@ -15,6 +15,8 @@ pub(super) struct HandedOver {
     pub(super) held: Vec<StoredClient>,
     /// What it wrote down.
     pub(super) state: Option<OwnedFd>,
+    /// Names of what was closed, since only another version knows it.
+    pub(super) unknown: Vec<String>,
 }
 
 /// No count comes this far, and sums of such counts fit.

@@ -2,7 +2,7 @@
 //!
 //! Behind the sockets come the descriptors that an earlier daemon left in the manager's store (`FileDescriptorStoreMax=`,
 //! systemd.service(5)): its waiting clients and its state. All or nothing: the first descriptor that is none of these is
-//! named, and nothing is adopted.
+//! named, and nothing is adopted. But for what another version of sockcap may have stored: a service that does not start is worse.
 #![forbid(unsafe_code)]
 
 use super::Listener;
@@ -17,6 +17,8 @@ const START: i32 = 3;
 /// More than any manager passes; larger numbers would make the library allocate by them.
 const MAX_PASSED: usize = 65_536;
 
+/// What the names begin with of all that any version stores.
+const OURS: &str = "sockcap-";
 /// Name of the stored state, and the prefix of the names of stored connections.
 pub const STATE: &str = "sockcap-state";
 /// `sockcap-held-TICKET-WAITED_USEC-LISTENER`, numbers all; the last is the listener's key. Behind it comes [`HEADED`] or [`AWAITED`], if it is so.
@@ -35,6 +37,8 @@ pub struct Passed {
     pub held: Vec<StoredClient>,
     /// What the earlier daemon wrote down, and its name in the store.
     pub state: Option<OwnedFd>,
+    /// Names of what another version has stored and this one does not know; closed.
+    pub unknown: Vec<String>,
 }
 
 /// What is known of a stored client's PROXY header.
@@ -76,7 +80,8 @@ impl StoredClient {
         let mut parts = numbers.split('-');
         let (ticket, waited_usec) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let listener = parts.next()?.parse().ok()?;
-        Some(StoredClient { name: name.into(), ticket, waited_usec, listener, preamble, fd })
+        // Whoever is told more of, by another version, may not be ready to be served.
+        parts.next().is_none().then(|| StoredClient { name: name.into(), ticket, waited_usec, listener, preamble, fd })
     }
 }
 
@@ -163,9 +168,16 @@ pub fn from_environment() -> Result<Passed, String> {
         if name == STATE {
             all_passed.state = Some(owned);
         } else if name.starts_with(HELD) {
-            all_passed.held.extend(StoredClient::new(&name, ClientFd::new(owned, true)));
+            match StoredClient::new(&name, ClientFd::new(owned, true)) {
+                Some(client) => all_passed.held.push(client),
+                None => all_passed.unknown.push(name),
+            }
         } else {
-            all_passed.listeners.push(Listener::new(owned, name.clone()).map_err(unfit)?);
+            match Listener::new(owned, name.clone()) {
+                Ok(listener) => all_passed.listeners.push(listener),
+                Err(_) if name.starts_with(OURS) => all_passed.unknown.push(name),
+                Err(why) => return Err(unfit(why)),
+            }
         }
     }
     all_passed.held.sort_unstable_by_key(|stored| stored.ticket);

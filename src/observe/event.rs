@@ -161,6 +161,10 @@ pub enum Event {
     CannotEnd { active: usize, strays: usize },
     /// Whether an earlier daemon's commands still run cannot be told.
     NotFound { error: String, is_recorded: bool },
+    /// What an earlier daemon has written down is in no format of this version.
+    NotRead,
+    /// Or what it has stored is nothing that this version knows: so many descriptors, and the name of the first.
+    NotKnown { count: u64, first: String },
     /// What an earlier daemon has left.
     TakenOver { running: usize, unknown: usize, held: usize, sources: Sources },
     /// This daemon leaves what runs and who is held to the next one.
@@ -208,6 +212,8 @@ impl Event {
             | Event::FewerHeld { .. }
             | Event::SourceTableFull { .. }
             | Event::NotFound { .. }
+            | Event::NotRead
+            | Event::NotKnown { .. }
             | Event::NotStored { .. }
             | Event::StartFailed { .. }
             | Event::ScoreNotSet { .. }
@@ -254,6 +260,8 @@ impl Event {
             Event::TakenOver { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b12",
             Event::HandedOver { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b13",
             Event::NotFound { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b14",
+            Event::NotRead => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b1d",
+            Event::NotKnown { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b1e",
             Event::NotStored { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b15",
             Event::TimeLimit { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b16",
             Event::Stopping { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b26",

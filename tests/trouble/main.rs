@@ -15,3 +15,4 @@ mod starter;
 mod stop;
 mod stream;
 mod survivors;
+mod versions;

@@ -31,7 +31,8 @@ fn may_have_store() -> bool {
 impl Daemon {
     /// Counts what an earlier daemon has left running, and gives its waiting clients their places again.
     pub(super) fn take_over(&mut self, now: Instant, handed_over: HandedOver) {
-        let HandedOver { held: stored, state } = handed_over;
+        let HandedOver { held: stored, state, unknown } = handed_over;
+        self.let_go(now, unknown);
         let past = self.open_ledger(now, state);
         if let Some(error) = self.commands.blindness() {
             let is_recorded = past.as_ref().is_some_and(|past| past.is_complete);
@@ -96,6 +97,15 @@ impl Daemon {
         }
     }
 
+    /// Takes out of the manager's store what this version does not know: what was a client would wait there for ever.
+    fn let_go(&mut self, now: Instant, unknown: Vec<String>) {
+        unknown.iter().for_each(|name| self.manager.forget(now, name));
+        let count = unknown.len() as u64;
+        if let Some(first) = unknown.into_iter().next() {
+            self.report.log(Event::NotKnown { count, first });
+        }
+    }
+
     /// Goes on with the ledger of an earlier daemon, if it has left one that can be believed, or begins another.
     fn open_ledger(&mut self, now: Instant, state: Option<OwnedFd>) -> Option<SavedState> {
         let was_stored = state.is_some();
@@ -106,6 +116,7 @@ impl Daemon {
         }
         if was_stored {
             self.manager.forget(now, adopt::STATE);
+            self.report.log(Event::NotRead);
         }
         if self.manager.is_enabled() && may_have_store() {
             self.commands.begin_ledger(self.settings.max_connections as usize);
