@@ -152,7 +152,7 @@ fn drained(unit: &str, phase: Phase, active: u32) -> String {
         ),
         Phase::Drained => format!("{unit} is drained: {runs}. {ends}\n"),
         // Somebody else was quicker.
-        Phase::Running | Phase::Stopping => format!("{unit} is {} by now: {runs}.\n", state(phase)),
+        Phase::Running | Phase::Stopping | Phase::Other => format!("{unit} is {} by now: {runs}.\n", state(phase)),
     }
 }
 

@@ -55,6 +55,7 @@ pub fn state(phase: Phase) -> &'static str {
         Phase::Draining => "draining",
         Phase::Drained => "drained",
         Phase::Stopping => "stopping",
+        Phase::Other => "unknown", // newer than this program
     }
 }
 

@@ -28,6 +28,7 @@ fn why_not(snapshot: &Snapshot) -> Option<String> {
         Phase::Draining => return Some("a drain is about to begin".to_owned()),
         Phase::Drained => return Some("it is drained".to_owned()),
         Phase::Stopping => return Some("it is stopping".to_owned()),
+        Phase::Other => return Some("it does what this sockcapctl does not know; use one of its version".to_owned()),
     }
     let is_tried = |option: &str| context.dry_run.iter().any(|name| name == option);
     let limits = &context.limits;

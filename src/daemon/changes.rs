@@ -108,8 +108,8 @@ pub(super) fn words(wanted: &Map<String, Value>, new: &Settings) -> String {
 fn known_only(wanted: &Map<String, Value>) -> Result<()> {
     let all = serde_json::to_value(Limits {
         max_connections: Some(0),
-        max_per_listener: Some(Vec::new()),
-        max_per_source: Some(Vec::new()),
+        max_per_listener: Some(vec![ListenerLimit::default()]),
+        max_per_source: Some(vec![SourceLimit::default()]),
         max_rate: Some(snapshot::Rate::default()),
         max_rate_per_source: Some(snapshot::Rate::default()),
         reserved: Some(0),
@@ -118,10 +118,18 @@ fn known_only(wanted: &Map<String, Value>) -> Result<()> {
         max_waiting: Some(0),
     });
     let all = all.unwrap_or_default();
-    match wanted.keys().find(|name| all.get(name.as_str()).is_none()) {
-        None => Ok(()),
-        Some(name) => Err(not(name, "it is none of the limits that can be set while the service runs")),
+    for (name, value) in wanted {
+        let Some(known) = all.get(name.as_str()) else {
+            return Err(not(name, "it is none of the limits that can be set while the service runs"));
+        };
+        let of_known = known.get(0).unwrap_or(known);
+        let parts = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        let mut fields = parts.iter().filter_map(Value::as_object).flat_map(Map::keys);
+        if let Some(field) = fields.find(|field| of_known.get(field.as_str()).is_none()) {
+            return Err(not(name, format!("'{field}' is not known")));
+        }
     }
+    Ok(())
 }
 
 /// What the limits have to be beside each other.

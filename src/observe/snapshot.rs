@@ -107,10 +107,14 @@ pub enum Phase {
     Drained,
     /// Ends.
     Stopping,
+    /// Does what only a newer version does. No daemon says this.
+    #[serde(other)]
+    Other,
 }
 
 /// How often something happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the interface definition explains each")]
 pub struct Count {
     pub name: String,
@@ -119,6 +123,7 @@ pub struct Count {
 
 /// Spans, sorted into buckets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the interface definition explains each")]
 pub struct Histogram {
     pub name: String,
@@ -131,6 +136,7 @@ pub struct Histogram {
 
 /// A source that was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[allow(missing_docs, reason = "the interface definition explains each")]
 pub struct RefusedSource {
     pub source: String,

@@ -83,6 +83,9 @@ fn what_cannot_be_set_is_told_by_field() {
         (json!({ "maxPerSource": [{ "max": 1 }, { "max": 2 }] }), "maxPerSource", "two limits"),
         (json!({ "maxRate": { "count": 1, "perUSec": 0, "burst": 1 } }), "maxRate", ""),
         (json!({ "maxRate": 1 }), "maxRate", "expected count"),
+        (json!({ "maxRate": { "count": 1, "perUSec": 1, "burst": 1, "x": 1 } }), "maxRate", "'x' is not known"),
+        (json!({ "maxPerSource": [{ "max": 1 }, { "max": 2, "x": 1 }] }), "maxPerSource", "'x' is not known"),
+        (json!({ "maxPerListener": [{ "listener": "c", "max": 1, "x": 1 }] }), "maxPerListener", "'x' is not known"),
         (json!({ "loadAverage": -1 }), "loadAverage", "not negative"),
         (json!({ "maxConnections": 9, "maxWaiting": 1 }), "maxWaiting", "refuse"),
     ] {

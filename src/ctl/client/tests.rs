@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ctl::failure::Exit;
+use crate::observe::snapshot::{Limits, Phase, Snapshot};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
@@ -98,6 +99,35 @@ fn a_list_without_end() {
     let failure = Client::connect(&unit).unwrap().list("ListWaiting", Nothing {}, |_: Value| Ok(true)).unwrap_err();
     assert!(failure.line.ends_with("a list of more than 64 MiB"), "{failure:?}");
     server.join().unwrap();
+}
+
+/// What one says of itself that is newer or older than sockcapctl.
+#[test]
+fn daemons_of_other_versions() {
+    let described = |answer: Value| {
+        let (unit, server) = answering("version", format!("{}\0", json!({ "parameters": answer })));
+        let snapshot = Client::connect(&unit).unwrap().call::<Snapshot>("Describe", Nothing {}).unwrap();
+        server.join().unwrap();
+        snapshot
+    };
+    let newer = described(json!({
+        "context": { "version": "9.0.0", "limits": { "maxConnections": 8, "maxMoons": 2 }, "colour": "red" },
+        "runtime": {
+            "phase": "hibernating", "active": 3, "moons": [],
+            "refused": [{ "name": "no-moon", "count": 4, "since": 5 }],
+            "waitTimes": [{ "name": "served", "boundsUSec": [1], "counts": [0, 1], "sumUSec": 7, "mean": 7 }],
+            "topRefused": [{ "source": "192.0.2.1", "count": 4, "moon": true }],
+        },
+        "moons": [],
+    }));
+    let runtime = &newer.runtime;
+    assert_eq!((newer.context.limits.max_connections, runtime.active, runtime.phase), (Some(8), 3, Phase::Other));
+    assert_eq!((runtime.refused[0].count, runtime.wait_times[0].sum_usec, runtime.top_refused[0].count), (4, 7, 4));
+    let older = described(json!({ "runtime": { "active": 3, "refused": [{ "name": "rate" }], "waitTimes": [{}] } }));
+    assert_eq!(
+        (older.runtime.active, older.runtime.phase, older.context.limits),
+        (3, Phase::Running, Limits::default())
+    );
 }
 
 #[test]
