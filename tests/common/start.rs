@@ -20,6 +20,7 @@ pub struct Start {
     listen_fds: Option<String>,
     prelude: String,
     wrap: Vec<OsString>,
+    program: OsString,
     command: Vec<OsString>,
     stdin: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
@@ -46,6 +47,7 @@ pub fn sockcap<S: AsRef<str>>(args: &[S]) -> Start {
         listen_fds: None,
         prelude: String::new(),
         wrap: Vec::new(),
+        program: binary(),
         command: vec!["--".into(), "/bin/cat".into()],
         stdin: None,
         stderr: None,
@@ -57,6 +59,12 @@ impl Start {
     /// The command to run per connection.
     pub fn run<S: AsRef<str>>(mut self, command: &[S]) -> Self {
         self.command = std::iter::once("--").chain(command.iter().map(AsRef::as_ref)).map(Into::into).collect();
+        self
+    }
+
+    /// Another build of sockcap.
+    pub fn program(mut self, path: OsString) -> Self {
+        self.program = path;
         self
     }
 
@@ -137,7 +145,7 @@ impl Start {
             words.extend(["sh".into(), "-c".into(), format!("{script}exec \"$@\"").into(), "sh".into()]);
         }
         words.append(&mut self.wrap);
-        words.push(binary());
+        words.push(std::mem::take(&mut self.program));
         words.append(&mut self.args);
         words.append(&mut self.command);
 

@@ -3,6 +3,7 @@
 
 use crate::common::*;
 use nix::sys::signal::Signal;
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -21,8 +22,13 @@ impl Service {
     }
 
     fn start(&mut self) -> Daemon {
+        self.start_version(binary())
+    }
+
+    fn start_version(&mut self, program: OsString) -> Daemon {
         let control = format!("--control={}", self.folder.socket().display());
-        self.manager.start(sockcap(&["--max-connections=1", "--when-full=wait", "--max-waiting=9", &control]))
+        let start = sockcap(&["--max-connections=1", "--when-full=wait", "--max-waiting=9", &control]);
+        self.manager.start(start.program(program))
     }
 
     /// A client that is served, and so many that wait, in their order.
@@ -133,4 +139,29 @@ fn something_that_is_not_known() {
     daemon.wait_text("closed 1 descriptor of the previous daemon that this version does not know: sockcap-things");
     let _served = service.clients(0);
     assert_eq!(service.stored(), ["sockcap-state"]);
+}
+
+/// From the version before to this one, back, and to this one again, by a restart and by a crash: commands and counts go on, and with a
+/// restart clients that wait. `SOCKCAP_PREVIOUS_BIN` is that version's program; without it this one is both.
+#[test]
+fn from_one_version_to_the_other_and_back() {
+    let previous = std::env::var_os("SOCKCAP_PREVIOUS_BIN").unwrap_or_else(binary);
+    for (signal, held) in [(Signal::SIGUSR1, 1), (Signal::SIGKILL, 0)] {
+        let Some(mut service) = Service::new("versions", "web") else { return };
+        let mut daemon = service.start_version(previous.clone());
+        let (served, mut waiting) = service.clients(held);
+        for program in [binary(), previous.clone(), binary()] {
+            service.manager.end(daemon, signal);
+            daemon = service.start_version(program);
+            daemon.wait_text("took over from the previous daemon: 1 command running, ");
+            assert!(daemon.log().iter().all(|line| line.priority == Some(5)), "{:?}", daemon.log());
+        }
+        let runtime = Control::connect(&service.folder.socket()).runtime();
+        assert_eq!(
+            (&runtime["active"], &runtime["held"], &runtime["accepted"]),
+            (&1.into(), &held.into(), &(1 + held).into())
+        );
+        drop(served);
+        waiting.iter_mut().for_each(echoes);
+    }
 }
