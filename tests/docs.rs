@@ -28,11 +28,12 @@ fn units() -> Vec<(String, String)> {
         .collect()
 }
 
-/// README.md, THREATS.md and what is in docs/, by path.
+/// README.md, SECURITY.md, THREATS.md and what is in docs/, by path.
 fn pages() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let paths = names.map(|name| format!("docs/{name}")).chain(["README.md", "THREATS.md"].map(str::to_owned));
+    let paths =
+        names.map(|name| format!("docs/{name}")).chain(["README.md", "SECURITY.md", "THREATS.md"].map(str::to_owned));
     paths.map(|path| (path.clone(), read(&path))).collect()
 }
 

@@ -513,7 +513,7 @@ fn every_crate_has_a_copyright() {
 #[test]
 fn the_pages_are_shipped() {
     let (docs, rules) = (read("debian/sockcap.docs"), read("debian/rules"));
-    for page in ["README.md", "docs", "THREATS.md"] {
+    for page in ["README.md", "docs", "SECURITY.md", "THREATS.md"] {
         assert!(docs.lines().any(|line| line == page), "{page}");
     }
     assert!(rules.contains("dh_compress -X.md"), "links to .md would find .md.gz");
