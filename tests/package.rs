@@ -1,5 +1,5 @@
 //! What the package adds to the program says what the program says: manual page, completions, message catalog, fail2ban
-//! filter, logcheck rules, copyright, examples; and its units are those of units/. Each is read by the tool that it is written for.
+//! filter, logcheck rules, examples; and its units are those of units/. Each is read by the tool that it is written for.
 //!
 //! A tool that is not installed is a SKIPPED on stderr; where CI=true it fails instead (tests/run.sh installs them all).
 
@@ -487,33 +487,11 @@ fn logcheck_is_told_what_is_routine() {
 // ---------------------------------------------------------------------------------------------------------------------
 // the rest
 
-#[test]
-fn every_crate_has_a_copyright() {
-    let (lock, copyright) = (read("Cargo.lock"), read("debian/copyright"));
-    let crates =
-        lock.split("\nname = \"").skip(1).filter_map(|rest| rest.split('"').next()).filter(|n| *n != "sockcap");
-    for name in crates.clone() {
-        // Directories are named vendor/NAME-VERSION, and `vendor/zerocopy-*` is zerocopy-derive's, too.
-        let directory = format!("vendor/{name}-");
-        let mut patterns = copyright.split_whitespace().filter_map(|word| word.strip_suffix('*'));
-        assert!(patterns.any(|start| start.starts_with("vendor/") && directory.starts_with(start)), "{directory}");
-    }
-    let known: BTreeSet<&str> = crates.collect();
-    for pattern in copyright.split_whitespace().filter(|word| word.starts_with("vendor/") && word.ends_with("-*")) {
-        assert!(known.contains(&pattern[7..pattern.len() - 2]), "no such crate: {pattern}");
-    }
-    for licence in copyright.lines().filter_map(|line| line.strip_prefix("License: ")) {
-        for name in licence.split([' ', '(', ')']).filter(|word| !matches!(*word, "" | "or" | "and")) {
-            assert!(copyright.contains(&format!("\n\nLicense: {name}\n")), "no text of {name}");
-        }
-    }
-}
-
 /// README.md is shipped, and links to docs/, by relative paths and without .gz.
 #[test]
 fn the_pages_are_shipped() {
     let (docs, rules) = (read("debian/sockcap.docs"), read("debian/rules"));
-    for page in ["README.md", "docs", "SECURITY.md", "THREATS.md"] {
+    for page in ["README.md", "docs", "SECURITY.md", "THREATS.md", "THIRD-PARTY"] {
         assert!(docs.lines().any(|line| line == page), "{page}");
     }
     assert!(rules.contains("dh_compress -X.md"), "links to .md would find .md.gz");

@@ -2,7 +2,7 @@
 # Builds sockcap and sockcapctl, each as one static file, with musl for their C library, which run on any Linux of this
 # machine's kind; and has the tests of the programs judge them.
 #
-#   tests/static.sh [DIR]      the files are left in DIR, if one is named
+#   tests/static.sh [DIR]      the files are left in DIR, if one is named, with the licences of what is in them
 #
 # With rustup's target (`rustup target add x86_64-unknown-linux-musl`) that is one call of cargo. Without it the standard
 # library is built, too, from the source that comes with the compiler: by this machine's Rust if it has that and musl-gcc
@@ -74,3 +74,4 @@ for name in sockcap sockcapctl; do
     echo "static.sh: $version, static, $(stat -c %s "$program") bytes, sha256 $(sha256sum "$program" | cut -d ' ' -f 1)"
     [ $# -eq 0 ] || install -D -m 755 "$program" "$1/$name-${version##* }-$(uname -m)-linux"
 done
+[ $# -eq 0 ] || install -D -m 644 THIRD-PARTY LICENSE -t "$1"
