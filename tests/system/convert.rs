@@ -55,8 +55,11 @@ impl Drop for Installed<'_> {
     fn drop(&mut self) {
         let units = |suffix: &str| SERVICES.map(|it| format!("{}{suffix}", it.name)).join(" ");
         let (old, new, services) = (units(".socket"), units("-capped.socket"), units("-capped.service"));
+        // in.uucpd, for one, goes on for ever where its client has left, and takes a processor for it.
+        let instances = units("@*.service");
         self.0.sh(&format!(
-            "systemctl stop {old} {new} {services}; cd /run/systemd/system && rm -f {new} {services}; systemctl daemon-reload"
+            "systemctl stop {old} {new} {services} '{}'; cd /run/systemd/system && rm -f {new} {services}; systemctl daemon-reload",
+            instances.replace(' ', "' '"),
         ));
     }
 }
