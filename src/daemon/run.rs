@@ -233,6 +233,7 @@ impl Daemon {
         self.commands.sweep();
         self.settle(now);
         self.manager.ready(now);
+        self.send_first_status(now);
         self.trim.started(now);
     }
 

@@ -310,6 +310,12 @@ impl Notify {
         }
     }
 
+    /// Sends the status of a daemon that has just started. The next, which the first event brings, need not wait for its time.
+    pub fn first_status(&mut self, now: Instant, status: Status) {
+        self.status(now, status);
+        self.status_at = None;
+    }
+
     /// Sends a status for the time after this process: systemd shows it until the next one, also between two starts.
     pub fn last_status(mut self, text: &str) {
         self.pending.push_back(format!("STATUS={text}\n"));

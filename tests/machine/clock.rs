@@ -93,7 +93,7 @@ pub fn a_clock_that_jumps_leaves_rates_and_penalties_alone(machine: &Machine) {
     end(often, "0\n");
     end(often, "0\n");
     end(failed, "7\n");
-    machine.until_status("0/100 active, 0 waiting");
+    machine.until_status("0/100 active, 0 waiting, 0 refused, 3 served");
     for (n, jump) in [0, 48 * HOUR, -48 * HOUR].into_iter().enumerate() {
         clock.jump(jump);
         for source in [often, failed] {

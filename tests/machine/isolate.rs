@@ -34,7 +34,7 @@ pub fn a_command_is_kept_apart_as_far_as_the_kernel_can(machine: &Machine) {
         if is_apart && !has_scopes {
             machine.until_said("signals still pass between them: that needs Linux 6.12 (Landlock ABI 6, here it is 2)");
         }
-        machine.until_status("0/100 active");
+        machine.until_status("0/100 active, 0 waiting, 0 refused, 2 served");
         machine.assert_unharmed();
         machine.ok("systemctl stop probe.socket probe.service");
     }

@@ -158,7 +158,7 @@ pub fn restart_cuts_nobody_and_refuses_nobody(rig: &Rig) {
     let places = format!("LimitNOFILE={}", NOT_PLACES + 3);
     rig.edit(&format!("Environment=SOCKCAP_MAX_CONNECTIONS=3\n{places}"));
     rsync_ok(rig, &["rsync://127.0.0.1/files/"]);
-    rig.until_status("0/3 active, 0 waiting");
+    rig.until_served("0/3 active, 0 waiting", 1);
     let idle = descriptors(rig, SERVICE);
 
     let copies = [Copy::begin(rig, "/tmp/copy-1"), Copy::begin(rig, "/tmp/copy-2")];
@@ -280,18 +280,16 @@ pub fn each_listener_keeps_its_own_count(rig: &Rig) {
         let ones = [talks(rig, 7101, 1), talks(rig, 7101, 2)];
         let third = talks(rig, 7103, 3);
         let mut held = [7101, 7103].map(|port| Client::to(rig, Ipv4Addr::LOCALHOST, port));
-        let says = |status: &str| {
-            until(status, || rig.show(service, "StatusText").starts_with(status).then_some(()));
-        };
-        says("3/100 active, 2 waiting");
+        let says = |status: &str, served: u32| rig.until_served_by(service, status, served);
+        says("3/100 active, 2 waiting", 0);
         for _ in 0..2 {
             restart(rig, service);
-            says("3/100 active, 2 waiting");
+            says("3/100 active, 2 waiting", 0);
             assert_eq!(taken_over(rig, service), "3 commands running, 2 clients held");
         }
         // The second port has a place, and the fourth of this source is the fourth.
         ends(talks(rig, 7102, 4));
-        says("3/100 active, 2 waiting");
+        says("3/100 active, 2 waiting", 1);
         ends(third);
         is_served(&mut held[1], 3);
         let [one, other] = ones;
@@ -300,7 +298,7 @@ pub fn each_listener_keeps_its_own_count(rig: &Rig) {
 
         // A crash loses who waits, who sees a close and does not hang; what runs is found again, and counted where it was.
         let lost = Client::to(rig, Ipv4Addr::LOCALHOST, 7103);
-        says("3/100 active, 1 waiting");
+        says("3/100 active, 1 waiting", 3);
         crash(rig, service, "KILL");
         lost.sees_a_close();
         let said = taken_over(rig, service);
@@ -308,13 +306,13 @@ pub fn each_listener_keeps_its_own_count(rig: &Rig) {
         [&mut first, &mut second].into_iter().for_each(answers);
         let mut next = Client::to(rig, Ipv4Addr::LOCALHOST, 7103);
         assert_eq!(said, "3 commands running, 0 clients held");
-        says("3/100 active, 1 waiting");
+        says("3/100 active, 1 waiting", 3);
         ends(talks(rig, 7102, 4));
-        says("3/100 active, 1 waiting");
+        says("3/100 active, 1 waiting", 4);
         ends(second);
         is_served(&mut next, 3);
         [first, other, next].into_iter().for_each(ends);
-        says("0/100 active, 0 waiting");
+        says("0/100 active, 0 waiting", 8);
         rig.ok(&format!("systemctl stop {service} probe-one.socket probe-two.socket"));
     }
 }

@@ -28,7 +28,7 @@ pub fn the_cap_is_exact_and_says_so(rig: &Rig) {
     drop(gone);
     rig.until_status("2/3 active");
     assert!(rsync_ok(rig, &["rsync://127.0.0.1/files/"]).contains("one"));
-    rig.until_status("2/3 active");
+    rig.until_served("2/3 active", 2);
     let third = Client::served(rig);
     assert_eq!(Client::to_rsync(rig).rest(), refusal(3));
     held.finish_with_a_list();

@@ -319,6 +319,20 @@ impl Rig {
         until(&format!("status {wanted}"), || self.show(service, "StatusText").starts_with(wanted).then_some(()));
     }
 
+    /// Waits until it begins with this, and says that so many have been served: a line from before the last of them ended may say the same otherwise.
+    pub fn until_served(&self, wanted: &str, served: u32) {
+        self.until_served_by(SERVICE, wanted, served);
+    }
+
+    /// The same of another service.
+    pub fn until_served_by(&self, service: &str, wanted: &str, served: u32) {
+        let served = format!(", {served} served");
+        until(&format!("status {wanted}{served}"), || {
+            let status = self.show(service, "StatusText");
+            (status.starts_with(wanted) && status.ends_with(&served)).then_some(())
+        });
+    }
+
     /// Waits until the journal has an entry that matches and has these words: what was logged may still be on its way.
     pub fn until_said(&self, matches: &str, words: &str) {
         until(&format!("{words:?} in the journal"), || {

@@ -65,7 +65,7 @@ pub fn ssh_is_refused_at_once(rig: &Rig) {
     held.say("there?\n");
     assert_eq!(held.line(), "there?\n");
     drop(held);
-    rig.until_status_of(SERVICE, "0/1 active");
+    rig.until_served_by(SERVICE, "0/1 active", 1);
     let out = run(rig, &[&SSH[..], &["id -un; exit 7"]].concat());
     assert_eq!((out.status.code(), text(&out.stdout)), (Some(7), "root\n".to_owned()), "{}", text(&out.stderr));
 }

@@ -28,6 +28,20 @@ fn what_was_ignored_at_the_start_stays_ignored() {
     assert_eq!(daemon.stop().served, 2);
 }
 
+/// Whoever started it can see how it is without a client having come.
+#[test]
+fn the_status_is_there_from_the_start() {
+    let mut notify = Notify::new();
+    let mut daemon = sockcap(&["--listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", notify.path()).start();
+    notify.wait("STATUS=0/100 active, 0 waiting, 0 refused, 0 served");
+    // The first client does not wait for its line until it may be sent again.
+    let mut client = daemon.connect();
+    echoes(&mut client);
+    notify.wait("STATUS=1/100 active, 0 waiting, 0 refused, 0 served");
+    drop(client);
+    assert_eq!(daemon.stop().served, 1);
+}
+
 /// As PID 1 of a container: processes that a command leaves behind become children of the daemon, and are reaped when they end,
 /// also if no command runs.
 #[test]

@@ -135,6 +135,14 @@ impl Daemon {
         }
     }
 
+    /// Without waiting for an event: after a take-over there may be none for long.
+    pub(super) fn send_first_status(&mut self, now: Instant) {
+        if self.manager.is_enabled() {
+            let status = self.status(now);
+            self.manager.first_status(now, status);
+        }
+    }
+
     fn status(&self, now: Instant) -> Status {
         let (queue, total) = (self.gate.queue(), &self.report.counters().total);
         let active = self.gate.census().active;
