@@ -214,8 +214,9 @@ impl Notify {
         self.flush(now);
     }
 
-    /// The sockets are served.
+    /// The sockets are served. A status follows soon, also if nothing else happens.
     pub fn ready(&mut self, now: Instant) {
+        self.looked_at = Some(now);
         self.keep(now, "READY=1\n".into());
     }
 

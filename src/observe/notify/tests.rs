@@ -141,6 +141,17 @@ fn a_status_that_did_not_go_is_sent_later() {
 
 /// Or the loop would not sleep until there is another.
 #[test]
+fn the_first_status_is_due_without_any_event() {
+    let (reader, now) = (Reader::new(), Instant::now());
+    let mut notify = reader.notify(None, now);
+    notify.ready(now);
+    let first = notify.status_deadline().unwrap();
+    assert!(notify.status_is_due(first) && !notify.was_told(0, false, &Counters::default()));
+    notify.status(first, status(0));
+    assert_eq!(reader.read(), ["READY=1", &format!("STATUS={}", status(0).text())]);
+}
+
+#[test]
 fn a_status_that_is_not_new_is_looked_at_a_second_later() {
     let (reader, now) = (Reader::new(), Instant::now());
     let mut notify = reader.notify(None, now);
