@@ -9,6 +9,7 @@ mod files;
 pub mod limits;
 mod removal;
 mod tree;
+mod trial;
 mod usage;
 mod users;
 
@@ -53,12 +54,12 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// Takes possession of our service's cgroup. With it why commands enter theirs and are not born there, if so.
+    /// Takes possession of our service's cgroup. With it a clause for each fallback that is needed here.
     ///
     /// # Errors
     /// One line, that says what could not be done, why, and what to do.
-    pub fn begin(limits: &Limits) -> Result<(Cgroups, Option<String>), String> {
-        let (tree, why) = Tree::begin(limits)?;
+    pub fn begin(limits: &Limits) -> Result<(Cgroups, Vec<String>), String> {
+        let (tree, fallbacks) = Tree::begin(limits)?;
         tree.sweep();
         let cgroups = Cgroups {
             tree,
@@ -68,12 +69,17 @@ impl Cgroups {
             kills: BTreeSet::new(),
             tend_at: None,
         };
-        Ok((cgroups, why))
+        Ok((cgroups, fallbacks))
     }
 
     /// The path of the service's cgroup, as the manager has it.
     pub fn path(&self) -> &str {
         self.tree.path()
+    }
+
+    /// Whether the kernel would kill at birth who is born in a cgroup that is used twice.
+    pub fn kills_newborn(&self) -> bool {
+        self.tree.kills_newborn()
     }
 
     /// The cgroup for this connection, and how a command comes into it.

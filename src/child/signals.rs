@@ -23,6 +23,12 @@ fn cannot(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EPERM))
 }
 
+/// Whether the kernel finds process groups by pidfds here.
+pub fn knows_groups() -> bool {
+    let asked = pidfd(std::process::id() as i32).and_then(|own| send_signal(&own, 0, true));
+    !asked.is_err_and(|error| cannot(&error))
+}
+
 /// Sends a signal to a command that is not reaped yet, and to its process group: each command leads one. `adopted` is the same
 /// process, if it is not our child.
 pub fn signal_command(pid: i32, adopted: Option<&Watched>, signal: Signal) {

@@ -1,6 +1,7 @@
 //! From settings to a running loop, in the one order that is safe: sockets, program, log, READY.
 #![forbid(unsafe_code)]
 
+use super::fallbacks;
 use super::gauges::Gauges;
 use super::isolate::{self, Signals};
 use super::run::Daemon;
@@ -103,6 +104,9 @@ pub fn start(settings: Settings) -> Result<(), Failure> {
     };
     let (apart, event) = isolate::cgroups(&settings).map_err(Failure::System)?;
     events.extend(event);
+    if settings.max_severity == Severity::Info {
+        events.extend(fallbacks::event(apart.as_ref()));
+    }
     let hold = hold(&settings, listeners.len(), nofile);
     events.extend(fewer_held(&hold));
     let gate = Gate::new(&rules, settings.when_full, hold, listeners.len());

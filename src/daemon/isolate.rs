@@ -74,8 +74,8 @@ pub(super) fn cgroups(settings: &Settings) -> Result<(Option<Apart>, Option<Even
         return Err("cannot give each connection a user (--uid-pool): that needs CAP_SETUID and CAP_SETGID, which root has (the unit may set no User=, and CapabilityBoundingSet= has to have them)".into());
     }
     match Cgroups::begin(limits) {
-        Ok((cgroups, not_born)) => {
-            let event = Event::Cgroups { path: cgroups.path().to_owned(), not_born };
+        Ok((cgroups, fallbacks)) => {
+            let event = Event::Cgroups { path: cgroups.path().to_owned(), fallbacks };
             let users = uid_pool.map(|(first, last)| Users::new(first, last));
             Ok((Some(Apart::new(cgroups, users, *slot_until)), Some(event)))
         }

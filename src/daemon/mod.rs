@@ -4,6 +4,7 @@
 mod boot;
 mod changes;
 mod check;
+mod fallbacks;
 mod gauges;
 mod isolate;
 mod run;

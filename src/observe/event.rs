@@ -97,8 +97,10 @@ pub enum Change {
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "the fields are the words of the sentences below")]
 pub enum Event {
-    /// Each connection gets a cgroup below this one; why commands enter theirs and are not born there, if so.
-    Cgroups { path: String, not_born: Option<String> },
+    /// Each connection gets a cgroup below this one; with these fallbacks.
+    Cgroups { path: String, fallbacks: Vec<String> },
+    /// What is done in another way than on newer kernels, and is not told otherwise.
+    Fallbacks(Vec<&'static str>),
     /// A listener is ready.
     Listening { local: String, listener: Arc<str> },
     /// Everything is.
@@ -225,7 +227,7 @@ impl Event {
             | Event::StderrLost { .. }
             | Event::Lost { .. } => Severity::Warning,
             Event::Ended { how: How::OutOfMemory, .. } => Severity::Notice,
-            Event::Serving { .. } | Event::Ended { .. } => Severity::Info,
+            Event::Serving { .. } | Event::Ended { .. } | Event::Fallbacks(_) => Severity::Info,
             _ => Severity::Notice,
         }
     }
@@ -237,6 +239,7 @@ impl Event {
             Event::WouldReject { .. } | Event::WouldRejectMore(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b24",
             Event::RejectedMore(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b01",
             Event::Cgroups { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b51",
+            Event::Fallbacks(_) => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b32",
             Event::Listening { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b02",
             Event::Ready { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b03",
             Event::AcceptPaused { .. } => "5c1cbd7bcb154a4b9f7e0b4d4b1d0b04",

@@ -155,13 +155,11 @@ impl fmt::Display for Event {
             Event::StartRecovered { failures, lasted } => {
                 write!(f, "commands start again after {} in {}", many(*failures, "failure"), seconds(lasted))
             }
-            Event::Cgroups { path, not_born } => {
+            Event::Cgroups { path, fallbacks } => {
                 write!(f, "each connection gets a cgroup of its own: {path}/conn-N")?;
-                match not_born {
-                    Some(why) => write!(f, "; commands enter theirs after their birth: {why}"),
-                    None => Ok(()),
-                }
+                fallbacks.iter().try_for_each(|fallback| write!(f, "; {fallback}"))
             }
+            Event::Fallbacks(all) => write!(f, "fallbacks for this kernel: {}", all.join("; ")),
             Event::Serving { id, pid, listener, peer, waited_usec, active, max } => {
                 write!(
                     f,

@@ -9,6 +9,7 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
 /// An address as the kernel gave it.
@@ -235,19 +236,26 @@ pub fn cookie(socket: BorrowedFd) -> io::Result<u64> {
     option(socket, libc::SOL_SOCKET, libc::SO_COOKIE)
 }
 
-/// Whether the process that connected to a UNIX socket still lives (SO_PEERPIDFD, Linux 6.5). An older kernel does not know, and says yes.
-pub fn peer_is_alive(socket: BorrowedFd) -> bool {
+/// A pidfd of the process that connected to a UNIX socket (SO_PEERPIDFD, Linux 6.5).
+fn peer_pidfd(socket: BorrowedFd) -> io::Result<OwnedFd> {
     /// asm-generic/socket.h.
     const SO_PEERPIDFD: i32 = 77;
-    match option::<RawFd>(socket, libc::SOL_SOCKET, SO_PEERPIDFD) {
-        Ok(pidfd) => {
-            // SAFETY: the kernel has made it for us.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            let mut ended = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            poll(&mut ended, PollTimeout::ZERO) == Ok(0)
-        }
+    let pidfd = option::<RawFd>(socket, libc::SOL_SOCKET, SO_PEERPIDFD)?;
+    // SAFETY: the kernel has made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
+}
+
+/// Whether the process that connected to a UNIX socket still lives. A kernel before 6.5 does not know, and says yes.
+pub fn peer_is_alive(socket: BorrowedFd) -> bool {
+    match peer_pidfd(socket) {
+        Ok(pidfd) => poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0),
         Err(error) => error.raw_os_error() == Some(libc::ENOPROTOOPT),
     }
+}
+
+/// Whether the kernel knows that.
+pub fn knows_peers() -> bool {
+    UnixStream::pair().is_ok_and(|(socket, _)| peer_pidfd(socket.as_fd()).is_ok())
 }
 
 /// Process, user and group of a UNIX peer when it connected (SO_PEERCRED, unix(7)).

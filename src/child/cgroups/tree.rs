@@ -14,10 +14,11 @@
 use super::files::{CONNECTION, DAEMON, cannot, is_delegated, mount, number, open_folder, own_path, set, write};
 use super::limits::{Limits, Setting};
 use super::removal::{Removal, as_owner, remove_some};
+use super::trial;
 use super::usage;
 use crate::child::cgroup::{is_gone, is_managed, pids_below};
 use crate::child::proc;
-use crate::sys::launch::{Birth, Way, try_birth};
+use crate::sys::launch::Way;
 use crate::sys::plain;
 use crate::sys::process::{Usage, pidfd, send_signal};
 use nix::sys::signal::{Signal, kill};
@@ -25,7 +26,7 @@ use nix::unistd::{Pid, getpgid};
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Attempts to find all processes of a cgroup, where the kernel does not.
@@ -57,12 +58,12 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Takes possession: moves this process to its leaf, has controllers on, and tries one cgroup with these limits. With it why commands are
-    /// not born in their cgroups, if so.
+    /// Takes possession: moves this process to its leaf, has controllers on, and tries one cgroup with these limits. With it a clause for
+    /// each fallback.
     ///
     /// # Errors
     /// One line, that says what could not be done, why, and what to do.
-    pub fn begin(limits: &Limits) -> Result<(Tree, Option<String>), String> {
+    pub fn begin(limits: &Limits) -> Result<(Tree, Vec<String>), String> {
         let read = |path| proc::read_list(path).map_err(|error| cannot(&format!("read {path}"), &error));
         let (mounts, cgroups) = (read("/proc/self/mountinfo")?, read("/proc/self/cgroup")?);
         let (Some(mount), Some(path)) = (mount(&mounts), own_path(&cgroups)) else {
@@ -84,7 +85,7 @@ impl Tree {
         let mut tree =
             Tree { path: path.to_owned(), folder, way: Way::Enters, settings: limits.settings(), starts_at_top };
         match tree.settle(own) {
-            Ok(why) => Ok((tree, why)),
+            Ok(fallbacks) => Ok((tree, fallbacks)),
             Err(why) => {
                 tree.move_back();
                 Err(why)
@@ -93,13 +94,15 @@ impl Tree {
     }
 
     /// What there is to do from our leaf.
-    fn settle(&mut self, own: u32) -> Result<Option<String>, String> {
+    fn settle(&mut self, own: u32) -> Result<Vec<String>, String> {
         if let Some(other) = self.other_daemon().filter(|_| !is_managed()) {
             return Err(format!("process {other}, another sockcap, makes cgroups in {} already", self.folder));
         }
         self.clear_out(own).map_err(|error| cannot(&format!("empty the cgroup {}", self.folder), &error))?;
         self.switch_controllers()?;
-        self.try_one(own)
+        let (way, fallbacks) = self.try_one(own, trial::of)?;
+        self.way = way;
+        Ok(fallbacks)
     }
 
     /// A daemon in a leaf beside ours, but for what collects its commands' standard error. A manager starts none before the end of the last.
@@ -199,24 +202,17 @@ impl Tree {
         }
     }
 
-    /// Makes a cgroup as for a connection, and finds out how commands come into theirs.
-    fn try_one(&mut self, own: u32) -> Result<Option<String>, String> {
+    /// Does this with a cgroup that is made as for a connection.
+    fn try_one<T>(&self, own: u32, try_it: impl FnOnce(&str, &OwnedFd) -> T) -> Result<T, String> {
         let folder = format!("{}/probe-{own}", self.folder);
-        let opened = self.make_folder(&folder);
-        let birth = opened.map(|fd| try_birth(fd.as_fd()));
+        let tried = self.make_folder(&folder).map(|opened| try_it(&folder, &opened));
         let _ = fs::remove_dir(&folder);
-        let why = match birth? {
-            Ok(Birth::Lives) => {
-                self.way = Way::Born;
-                None
-            }
-            Ok(Birth::Killed) => Some("the kernel kills them at birth, since a cgroup was killed before".to_owned()),
-            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-                Some("clone3 is not to be had (RestrictNamespaces=, or a kernel before 5.7)".to_owned())
-            }
-            Err(error) => Some(format!("clone3 fails: {}", plain(&error))),
-        };
-        Ok(why)
+        tried
+    }
+
+    /// Whether the kernel would kill at birth who is born in a cgroup that is used twice.
+    pub fn kills_newborn(&self) -> bool {
+        self.try_one(std::process::id(), trial::kills_newborn).unwrap_or(false)
     }
 
     fn make_folder(&self, folder: &str) -> Result<OwnedFd, String> {

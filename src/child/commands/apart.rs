@@ -91,6 +91,11 @@ impl Apart {
         self.cgroups.path()
     }
 
+    /// Whether the kernel would kill at birth who is born in a cgroup that is used twice.
+    pub fn kills_newborn(&self) -> bool {
+        self.cgroups.kills_newborn()
+    }
+
     /// What connection `id` gets.
     ///
     /// # Errors
