@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 
 /// As docs/options.md has it. Before systemd 254 there is no DelegateSubgroup=.
-const DELEGATE: &str = "Delegate=memory pids cpu io
+pub const DELEGATE: &str = "Delegate=memory pids cpu io
 DelegateSubgroup=daemon
 ";
 
@@ -32,7 +32,7 @@ fn served() -> (TcpStream, u64) {
     (client, id.parse().unwrap_or_else(|error| panic!("{error}: {id:?}")))
 }
 
-fn group(id: u64) -> String {
+pub fn group(id: u64) -> String {
     format!("/sys/fs/cgroup/system.slice/{SERVICE}/conn-{id}")
 }
 

@@ -31,23 +31,42 @@ const WORDS: &str = "console=ttyS0 quiet root=/dev/nvme0n1 rootfstype=ext4 rootw
     raid=noautodetect cryptomgr.notests rcupdate.rcu_expedited=1 psi=1 systemd.unit=machine.service systemd.show_status=0 \
     systemd.log_color=0 systemd.unified_cgroup_hierarchy=1";
 
-/// In a machine: runs the case. Outside: has the machine of this release run `test`, or says why it cannot.
-pub fn with(release: &str, test: &str, case: fn(&Machine)) {
+/// The machines: whose kernel each has, and the release whose disk it boots from.
+const DISKS: [(&str, &str); 4] =
+    [("bullseye", "bookworm"), ("bookworm", "bookworm"), ("trixie", "trixie"), ("backports", "trixie")];
+
+/// A mirror may not have these kernels, in a lane, too.
+const MAY_BE_MISSING: [&str; 2] = ["bullseye", "backports"];
+
+/// What a machine boots.
+#[derive(Debug)]
+struct Images {
+    kernel: PathBuf,
+    disk: PathBuf,
+}
+
+/// In a machine: runs the case. Outside: has the machine of this name run `test`, or says why it cannot.
+pub fn with(name: &str, test: &str, case: fn(&Machine)) {
     static MACHINES: OnceLock<Mutex<HashMap<String, Slot>>> = OnceLock::new();
     type Slot = Arc<Mutex<Option<Guest>>>;
 
     if let Some(machine) = Machine::here() {
         return case(&machine);
     }
-    let images = rig_dir().join(format!("{release}.machine"));
-    if let Some(why) = missing(&images) {
+    let (_, release) = DISKS.iter().find(|(machine, _)| *machine == name).expect("a machine of this name");
+    let folder = rig_dir().join(format!("{release}.machine"));
+    let images = Images { kernel: folder.join(format!("{name}.kernel")), disk: folder.join("root.ext4") };
+    if let Some(why) = missing(&folder) {
         assert_ne!(env::var("CI").as_deref(), Ok("true"), "cannot boot a machine: {why}");
         return skip(test, &why);
     }
+    if !images.kernel.exists() {
+        assert!(MAY_BE_MISSING.contains(&name), "no {}; run tests/machine/images.sh", images.kernel.display());
+        return skip(test, &format!("the mirror had no kernel of {name} (tests/machine/images.sh)"));
+    }
 
     let machines = MACHINES.get_or_init(Mutex::default);
-    let slot =
-        Arc::clone(machines.lock().unwrap_or_else(PoisonError::into_inner).entry(release.to_owned()).or_default());
+    let slot = Arc::clone(machines.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default());
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
     // One that has come to an end, or may be in the midst of something, is of no use to the next case.
     let mut machine = slot.take().unwrap_or_else(|| Guest::boot(&images));
@@ -57,7 +76,7 @@ pub fn with(release: &str, test: &str, case: fn(&Machine)) {
     }
     drop(slot);
     if let Err(why) = outcome {
-        panic!("{test} in the machine of {release}: {why}");
+        panic!("{test} in the machine of {name}: {why}");
     }
 }
 
@@ -129,7 +148,7 @@ struct Guest {
 
 impl Guest {
     /// Emulation is not perfect: a boot that fails is tried again, and twice at most.
-    fn boot(images: &Path) -> Guest {
+    fn boot(images: &Images) -> Guest {
         let mut failures = String::new();
         for _ in 0..3 {
             match Guest::try_boot(images) {
@@ -137,10 +156,10 @@ impl Guest {
                 Err(why) => failures.push_str(&why),
             }
         }
-        panic!("{} does not boot: {failures}", images.display());
+        panic!("{} does not boot: {failures}", images.kernel.display());
     }
 
-    fn try_boot(images: &Path) -> Result<Guest, String> {
+    fn try_boot(images: &Images) -> Result<Guest, String> {
         // QEMU keeps open what it needs of it.
         let folder = TempDir::new();
         let payload = payload(folder.path());
@@ -158,15 +177,10 @@ impl Guest {
             .args(["-display", "none", "-monitor", "none", "-net", "none"])
             .args(["-chardev", &format!("file,id=console,append=on,path={}", path.display())])
             .args(["-serial", "chardev:console", "-chardev", "stdio,id=orders,signal=off", "-serial", "chardev:orders"])
-            .args([
-                "-drive",
-                &drive("root", &images.join("root.ext4"), "snapshot=on"),
-                "-device",
-                "nvme,drive=root,serial=root",
-            ])
+            .args(["-drive", &drive("root", &images.disk, "snapshot=on"), "-device", "nvme,drive=root,serial=root"])
             .args(["-drive", &drive("more", &payload, "readonly=on"), "-device", "virtio-blk-pci,drive=more"])
             .arg("-kernel")
-            .arg(images.join("kernel"))
+            .arg(&images.kernel)
             .args(["-append", WORDS])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

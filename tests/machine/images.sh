@@ -1,10 +1,16 @@
 #!/bin/sh
-# Makes what tests/machine/ boots: the kernel of a Debian release, and a disk with the root tree that tests/system/roots.sh
-# has built of that release (systemd 252 with Linux 6.1, 257 with 6.12).
+# Makes what tests/machine/ boots: a disk with the root tree that tests/system/roots.sh has built of a Debian release, and two
+# kernels with their modules on it:
 #
-# They land in ${SOCKCAP_RIG_DIR:-target/rig}/SUITE.machine/ as `kernel` and `root.ext4`, by one rename, and are left alone
+#   bookworm (systemd 252)    its own, Linux 6.1, and bullseye's, 5.10
+#   trixie (systemd 257)      its own, 6.12, and the newest that its backports have
+#
+# They land in ${SOCKCAP_RIG_DIR:-target/rig}/SUITE.machine/ as `root.ext4` and NAME.kernel, by one rename, and are left alone
 # while this script and the tree are the same. The packages come from where mmdebstrap takes them by default. Needs root,
 # mmdebstrap and mke2fs.
+#
+# bullseye is on its way to the archive, and backports come and go, so a mirror may not have the second kernel. That is no error,
+# then: what would run on it is skipped, and says so; and it is looked for again at the next run.
 #
 #   tests/machine/images.sh [bookworm] [trixie]
 set -eu
@@ -19,6 +25,27 @@ for tool in mmdebstrap mke2fs; do
     command -v $tool >/dev/null || { echo "images.sh: $tool is not installed" >&2; exit 1; }
 done
 
+# A kernel, as `$1.kernel`, and its modules, and what else of it these patterns name: what a suite, or the backports to it, has by this
+# name. The package of the release itself is asked for by `/`, since that of its security updates may be gone already.
+#
+# Unpacked alone: nothing of it is run on this machine, and no initial RAM disk is made. The kernel has its drivers for NVMe and
+# ext4 built in.
+unpack() {
+    name=$1 from=$2 packages=$3
+    shift 3
+    # From the mirror that mmdebstrap has chosen.
+    # shellcheck disable=SC2016  # for that shell
+    more='sed -n "s,^\(deb .*\) \([a-z]*\) main$,\1 \2-backports main,p" "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/more.list"'
+    [ "$name" = backports ] || more=true
+    mmdebstrap --quiet --variant=extract --include="$packages" --format=tar --setup-hook="$more" "$from" "$new/kernel.tar" || return
+    tar -C "$new/kernel.tree" --numeric-owner --wildcards -xf "$new/kernel.tar" '*/vmlinuz*' '*/modules.*' \
+        '*/kernel/net/vmw_vsock/v*' '*/kernel/block/*' '*/kernel/fs/overlayfs/*' '*/kernel/fs/fuse/*' \
+        '*/kernel/drivers/virtio/*' '*/kernel/drivers/block/virtio_blk.*' "$@"
+    # Newer packages have it among the modules.
+    find "$new/kernel.tree" -name 'vmlinuz*' -type f -exec mv {} "$new/$name.kernel" \;
+    rm -rf "$new/kernel.tree/boot"
+}
+
 for suite; do
     tree=$dir/$suite made=$dir/$suite.machine
     [ -e "$tree/.rig-stamp" ] || tests/system/roots.sh "$suite"
@@ -27,19 +54,20 @@ for suite; do
 
     new=$(mktemp -d "$dir/.$suite.machine.XXXXXX")
     trap 'rm -rf -- "$new"' EXIT
-    # Unpacked alone: nothing of it is run on this machine, and no initial RAM disk is made. The kernel has its drivers for
-    # NVMe and ext4 built in.
-    mmdebstrap --quiet --variant=extract --include=linux-image-cloud-amd64,kmod --format=tar "$suite" "$new/kernel.tar"
     mkdir "$new/kernel.tree"
-    tar -C "$new/kernel.tree" --numeric-owner --wildcards -xf "$new/kernel.tar" './boot/vmlinuz-*' '*bin/kmod' '*bin/modprobe' \
-        '*bin/depmod' '*/libkmod.so*' '*/modules.*' '*/kernel/net/vmw_vsock/v*' '*/kernel/block/*' '*/kernel/fs/overlayfs/*' \
-        '*/kernel/fs/fuse/*' '*/kernel/drivers/virtio/*' '*/kernel/drivers/block/virtio_blk.*'
-    cp "$new/kernel.tree"/boot/vmlinuz-* "$new/kernel"
-    rm -r "$new/kernel.tree/boot"
+    unpack "$suite" "$suite" linux-image-cloud-amd64,kmod '*bin/kmod' '*bin/modprobe' '*bin/depmod' '*/libkmod.so*'
+    case $suite in
+        bookworm) second=bullseye from=bullseye package=linux-image-cloud-amd64/bullseye ;;
+        *) second=backports from=$suite package=linux-image-cloud-amd64/$suite-backports ;;
+    esac
+    if ! unpack "$second" "$from" "$package"; then
+        wanted="$wanted, and the kernel of $second" # the next run has another wish
+        echo "images.sh: WARNING: no kernel of $second; tests on it will be SKIPPED" >&2
+    fi
 
     root=$new/root
     cp -a --reflink=auto "$tree" "$root"
-    rm -rf "$root"/boot/* "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/*
+    rm -rf "${root:?}"/boot/* "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/*
     # Older packages have these folders beside /usr.
     for part in bin sbin lib usr/bin usr/sbin usr/lib; do
         [ ! -d "$new/kernel.tree/$part" ] || cp -a "$new/kernel.tree/$part/." "$root/usr/${part#usr/}/"
