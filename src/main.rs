@@ -9,12 +9,14 @@ use sockcap::sys::{errno_words, memory, plain, process};
 use std::io::Write;
 
 fn main() {
-    // First of all, so that no signal falls between what we inherit and the loop that reads them.
+    // First of all: what is blocked waits for the loop that reads it. To PID 1 of a container the kernel sends nothing that has the default
+    // action and is not blocked, so that a stop would be lost.
+    let blocked = process::blocked_signals().thread_set_mask();
     process::default_signal_actions();
     process::close_to_others();
     process::close_all_on_exec();
     memory::share_one_heap();
-    let result = match process::blocked_signals().thread_set_mask() {
+    let result = match blocked {
         Err(error) => Err(Failure::System(format!("cannot block signals: {}", errno_words(error as i32)))),
         Ok(()) => match collector::target(std::env::args_os()) {
             Some(target) => collector::run(target).map_err(Failure::System),

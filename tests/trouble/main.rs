@@ -5,6 +5,7 @@ mod common;
 
 mod apart;
 mod books;
+mod container;
 mod exhaustion;
 mod faults;
 mod hidden_proc;
