@@ -27,4 +27,4 @@ bash -c '
 
 kill "$daemon"
 wait "$daemon"
-sed 's/^<\([0-9]\)>/log (severity \1): /' "$log"
+sed 's/^/log: /' "$log"

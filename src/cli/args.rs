@@ -254,7 +254,7 @@ pub struct Args {
     #[arg(short, long, env = "SOCKCAP_QUIET", value_parser = switch, help_heading = "Logging")]
     pub(super) quiet: bool,
 
-    /// Where log entries go; auto is the journal if stderr is connected to it, else stderr
+    /// Where log entries go; auto is the journal if stderr is connected to it, else plain lines
     #[arg(long, value_name = "auto|journal|stderr", env = "SOCKCAP_LOG_TARGET", default_value = "auto",
           value_parser = ["auto", "journal", "stderr"], help_heading = "Logging", hide_short_help = true)]
     pub(super) log_target: String,

@@ -33,11 +33,11 @@ pub(super) const IDENTIFIER: &str = "sockcap";
 /// Where entries go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The journal if stderr is connected to it (`JOURNAL_STREAM`, systemd.exec(5)), else stderr.
+    /// The journal if stderr is connected to it (`JOURNAL_STREAM`, systemd.exec(5)), else lines on stderr.
     Auto,
-    /// The journal; stderr if it cannot be reached at start.
+    /// The journal; lines on stderr if it cannot be reached at start.
     Journal,
-    /// Lines on stderr, with sd-daemon(3) prefixes unless it is a terminal.
+    /// Lines on stderr, with sd-daemon(3) prefixes.
     Stderr,
 }
 
@@ -48,6 +48,12 @@ impl Target {
             Target::Journal => true,
             Target::Stderr => false,
         }
+    }
+
+    /// Whether lines on stderr begin with their priority (sd-daemon(3)): for a reader that knows it, which is the journal, or was promised.
+    pub fn has_prefix(self) -> bool {
+        let is_asked = self == Target::Stderr || libsystemd::logging::connected_to_journal();
+        is_asked && !io::stderr().is_terminal()
     }
 
     /// Whether it is the journal, and that can be reached now.
@@ -110,9 +116,8 @@ impl Log {
         let (sender, events) = sync_channel(WAITING);
         let ending = Arc::new(Ending::default());
         let end = Arc::clone(&ending);
-        let wants_journal = target.wants_journal();
         thread::Builder::new().name("log".into()).stack_size(256 << 10).spawn(move || {
-            write_all(wants_journal, &events, &end);
+            write_all(target, &events, &end);
             end.lock().is_over = true;
             end.is_over.notify_one();
         })?;
@@ -174,10 +179,10 @@ impl Log {
     }
 }
 
-fn write_all(wants_journal: bool, events: &Receiver<Box<Event>>, end: &Ending) {
-    let journal = if wants_journal { journal_layer() } else { None };
+fn write_all(target: Target, events: &Receiver<Box<Event>>, end: &Ending) {
+    let journal = if target.wants_journal() { journal_layer() } else { None };
     let is_journal = journal.is_some();
-    let stderr = (!is_journal).then(|| Lines { prefix: !io::stderr().is_terminal() });
+    let stderr = (!is_journal).then(|| Lines { prefix: target.has_prefix() });
     let subscriber = Spanless.with(journal).with(stderr);
     tracing::subscriber::with_default(subscriber, || {
         let mut lost = 0;

@@ -220,7 +220,13 @@ impl Start {
 
     /// Starts it and returns at once.
     pub fn spawn(mut self) -> Daemon {
+        // The harness knows priorities by what is in front of lines.
+        let is_set = |name: &str| self.env.iter().any(|(of, _)| of == name);
+        let has_target = is_set("JOURNAL_STREAM") || is_set("SOCKCAP_LOG_TARGET");
         let mut command = self.command();
+        if !has_target {
+            command.env("SOCKCAP_LOG_TARGET", "stderr");
+        }
         command.stdout(Stdio::null());
         match self.stderr.take() {
             Some(fd) => command.stderr(Stdio::from(fd)),

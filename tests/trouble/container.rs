@@ -85,6 +85,25 @@ fn a_stop_ends_by_itself() {
     assert_eq!(daemon.totals().served, 1, "and nobody holds its standard error any more");
 }
 
+/// What reads a container's output knows no sd-daemon(3).
+#[test]
+fn lines_are_plain_unless_priorities_are_asked_for() {
+    for (target, is_plain) in [("auto", true), ("journal", true), ("stderr", false)] {
+        let args = ["--listen=127.0.0.1:0", "--log-target", target, "--stderr=stream"];
+        let own = ["unshare", "-m", "sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"];
+        let start = sockcap(&args).run(&["/bin/sh", "-c", "echo from a command >&2"]);
+        let can_mount =
+            is_root() && Command::new(own[0]).args(&own[1..]).arg("true").status().is_ok_and(|s| s.success());
+        let mut daemon = if can_mount { start.wrap(&own).start() } else { start.start() };
+        to_end(daemon.connect());
+        daemon.wait_text("[1] from a command");
+        daemon.signal(Signal::SIGTERM);
+        daemon.totals();
+        let log = daemon.log();
+        assert!(log.len() > 3 && log.iter().all(|line| line.priority.is_none() == is_plain), "{target}: {log:?}");
+    }
+}
+
 /// A user without any privilege, who sees nobody else's processes; a probe of the same user, as `docker exec` makes it.
 #[test]
 fn a_user_without_privileges_and_proc_hidden() {

@@ -19,7 +19,7 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
@@ -38,12 +38,18 @@ pub enum Target {
     Journal,
     /// Standard error, each with the number of its connection.
     Stderr,
+    /// The same, with the priority in front (sd-daemon(3)).
+    Prefixed,
 }
 
 impl Target {
     /// Where the log goes now.
     pub fn of(log: log::Target) -> Target {
-        if log.reaches_journal() { Target::Journal } else { Target::Stderr }
+        match log.reaches_journal() {
+            true => Target::Journal,
+            false if log.has_prefix() => Target::Prefixed,
+            false => Target::Stderr,
+        }
     }
 
     /// As an argument.
@@ -51,6 +57,7 @@ impl Target {
         match self {
             Target::Journal => "journal",
             Target::Stderr => "stderr",
+            Target::Prefixed => "prefixed",
         }
     }
 }
@@ -61,7 +68,7 @@ pub fn target(mut arguments: impl Iterator<Item = OsString>) -> Option<Target> {
         return None;
     }
     let word = arguments.next()?;
-    [Target::Journal, Target::Stderr].into_iter().find(|target| word == target.word())
+    [Target::Journal, Target::Stderr, Target::Prefixed].into_iter().find(|target| word == target.word())
 }
 
 /// One command's.
@@ -119,7 +126,7 @@ impl Collector {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(io::stdin(), EpollEvent::new(EpollFlags::EPOLLIN, LINK))?;
         let journal = if target == Target::Journal { Some(UnixDatagram::unbound()?) } else { None };
-        let way = Way { journal, has_prefix: !io::stderr().is_terminal(), record: Vec::new(), lost: 0 };
+        let way = Way { journal, has_prefix: target == Target::Prefixed, record: Vec::new(), lost: 0 };
         Ok(Collector { epoll, sources: HashMap::new(), way, is_linked: true })
     }
 

@@ -82,7 +82,7 @@ impl Stream {
     ) -> Result<(OwnedFd, Option<Over>), Failed> {
         let head = match self.target {
             Target::Journal => record::head(&self.identifier, id, listener, peer),
-            Target::Stderr => format!("[{id}] ").into_bytes(),
+            Target::Stderr | Target::Prefixed => format!("[{id}] ").into_bytes(),
         };
         match self.pipe(now, &head) {
             Ok(end) => Ok((end, self.trouble.succeeded(now, now))),
