@@ -55,6 +55,10 @@ need mandoc mandoc
 need fail2ban-regex fail2ban
 need zsh zsh
 need fish fish
+# For examples/container/check.sh.
+need podman podman
+need crun crun
+need busybox busybox-static
 # For tests/package.sh.
 need dpkg-buildpackage dpkg-dev
 need dh debhelper

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Builds the image of Containerfile and runs it with podman, as docs/containers.md says: a user without privileges, a root that cannot be
 # written to, no cgroups. Clients are served and refused, the probe answers, lines are plain, an orphan is reaped, and `podman stop` ends a
-# command that does not listen within its ten seconds, by sockcap and not by SIGKILL.
+# command that does not listen within its ten seconds, by sockcap and not by SIGKILL. Then a socket is passed to it, as systemd does.
 #
 #   examples/container/check.sh [SOCKCAP SOCKCAPCTL]      programs; without them those in target/debug, which cargo builds
 #
-# Needs root, and podman, crun, busybox-static, iproute2 (Debian packages of these names). Takes ten seconds. Everything is in a
+# Needs root, and podman, crun, busybox-static, iproute2, systemd (Debian packages of these names). Takes 15 seconds. Everything is in a
 # folder and in namespaces of its own, and gone at the end.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -15,8 +15,8 @@ skip() {
     [ "${CI-}" = true ] && exit 1
     exit 0
 }
-for tool in podman crun busybox ip unshare; do
-    command -v "$tool" >/dev/null || skip "$tool is not installed (apt install podman crun busybox-static iproute2)"
+for tool in podman crun busybox ip unshare systemd-socket-activate; do
+    command -v "$tool" >/dev/null || skip "$tool is not installed (apt install podman crun busybox-static iproute2 systemd)"
 done
 [ "$(id -u)" = 0 ] || skip "only root can make the namespaces"
 
@@ -53,16 +53,22 @@ cp "$sockcap" "$context/sockcap"
 cp "$sockcapctl" "$context/sockcapctl"
 cp "$(command -v busybox)" "$context/busybox"
 cp "$here/Containerfile" "$context/Containerfile"
-if libraries=$(ldd "$sockcap" 2>/dev/null); then
-    for library in $(echo "$libraries" | grep -o '/[^ ]*'); do
+libraries=$(ldd "$sockcap" "$context/busybox" 2>/dev/null | grep -o '/[^ ]*[^: ]$\|/[^ ]* (' | tr -d ' (' | sort -u) || libraries=
+if [ -n "$libraries" ]; then
+    for library in $libraries; do
         mkdir -p "$context/root/$(dirname "$library")"
         cp -L "$library" "$context/root/$library"
     done
     sed -i 's/^FROM scratch$/&\nCOPY root \//' "$context/Containerfile"
 fi
 
+cat >"$folder/pod" <<END
+#!/bin/sh
+exec podman --root "$folder/root" --runroot "$folder/run" --storage-driver=vfs --cgroup-manager=cgroupfs --runtime=crun --events-backend=none "\$@"
+END
+chmod +x "$folder/pod"
 pod() {
-    podman --root "$folder/root" --runroot "$folder/run" --storage-driver=vfs --cgroup-manager=cgroupfs --runtime=crun --events-backend=none "$@"
+    "$folder/pod" "$@"
 }
 pod build --quiet --format=docker --isolation=chroot --network=host -t echo-capped "$context" >/dev/null || fail "cannot build the image"
 
@@ -115,4 +121,15 @@ grep -q '^SIGTERM: accepting no more connections, waiting up to 1.0 s for 1 comm
 grep -q '^stopped: 2 accepted, 1 served, 1 refused' "$log" || fail "no totals"
 exec 3>&-
 wait "$first" || true
-echo "check.sh: $(podman --version): served, refused, probed, reaped and stopped in good order"
+
+# A socket that somebody else has opened, as systemd does: podman passes it, and so nobody finds the port closed.
+# shellcheck disable=SC2086  # words
+systemd-socket-activate --listen=127.0.0.1:2008 "$folder/pod" run --name passed --rm --read-only --tmpfs=/run --cap-drop=all \
+    --cgroups=disabled --network=host $limits --unsetenv=SOCKCAP_LISTEN echo-capped /bin/busybox echo hello 2>"$log" &
+run=$!
+until_true grep -q '^Listening on 127.0.0.1:2008' "$log"
+[ "$(busybox nc 127.0.0.1 2008 </dev/null)" = hello ] || fail "no client was served at a passed socket"
+pod stop passed >/dev/null 2>&1 || fail "cannot stop it"
+wait "$run" || fail "exit status $?"
+until_true grep -q '^stopped: 1 accepted, 1 served' "$log"
+echo "check.sh: $(podman --version): served, refused, probed, reaped, stopped in good order, and given a socket"
