@@ -63,13 +63,12 @@ mod tests {
         let mut buffer = [0; 8];
         let none = receive(other.as_fd(), &mut buffer).unwrap_err();
         assert_eq!(none.raw_os_error(), Some(libc::EAGAIN));
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         send(one.as_fd(), b"seven", reader.as_fd()).unwrap();
         drop(reader);
         let (length, fd) = receive(other.as_fd(), &mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"seven");
-        (&writer).write_all(b"x").unwrap();
-        drop(writer);
+        std::fs::File::from(writer).write_all(b"x").unwrap();
         let mut text = String::new();
         std::fs::File::from(fd.unwrap()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "x");
