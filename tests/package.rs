@@ -497,11 +497,49 @@ fn the_pages_are_shipped() {
     assert!(rules.contains("dh_compress -X.md"), "links to .md would find .md.gz");
 }
 
+/// Of all packages, and what each of them says of it.
 #[test]
 fn the_versions_agree() {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    let begins = |path: &str, line: &str| {
+        let text = read(path);
+        assert!(text.lines().any(|l| l.starts_with(line)), "{path}: no line begins with {line}");
+    };
     let changelog = read("debian/changelog");
-    let expected = concat!("sockcap (", env!("CARGO_PKG_VERSION"), "-");
-    assert!(changelog.starts_with(expected), "{changelog}");
+    assert!(changelog.starts_with(&format!("sockcap ({VERSION}-")), "{changelog}");
+    begins("packaging/PKGBUILD", &format!("pkgver={VERSION}"));
+    let spec = read("packaging/sockcap.spec");
+    begins("packaging/sockcap.spec", &format!("Version:        {VERSION}"));
+    let (_, changes) = spec.split_once("%changelog\n").expect("%changelog");
+    let newest = changes.lines().next().expect("a change");
+    assert!(newest.starts_with("* ") && newest.contains(&format!(" - {VERSION}-")), "{newest}");
+}
+
+/// What packaging/scripts.sh shows of the packages, where there is neither rpm nor pacman.
+#[test]
+fn the_other_packages_know_all_units() {
+    let (spec, install) = (read("packaging/sockcap.spec"), read("packaging/sockcap.install"));
+    let listed = |name: &str| {
+        let line = spec.lines().find_map(|line| line.strip_prefix(&format!("%global {name} "))).expect("a list");
+        line.split(' ').map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let units: BTreeSet<String> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("units"))
+        .expect("units")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .collect();
+    let lists = ["sockets", "daemons", "metrics", "templates"].map(listed);
+    assert_eq!(lists.iter().flatten().cloned().collect::<BTreeSet<_>>(), units);
+    assert!(lists[0].iter().all(|unit| unit.ends_with(".socket")), "{lists:?}");
+    // Whose restart is a hand-over.
+    let hands_over = |unit: &&String| read(&format!("units/{unit}")).contains("\nRestartKillSignal=");
+    let daemons: BTreeSet<String> =
+        units.iter().filter(hands_over).filter(|unit| !unit.contains("@.")).cloned().collect();
+    assert!(lists[3].iter().all(|unit| unit.contains("@.")), "{lists:?}");
+    assert_eq!(lists[1], daemons);
+    for unit in daemons {
+        let name = unit.trim_end_matches(".service");
+        assert!(install.split([' ', '\'', '\n']).any(|word| word == name), "packaging/sockcap.install: {name}");
+    }
 }
 
 /// All of units/, and nothing else: by links, and by what debian/rules makes of the directory's names.
