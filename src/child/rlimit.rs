@@ -69,7 +69,7 @@ impl Resource {
 
     /// The limits of this process, soft and hard; `None` if the kernel does not tell.
     pub fn of_this_process(&self) -> Option<(u64, u64)> {
-        nix::sys::resource::getrlimit(self.kind).ok()
+        crate::sys::rlimit::get(self.kind).ok()
     }
 }
 

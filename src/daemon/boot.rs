@@ -24,8 +24,8 @@ use crate::poll::Poll;
 use crate::sys::attributes::Attributes;
 use crate::sys::launch::{CommandSpec, StandardError};
 use crate::sys::plain;
+use crate::sys::rlimit::{self, Resource};
 use crate::sys::socket::{self, Address};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -194,8 +194,8 @@ fn insiders() -> Insiders {
 
 /// RLIMIT_NOFILE up to the hard limit for us; what it was, for the commands (select(2) users need 1024).
 fn raise_descriptor_limit() -> Option<(u64, u64)> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
-    (soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()).then_some((soft, hard))
+    let (soft, hard) = rlimit::get(Resource::RLIMIT_NOFILE).ok()?;
+    (soft < hard && rlimit::set(Resource::RLIMIT_NOFILE, hard, hard).is_ok()).then_some((soft, hard))
 }
 
 /// Descriptors of our own and one client's, besides those that are open at the start and the listeners.
@@ -214,7 +214,7 @@ fn for_commands(settings: &Settings) -> u64 {
 /// # Errors
 /// One line, if RLIMIT_NOFILE is too low to serve anybody. So `many` are still to be opened, besides those that are always needed.
 fn enough_descriptors(many: u64) -> Result<(), String> {
-    let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    let Ok((limit, _)) = rlimit::get(Resource::RLIMIT_NOFILE) else { return Ok(()) };
     // One of them is the directory. Where it cannot be read, what is open is not known.
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count().saturating_sub(1)) as u64;
     let need = LEAST_DESCRIPTORS.max(open + many + OWN_DESCRIPTORS);
@@ -241,7 +241,7 @@ pub(super) fn hold(settings: &Settings, listeners: usize, nofile: Option<(u64, u
     if when_full == WhenFull::Refuse || !has_places {
         return Hold::default();
     }
-    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let descriptors = rlimit::get(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     let awaited = if settings.proxy_protocol { preamble::MAX_AWAITED as u64 } else { 0 };
     let room = descriptors.saturating_sub(linger::MAX_LINGERING as u64 + awaited + SPARE + listeners as u64);
     // At a hand-over systemd has to pass them all within the soft limit, or it starts no daemon any more.

@@ -1,6 +1,6 @@
 //! Keeping an idle daemon small.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use super::rlimit::{self, Resource};
 use std::ffi::{c_int, c_void};
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ pub struct StackLimit(Option<(u64, u64)>);
 impl Drop for StackLimit {
     fn drop(&mut self) {
         if let Some((soft, hard)) = self.0 {
-            let _ = setrlimit(Resource::RLIMIT_STACK, soft, hard); // lower than it is, which is always allowed
+            let _ = rlimit::set(Resource::RLIMIT_STACK, soft, hard); // lower than it is, which is always allowed
         }
     }
 }
@@ -69,11 +69,11 @@ impl Drop for StackLimit {
 /// # Errors
 /// One line, if the hard limit is too low.
 pub fn raise_stack_limit() -> Result<StackLimit, String> {
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_STACK) else { return Ok(StackLimit(None)) };
+    let Ok((soft, hard)) = rlimit::get(Resource::RLIMIT_STACK) else { return Ok(StackLimit(None)) };
     if soft >= STACK {
         return Ok(StackLimit(None));
     }
-    if hard < STACK || setrlimit(Resource::RLIMIT_STACK, STACK, hard).is_err() {
+    if hard < STACK || rlimit::set(Resource::RLIMIT_STACK, STACK, hard).is_err() {
         let (hard, need) = (hard >> 10, STACK >> 10);
         return Err(format!("the stack is limited to {hard} KiB (LimitSTACK=, ulimit -s); {need} KiB are needed"));
     }

@@ -15,6 +15,7 @@ pub mod pass;
 pub mod process;
 mod raw;
 pub mod receive;
+pub mod rlimit;
 pub mod shared;
 pub mod socket;
 mod stacks;
