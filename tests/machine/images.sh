@@ -66,7 +66,8 @@ for suite; do
     fi
 
     root=$new/root
-    cp -a --reflink=auto "$tree" "$root"
+    mkdir "$root"
+    cp -a --reflink=auto "$tree/." "$root"
     rm -rf "${root:?}"/boot/* "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/*
     # Older packages have these folders beside /usr.
     for part in bin sbin lib usr/bin usr/sbin usr/lib; do
