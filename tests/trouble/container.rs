@@ -4,6 +4,7 @@ use crate::common::*;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::Command;
+use std::time::Duration;
 
 /// What makes the rest of a command line PID 1. It ends with us.
 const ALONE: [&str; 5] = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
@@ -18,7 +19,7 @@ fn alone(what: &str) -> Option<[&'static str; 5]> {
     Some(ALONE)
 }
 
-/// sockcap itself, which is the only child of unshare(1).
+/// sockcap itself, which is the only child of unshare(1), and the first in its namespace.
 fn inner(daemon: &Daemon) -> Pid {
     daemon.commands()[0]
 }
@@ -83,6 +84,34 @@ fn a_stop_ends_by_itself() {
         daemon.wait_text(words);
     }
     assert_eq!(daemon.totals().served, 1, "and nobody holds its standard error any more");
+}
+
+/// Everybody ends with PID 1, so that whoever passes lines on has to be waited for. It is behind here, as on a busy machine; for two seconds,
+/// or else the last lines are given up.
+#[test]
+fn the_last_lines_of_a_command_come() {
+    let Some(alone) = alone("last lines") else { return };
+    unless_stalled(Duration::from_secs(2), || {
+        let args = ["--listen=127.0.0.1:0", "--stderr=stream", "--drain-timeout=0s"];
+        let mut daemon = sockcap(&args).wrap(&alone).run(&["/bin/sh", "-c", "echo; cat; echo last words >&2"]).start();
+        let mut client = daemon.connect();
+        line(&mut client);
+        let name = |pid: &Pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let collector = children(inner(&daemon)).into_iter().find(|pid| name(pid) == "sockcap-stderr\n");
+        let collector = collector.expect("a collector");
+        kill(collector, Signal::SIGSTOP).expect("kill");
+        client.shutdown(std::net::Shutdown::Write).expect("shutdown");
+        to_end(client);
+        let pid_1 = inner(&daemon);
+        kill(pid_1, Signal::SIGTERM).expect("kill");
+        daemon.wait_text("stopped: 1 accepted, 1 served");
+        let threads = || std::fs::read_dir(format!("/proc/{pid_1}/task")).map_or(0, Iterator::count);
+        let sleeps = || std::fs::read_to_string(format!("/proc/{pid_1}/stat")).is_ok_and(|stat| stat.contains(") S "));
+        until("it waits, or has ended", || !children(daemon.pid()).contains(&pid_1) || (threads() == 1 && sleeps()));
+        let _ = kill(collector, Signal::SIGCONT);
+        daemon.wait_text("[1] last words");
+        assert_eq!(daemon.totals().served, 1);
+    });
 }
 
 /// What reads a container's output knows no sd-daemon(3).

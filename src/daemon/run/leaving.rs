@@ -171,8 +171,10 @@ impl Daemon {
         self.listeners.remove_files();
         self.inquiry.queries.remove_files();
         let cut_short = self.cut_short();
-        // A service that has stopped leaves nothing behind. After a hand-over what commands have left may still write.
-        let is_over = !is_handing_over && running == 0 && self.commands.sees_all();
+        // A service that has stopped leaves nothing behind, and PID 1 of a container nobody. After a hand-over what commands have left may
+        // still write.
+        let ends_all = self.commands.sees_all() || std::process::id() == 1;
+        let is_over = !is_handing_over && running == 0 && ends_all;
         let collector = self.report.take_stream().map(Stream::close).filter(|_| is_over);
         self.report.finish(now, cut_short.into_iter().chain([totals]));
         collector.into_iter().for_each(Closed::end);
