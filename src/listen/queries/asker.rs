@@ -206,7 +206,7 @@ impl Asker {
             Kind::Metrics => {
                 let request = self.input.iter().position(|byte| !b"\r\n".contains(byte));
                 let request = request.map_or(&[][..], |start| &self.input[start..]);
-                request.windows(2).any(|pair| pair == b"\n\n" || pair == b"\n\r")
+                request.windows(2).any(|end| end == b"\n\n") || request.windows(3).any(|end| end == b"\n\r\n")
             }
             Kind::Agent => false,
         }
@@ -284,5 +284,29 @@ impl Asker {
             return shutdown(self.fd.as_raw_fd(), Shutdown::Write).is_ok() && !self.is_deaf;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_request_is_whole_with_its_last_byte_and_not_before() {
+        for request in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.0\n\n", "\r\n\nGET / HTTP/1.0\r\nA: b\n\r\n"] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let connection = Connection::restored(ClientFd::new(ours.into(), false), 0, 0).unwrap();
+            let now = Instant::now();
+            let mut asker = Asker::new(now, Kind::Metrics, connection, &Insiders::Unknown);
+            for (nth, byte) in request.bytes().enumerate() {
+                assert!(!asker.is_due(now), "after {nth} of {request:?}");
+                theirs.write_all(&[byte]).unwrap();
+                assert!(asker.hear(now));
+            }
+            assert!(asker.is_due(now));
+            assert_eq!(asker.take_request(), Some(request.into()));
+        }
     }
 }
