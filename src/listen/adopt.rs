@@ -71,18 +71,41 @@ pub struct StoredClient {
 
 impl StoredClient {
     fn new(name: &str, fd: ClientFd) -> Option<StoredClient> {
-        let numbers = name.strip_prefix(HELD)?;
-        let suffixes = [(AWAITED, Preamble::Awaited), (HEADED, Preamble::Whole)];
-        let (numbers, preamble) = suffixes
-            .into_iter()
-            .find_map(|(suffix, preamble)| Some((numbers.strip_suffix(suffix)?, preamble)))
-            .unwrap_or((numbers, Preamble::None));
-        let mut parts = numbers.split('-');
-        let (ticket, waited_usec) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let listener = parts.next()?.parse().ok()?;
-        // Whoever is told more of, by another version, may not be ready to be served.
-        parts.next().is_none().then(|| StoredClient { name: name.into(), ticket, waited_usec, listener, preamble, fd })
+        let (ticket, waited_usec, listener, preamble) = stored(name)?;
+        Some(StoredClient { name: name.into(), ticket, waited_usec, listener, preamble, fd })
     }
+}
+
+/// More clients than any daemon accepts: a million a second for 285 years. A ticket beyond it was made up.
+const LAST_TICKET: u64 = 1 << 53;
+
+/// Ticket, waited time, listener and header of the client that is stored under this name: as we write it, so that no client has two. Whoever
+/// is told more of, by another version, may not be ready to be served.
+pub(super) fn stored(name: &str) -> Option<(u64, u64, u64, Preamble)> {
+    let numbers = name.strip_prefix(HELD)?;
+    let suffixes = [(AWAITED, Preamble::Awaited), (HEADED, Preamble::Whole)];
+    let (numbers, preamble) = suffixes
+        .into_iter()
+        .find_map(|(suffix, preamble)| Some((numbers.strip_suffix(suffix)?, preamble)))
+        .unwrap_or((numbers, Preamble::None));
+    let mut parts = numbers.split('-').map(|part| part.parse::<u64>().ok());
+    let (ticket, waited_usec, listener) = (parts.next()??, parts.next()??, parts.next()??);
+    let is_ours = numbers == format!("{ticket}-{waited_usec}-{listener}") && ticket <= LAST_TICKET;
+    is_ours.then_some((ticket, waited_usec, listener, preamble))
+}
+
+/// The descriptors that `LISTEN_FDS` counts, each with its name of `LISTEN_FDNAMES`.
+///
+/// # Errors
+/// One line that names the variable.
+pub(super) fn named(count: &str, names: &str) -> Result<Vec<(i32, String)>, String> {
+    let number: usize =
+        count.parse().ok().filter(|n| *n <= MAX_PASSED).ok_or_else(|| {
+            format!("cannot adopt sockets: LISTEN_FDS={count} is not a number from 0 to {MAX_PASSED}")
+        })?;
+    let mut names = names.split(':');
+    let mut name = || names.next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned();
+    Ok((0..number).map(|i| (START + i as i32, name())).collect())
 }
 
 /// Whether `LISTEN_PID` names this process.
@@ -142,17 +165,7 @@ pub fn from_environment() -> Result<Passed, String> {
     if !is_for_us() || !is_same_process() {
         return Ok(Passed::default());
     }
-    let number: usize =
-        count.parse().ok().filter(|n| *n <= MAX_PASSED).ok_or_else(|| {
-            format!("cannot adopt sockets: LISTEN_FDS={count} is not a number from 0 to {MAX_PASSED}")
-        })?;
-    let mut names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-    if number > 0 && names.is_empty() {
-        names = "unknown".into();
-    }
-    let mut names = names.split(':');
-    let mut name = || names.next().filter(|name| !name.is_empty()).unwrap_or("unknown").to_owned();
-    let all: Vec<(i32, String)> = (0..number).map(|i| (START + i as i32, name())).collect();
+    let all = named(&count, &env::var("LISTEN_FDNAMES").unwrap_or_default())?;
     for (fd, name) in &all {
         // Asked of each before any is owned, so that a hole is named and not just counted.
         if !process::is_open(*fd) {
@@ -182,4 +195,41 @@ pub fn from_environment() -> Result<Passed, String> {
     }
     all_passed.held.sort_unstable_by_key(|stored| stored.ticket);
     Ok(all_passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_known_by_the_name_that_it_was_stored_under() {
+        let key = u64::MAX;
+        for (name, client) in [
+            (format!("sockcap-held-7-1500-{key}"), (7, 1500, key, Preamble::None)),
+            ("sockcap-held-0-0-1-proxy".into(), (0, 0, 1, Preamble::Whole)),
+            (format!("sockcap-held-{}-3-1-proxy-awaited", 1u64 << 53), (1 << 53, 3, 1, Preamble::Awaited)),
+        ] {
+            assert_eq!(stored(&name), Some(client), "{name}");
+        }
+        for made_up in
+            ["", "7", "7-8", "x-8-9", "+7-8-9", "07-8-9", "7-8-9-10", "7-8-9-new", "7-8--9", "9007199254740993-8-9"]
+        {
+            assert_eq!(stored(&format!("{HELD}{made_up}")), None, "{made_up}");
+        }
+    }
+
+    #[test]
+    fn each_descriptor_has_a_name() {
+        let of =
+            |count: &str, names: &str| named(count, names).map(|all| all.into_iter().map(|(_, name)| name).collect());
+        let all = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of("2", "a:b"), all(&["a", "b"]));
+        assert_eq!(of("3", "a::b"), all(&["a", "unknown", "b"]));
+        assert_eq!(of("2", ""), all(&["unknown", "unknown"]));
+        assert_eq!(of("0", "a"), all(&[]));
+        assert_eq!(named("1", "a").unwrap(), [(3, "a".to_owned())]);
+        for bad in ["", "-1", "x", "65537", "99999999999999999999"] {
+            assert!(named(bad, "").is_err(), "{bad}");
+        }
+    }
 }
