@@ -21,6 +21,9 @@ pub mod child;
 pub mod cli;
 pub mod ctl;
 pub mod daemon;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod listen;
 pub mod observe;
 pub mod peer;

@@ -59,6 +59,8 @@ need fish fish
 need podman podman
 need crun crun
 need busybox busybox-static
+# For fuzz/run.sh.
+need c++ g++
 # For tests/package.sh.
 need dpkg-buildpackage dpkg-dev
 need dh debhelper

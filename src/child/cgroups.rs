@@ -6,6 +6,8 @@
 
 mod emptied;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 pub mod limits;
 mod removal;
 mod tree;

@@ -329,5 +329,7 @@ fn ip_words(ip: Ipv6Addr, interface: u32) -> [u32; 5] {
     [a, b, c, d, interface]
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

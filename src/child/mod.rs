@@ -7,6 +7,8 @@ pub mod cgroup;
 pub mod cgroups;
 pub mod commands;
 pub mod environment;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod ledger;
 mod oom;
 pub mod pressure;

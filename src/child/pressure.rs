@@ -133,7 +133,7 @@ fn level(file: &File) -> io::Result<f64> {
 }
 
 /// Of `some avg10=1.23 avg60=...`.
-fn some_avg10(text: &[u8]) -> Option<f64> {
+pub(super) fn some_avg10(text: &[u8]) -> Option<f64> {
     let line = std::str::from_utf8(text).ok()?.lines().find_map(|line| line.strip_prefix("some avg10="))?;
     line.split(' ').next()?.parse().ok().filter(|level| (0.0..=100.0).contains(level))
 }

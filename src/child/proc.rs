@@ -69,7 +69,7 @@ impl Stat {
         Stat::parse(&String::from_utf8_lossy(&text))
     }
 
-    fn parse(text: &str) -> Option<Stat> {
+    pub(super) fn parse(text: &str) -> Option<Stat> {
         // The name in parentheses may hold anything, parentheses too.
         let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_whitespace().collect();
         let threads: i64 = fields.get(17)?.parse().ok()?;

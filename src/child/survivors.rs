@@ -169,6 +169,9 @@ fn marked(environ: &[u8]) -> Option<(Option<Marked>, i32)> {
     Some((mark.map(|mark| Marked { mark, source, peer_port }), pid.parse().ok()?))
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -175,6 +175,9 @@ fn write_field(field: Field, info: &ConnectionInfo, out: &mut Vec<u8>) {
     };
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 #[cfg(test)]
 mod tests {
     use super::*;

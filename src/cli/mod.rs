@@ -3,6 +3,8 @@
 
 mod args;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod help;
 mod mistakes;
 mod process;

@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 mod daemon;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gather;
 mod rule;
 mod rules;

@@ -329,5 +329,7 @@ fn place(unit: &Unit) -> io::Result<(Option<File>, PathBuf)> {
     Ok((Some(file), path))
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@
 mod busy;
 mod command;
 mod find;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod limits;
 mod names;
 mod pair;

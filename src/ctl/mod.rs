@@ -11,6 +11,8 @@ pub mod check;
 pub mod client;
 pub mod convert;
 pub mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod globals;
 mod help;
 mod limits;

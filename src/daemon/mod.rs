@@ -5,6 +5,8 @@ mod boot;
 mod changes;
 mod check;
 mod fallbacks;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gauges;
 mod isolate;
 mod run;

@@ -3,6 +3,8 @@
 
 pub mod accept;
 pub mod adopt;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod linger;
 pub mod listeners;
 pub mod open;

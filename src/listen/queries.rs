@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod asker;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod insiders;
 
 pub use asker::{Answer, Due, Kind, MAX_OUTPUT, Stream, VARLINK, Work};

@@ -4,6 +4,8 @@
 pub mod agent;
 pub mod event;
 pub mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod http;
 pub mod log;
 pub mod metrics;

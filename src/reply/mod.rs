@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod ftp;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod git;
 mod http;
 mod imap;

@@ -9,12 +9,12 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// The number behind this name, in a file of lines with one each.
-fn of_line(text: &str, name: &str) -> Option<u64> {
+pub(super) fn of_line(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| number(line.strip_prefix(name)?.strip_prefix(' ')?))
 }
 
 /// The sum of `NAME=N` over all devices.
-fn sum(text: &str, name: &str) -> u64 {
+pub(super) fn sum(text: &str, name: &str) -> u64 {
     text.split_whitespace().filter_map(|word| number(word.strip_prefix(name)?.strip_prefix('=')?)).sum()
 }
 

@@ -160,7 +160,7 @@ impl Settings {
         })
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn set(&mut self, option: &str, value: &str) {
         self.0.retain(|(name, _)| name != option);
         self.0.push((option.to_owned(), value.to_owned()));

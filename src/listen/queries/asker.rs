@@ -32,7 +32,7 @@ pub(super) struct Terms {
     /// At once.
     pub(super) clients: usize,
     /// Bytes of a request.
-    request: usize,
+    pub(super) request: usize,
     /// How long a request, and reading a part of an answer, may take.
     patience: Duration,
 }

@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 pub mod collector;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lines;
 pub mod link;
 mod quota;
