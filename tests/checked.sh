@@ -91,9 +91,10 @@ for part; do
                 echo "checked.sh: SKIPPED miri: no nightly with it (rustup component add --toolchain nightly miri rust-src)" >&2
                 continue
             }
-            # It is an interpreter: a few random cases of each property have to do.
-            PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=$target/miri \
-                cargo +nightly miri test --locked --quiet --lib -- policy:: reply::
+            # It is an interpreter: one random case of each property has to do, and the gate's model takes too long for that.
+            PROPTEST_CASES=1 MIRIFLAGS=-Zmiri-disable-isolation CARGO_TARGET_DIR=$target/miri \
+                cargo +nightly miri test --locked --quiet --lib -- policy:: reply:: listen::proxy \
+                --skip like_a_naive_model
             ;;
         *)
             echo "usage: tests/checked.sh [quick | asan | overflow | miri]..." >&2
