@@ -25,18 +25,18 @@ mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 packaging/sources.sh "$dir"
 version=$(sed -n 's/^Version: *//p' "$dir/sockcap.spec")
-tree=$home/sockcap/src/sockcap-$version
-mkdir -p "$home/sources" "$home/sockcap/src" "$home/out"
+mkdir -p "$home/sources" "$home/sockcap" "$home/out"
 cp "$dir"/sockcap-"$version"*.tar.xz "$dir/sockcap.spec" "$dir/sockcap.install" "$dir/PKGBUILD" packaging/macros.debian "$home/sources/"
 chmod 755 "$home"
 chmod -R a+rX "$home/sources"
 chown -R nobody "$home/out" "$home/sockcap" "$home/sources"
 
-# What debian/rules has, for this directory.
-flags=$(sed -n 's/^export RUSTFLAGS = //p' debian/rules | sed "s,\$(CURDIR),$tree,")
+# What debian/rules has, for the directory where the spec's %build finds itself.
+# shellcheck disable=SC2016  # for that shell
+flags=$(sed -n 's/^export RUSTFLAGS = //p' debian/rules | sed 's,\$(CURDIR),$PWD,')
 [ -n "$flags" ] || fail "debian/rules exports no RUSTFLAGS"
 epoch=$(git show HEAD:debian/changelog | sed -n 's/^ -- .*>  //p' | sed -n 1p | xargs -0 -I D date -d D +%s)
-# COMMAND...: what it says goes to a which is shown if it fails.
+# COMMAND...: what it says goes to a file, which is shown if it fails.
 elsewhere() {
     packaging/elsewhere.sh "$home" env CARGO_TARGET_DIR="$home/target" SOURCE_DATE_EPOCH="$epoch" "$@" >"$home/log" 2>&1 || {
         tail -n 40 "$home/log" >&2
@@ -47,8 +47,7 @@ elsewhere() {
 # ARGUMENT...: --nodeps, since rpm has no list of what is installed here.
 build_rpm() {
     elsewhere rpmbuild --nodeps --noclean --load "$home/sources/macros.debian" --define "_topdir $home/rpm" \
-        --define "_sourcedir $home/sources" --define "_builddir $home/sockcap/src" \
-        --define "build_rustflags $flags -C strip=none" "$@" "$home/sources/sockcap.spec"
+        --define "_sourcedir $home/sources" --define "build_rustflags $flags -C strip=none" "$@" "$home/sources/sockcap.spec"
 }
 if [ -n "${CHECK:-}" ]; then build_rpm -ba; else build_rpm -ba --without check; fi
 rpm=$(find "$home/rpm/RPMS" -name '*.rpm')
@@ -57,14 +56,18 @@ cp "$rpm" "$home"/rpm/SRPMS/*.rpm "$dir/"
 # The same files with the scripts that openSUSE gets.
 build_rpm -bb --short-circuit --define 'suse_version 1600' --define "_rpmdir $home/suse"
 find "$home/suse" -name '*.rpm' -exec cp {} "$home/opensuse.rpm" \;
+tree=$(find "$home/rpm/BUILD" -maxdepth 2 -type d -name "sockcap-$version")
 # What is linked into the programs, as the spec and PKGBUILD tell.
 licences=$(cd "$tree" && cargo tree --locked --offline --edges no-build,no-dev,no-proc-macro --no-dedupe --prefix none --format '{l}' |
     sed 's,/, OR ,; s/^Apache-2.0 OR MIT$/MIT OR Apache-2.0/; s/^.* OR .*$/(&)/' | LC_ALL=C sort -u)
 
+# makepkg builds in the same directory, by another name.
 rm -rf "$tree"
+ln -s "${tree%/*}" "$home/sockcap/src"
+chown -h nobody "$home/sockcap/src"
 cat >"$home/makepkg.conf" <<END
 . /etc/makepkg.conf
-RUSTFLAGS='$flags'
+RUSTFLAGS='$(echo "$flags" | sed "s,\$PWD,$tree,")'
 BUILDDIR=$home
 PKGDEST=$home/out
 LOGDEST=$home/out

@@ -34,10 +34,11 @@ list "$dir/debian" | awk -v kind=$kind -v by="$differences" '
         }
     }
     {
-        path = $1
-        for (i = 1; i <= n; i++) if (index($1, from[i]) == 1) {
+        # A link, into which Debian 12 still installs units.
+        path = was = ($1 ~ "^/lib/" ? "/usr" : "") $1
+        for (i = 1; i <= n; i++) if (index(was, from[i]) == 1) {
             used[i] = 1
-            path = to[i] == "-" ? "-" : to[i] substr($1, length(from[i]) + 1)
+            path = to[i] == "-" ? "-" : to[i] substr(was, length(from[i]) + 1)
         }
         if (path != "-") print $1, path, $2
     }
