@@ -15,7 +15,8 @@ pub(super) fn of_line(text: &str, name: &str) -> Option<u64> {
 
 /// The sum of `NAME=N` over all devices.
 pub(super) fn sum(text: &str, name: &str) -> u64 {
-    text.split_whitespace().filter_map(|word| number(word.strip_prefix(name)?.strip_prefix('=')?)).sum()
+    let numbers = text.split_whitespace().filter_map(|word| number(word.strip_prefix(name)?.strip_prefix('=')?));
+    numbers.fold(0, u64::saturating_add)
 }
 
 /// What all processes of the cgroup whose folder this is have used. What it does not say, since a controller is off or the kernel too old
@@ -47,5 +48,6 @@ mod tests {
         assert_eq!(of_line("oom_kills 3\noom_kill\n", "oom_kill"), None);
         let io = "8:0 rbytes=4096 wbytes=1 rios=1 wios=1\n8:16 rbytes=10 wbytes=2 dbytes=9\n";
         assert_eq!((sum(io, "rbytes"), sum(io, "wbytes"), sum("", "rbytes")), (4106, 3, 0));
+        assert_eq!(sum("8:0 rbytes=18446744073709551615\n8:16 rbytes=1\n", "rbytes"), u64::MAX, "not less than before");
     }
 }
