@@ -155,8 +155,20 @@ impl FromStr for Message {
         if text.is_empty() {
             return Err("it is empty; --busy-reply none closes without a message".into());
         }
-        if text.len() > MAX_TEXT {
-            return Err(format!("it has {} bytes, and {MAX_TEXT} fit into one reply line", text.len()));
+        // Each number may become as long as numbers are.
+        let longest = ["{max}", "{active}", "{retry}"]
+            .iter()
+            .fold(text.to_owned(), |text, name| text.replace(name, &u32::MAX.to_string()));
+        match longest.len() {
+            0..=MAX_TEXT => {}
+            len if len == text.len() => {
+                return Err(format!("it has {len} bytes, and {MAX_TEXT} fit into one reply line"));
+            }
+            len => {
+                return Err(format!(
+                    "it may have {len} bytes once its numbers are filled in, and {MAX_TEXT} fit into one reply line"
+                ));
+            }
         }
         if let Some(bad) = text.chars().find(|c| !(' '..='~').contains(c)) {
             return Err(format!("{bad:?} would break the protocol: only printable ASCII on one line"));

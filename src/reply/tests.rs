@@ -177,6 +177,9 @@ fn what_would_break_a_protocol_is_refused() {
         assert!(bad.parse::<Message>().is_err(), "{bad:?}");
     }
     assert!("x".repeat(MAX_TEXT).parse::<Message>().is_ok());
+    // What is filled in has to fit, too: 4294967295 is longer than its name.
+    assert!("{max}".repeat(MAX_TEXT / 10).parse::<Message>().is_ok());
+    assert!("{max}".repeat(MAX_TEXT / 10 + 1).parse::<Message>().is_err());
     assert!("smoke-signals".parse::<Choice>().is_err());
 }
 
