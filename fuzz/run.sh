@@ -104,13 +104,14 @@ one() {
     return 1
 }
 
+# What runs the same code, only more often, is left out, too: it would be thousands of inputs.
 merge() {
     target=$1
     new=target/merged/$target
     rm -rf "$new"
     mkdir -p "$new"
     # shellcheck disable=SC2046
-    FUZZ_TARGET=$target "$fuzzer" $(options "$target") -merge=1 "$new" "corpus/$target" "target/found/$target" \
+    FUZZ_TARGET=$target "$fuzzer" $(options "$target") -merge=1 -use_counters=0 "$new" "corpus/$target" "target/found/$target" \
         >"target/failed/$target.log" 2>&1 || fail "cannot merge $target: fuzz/target/failed/$target.log says why" 1
     rm -rf "corpus/$target" "target/found/$target"
     mv "$new" "corpus/$target"

@@ -58,10 +58,24 @@ fn judge(converted: &Converted) {
     let line = CommandLine::parse(exec).unwrap();
     assert_eq!(line.words[0], "/usr/bin/sockcap");
     let at = line.words.iter().position(|word| *word == "--").unwrap();
-    let command = line.words[at + 1..].iter().map(|word| word.as_bytes());
     assert!(at + 1 < line.words.len(), "no command in {exec}");
     // Quotes and escapes are systemd's, and have no braces.
-    Template::parse(command).unwrap_or_else(|why| panic!("{why} in {exec}"));
+    let words: Vec<String> = line.words[at + 1..].iter().map(|word| expanded(word, !line.has(':'))).collect();
+    let taken = Template::parse(words.iter().map(String::as_bytes));
+    taken.unwrap_or_else(|why| panic!("{why} in {exec}"));
+}
+
+/// Without the variables that systemd replaces before sockcap sees the word.
+fn expanded(word: &str, expands: bool) -> String {
+    let (mut out, mut rest) = (String::new(), word);
+    while let Some((before, after)) = rest.split_once('$').filter(|_| expands) {
+        out.push_str(before);
+        rest = match after.strip_prefix('{').and_then(|name| name.split_once('}')) {
+            Some((_, after)) => after,
+            None => after.strip_prefix('$').unwrap_or(after),
+        };
+    }
+    out + rest
 }
 
 fn ends_in_backslash(line: &str) -> bool {
