@@ -145,7 +145,8 @@ fn shares_reset(key: &str, other: &str) -> bool {
 fn lines(text: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut begun: Option<String> = None;
-    for line in text.lines() {
+    // Each of these ends a line for systemd, and a line feed behind a carriage return belongs to it.
+    for line in text.replace("\r\n", "\n").split(['\n', '\r', '\0']) {
         // Also within a continued line.
         if line.trim_start().starts_with(['#', ';']) {
             continue;
@@ -190,6 +191,12 @@ mod tests {
     #[test]
     fn a_line_that_the_file_ends_in_is_whole() {
         assert_eq!(unit(&["[Service]\nUser=a\\"]).get("Service", "User"), Some("a"));
+    }
+
+    #[test]
+    fn a_line_ends_where_it_ends_for_systemd() {
+        let unit = unit(&["[Service]\r\nExecStart=/bin/a \\\r\n b\rUser=x\0Group=y\n"]);
+        assert_eq!(unit.settings("Service"), [("ExecStart", "/bin/a   b"), ("User", "x"), ("Group", "y")]);
     }
 
     #[test]
