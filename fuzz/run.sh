@@ -8,8 +8,8 @@
 #   fuzz/run.sh --merge [TARGET...]        adds what was found to corpus/, leaving out what adds nothing: to be committed
 #   fuzz/run.sh --list                     the targets, and how many bytes each takes
 #
-# Needs cargo with any rustc since 1.85, a C++ compiler (Debian: g++), and at its first run crates.io. Takes a minute to build with two
-# processors. What was found is in fuzz/target/found/TARGET, what has failed in fuzz/target/failed.
+# Needs cargo with any rustc since 1.85, a C++ compiler (Debian: g++), and at its first run crates.io. Takes one to two minutes to build with
+# two processors. What was found is in fuzz/target/found/TARGET, what has failed in fuzz/target/failed.
 set -eu
 cd "$(dirname "$0")"
 
