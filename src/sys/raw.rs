@@ -201,8 +201,11 @@ pub enum Birth {
 /// Has a child born in the cgroup whose folder this is, which ends at once. Waits for that, so it is for a start alone.
 ///
 /// # Errors
-/// clone3(2)'s: `ENOSYS` from a kernel before 5.7 or a filter of system calls, `EBUSY`, `EACCES`.
+/// clone3(2)'s: `ENOSYS` from a kernel before 5.7 or a filter of system calls, and where no command is born so; `EBUSY`, `EACCES`.
 pub fn try_birth(cgroup: BorrowedFd) -> io::Result<Birth> {
+    if suspends() {
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
     let args = CloneArgs {
         flags: INTO_CGROUP,
         pidfd: 0,

@@ -13,9 +13,9 @@ pub(super) fn of(folder: &str, opened: &OwnedFd) -> (Way, Vec<String>) {
     let not_born = match try_birth(opened.as_fd()) {
         Ok(Birth::Lives) => None,
         Ok(Birth::Killed) => Some("the kernel kills them at birth, since a cgroup was killed before".to_owned()),
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
-            Some("clone3 is not to be had (RestrictNamespaces=, or a kernel before 5.7)".to_owned())
-        }
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Some(
+            "clone3 is not to be had (RestrictNamespaces=, a kernel before 5.7, or a machine of 32 bits)".to_owned(),
+        ),
         Err(error) => Some(format!("clone3 fails: {}", plain(&error))),
     };
     let way = if not_born.is_none() { Way::Born } else { Way::Enters };
