@@ -6,16 +6,13 @@
 
 use std::io;
 
-/// Machines as `struct seccomp_data` has them (linux/audit.h), whose programs may run here, and their prlimit64(2).
+/// Machines as `struct seccomp_data` has them (linux/audit.h), whose programs may run here, and their prlimit64(2). A kernel of 64 bits runs
+/// programs of both widths, and a command may be of the other one.
 const CALLS: &[(u32, u32)] = match () {
-    #[cfg(target_arch = "x86_64")]
-    () => &[(0xc000_003e, 302), (0xc000_003e, 0x4000_0000 + 302), (0x4000_0003, 340)], // and x32, and i386
-    #[cfg(target_arch = "x86")]
-    () => &[(0x4000_0003, 340)],
-    #[cfg(target_arch = "aarch64")]
-    () => &[(0xc000_00b7, 261), (0x4000_0028, 369)], // and arm
-    #[cfg(target_arch = "arm")]
-    () => &[(0x4000_0028, 369)],
+    #[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+    () => &[(0xc000_003e, 302), (0xc000_003e, 0x4000_0000 + 302), (0x4000_0003, 340)], // x86-64, x32 and i386
+    #[cfg(any(target_arch = "aarch64", target_arch = "arm"))]
+    () => &[(0xc000_00b7, 261), (0x4000_0028, 369)], // arm64 and arm
     #[cfg(target_arch = "riscv64")]
     () => &[(0xc000_00f3, 261)],
     #[cfg(not(any(
