@@ -121,7 +121,9 @@ pub fn many_ends_by_cgroup_kill_harm_nobody(machine: &Machine) {
             assert_eq!(ask(client, "hide"), "hide");
         }
         let ids: Vec<String> = clients.iter().map(|(_, id)| id.to_string()).collect();
-        machine.ok(&format!("sockcapctl stop --force {SERVICE} {}", ids.join(" ")));
+        // A machine on a busy host may not answer in time; who has ended by then is not there any more.
+        let stop = format!("sockcapctl stop --force {SERVICE} {} 2>&1 || :", ids.join(" "));
+        machine.until("told to end", &stop, |said| !said.contains("has not answered"));
         for (mut client, id) in clients {
             assert_eq!(answer(&mut client), None);
             until("its cgroup is gone", || (!std::path::Path::new(&group(id)).exists()).then_some(()));
