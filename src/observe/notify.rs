@@ -214,9 +214,8 @@ impl Notify {
         self.flush(now);
     }
 
-    /// The sockets are served. A status follows soon, also if nothing else happens.
+    /// The sockets are served.
     pub fn ready(&mut self, now: Instant) {
-        self.looked_at = Some(now);
         self.keep(now, "READY=1\n".into());
     }
 

@@ -139,18 +139,21 @@ fn a_status_that_did_not_go_is_sent_later() {
     }
 }
 
-/// Or the loop would not sleep until there is another.
+/// After a take-over there may be no event for long; and the first event's is not held back by it.
 #[test]
-fn the_first_status_is_due_without_any_event() {
+fn the_first_status_and_the_next_are_sent_at_once() {
     let (reader, now) = (Reader::new(), Instant::now());
     let mut notify = reader.notify(None, now);
     notify.ready(now);
-    let first = notify.status_deadline().unwrap();
-    assert!(notify.status_is_due(first) && !notify.was_told(0, false, &Counters::default()));
-    notify.status(first, status(0));
-    assert_eq!(reader.read(), ["READY=1", &format!("STATUS={}", status(0).text())]);
+    notify.first_status(now, status(0));
+    assert!(notify.status_is_due(now) && notify.status_deadline() == Some(now + STATUS_INTERVAL));
+    notify.status(now, status(1));
+    assert!(!notify.status_is_due(now));
+    let [first, next] = [0, 1].map(|active| format!("STATUS={}", status(active).text()));
+    assert_eq!(reader.read(), ["READY=1", &first, &next]);
 }
 
+/// Or the loop would not sleep until there is another.
 #[test]
 fn a_status_that_is_not_new_is_looked_at_a_second_later() {
     let (reader, now) = (Reader::new(), Instant::now());
