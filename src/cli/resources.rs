@@ -26,8 +26,8 @@ pub(crate) struct UserPool(pub(crate) u32, pub(crate) u32);
 const PERIOD: Duration = Duration::from_millis(100);
 /// What the kernel takes for a period.
 const PERIODS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
-/// The least that the kernel takes for a quota.
-const MIN_QUOTA: Duration = Duration::from_millis(1);
+/// What the kernel takes for a quota (`tg_set_cfs_bandwidth`, kernel/sched/core.c), up to a round number below its own.
+const QUOTAS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(200 * 24 * 3600);
 
 /// `100M`, `50%` of the machine's memory, `infinity`.
 pub(super) fn bytes(text: &str) -> Result<Bytes, String> {
@@ -41,13 +41,15 @@ pub(super) fn bytes(text: &str) -> Result<Bytes, String> {
             return Err("a percentage of memory is above 0% and at most 100%".into());
         }
         let total = physical_memory().ok_or("the size of this machine's memory is not known")?;
-        return Ok(Bytes(Some((total as f64 * percent / 100.0) as u64)));
+        return some_bytes((total as f64 * percent / 100.0) as u64);
     }
-    let number = size(text, &["", "K", "M", "G", "T"]).ok_or_else(expected)?;
-    if number == 0 {
-        Err("0 bytes are not enough for any command; infinity is no limit".into())
-    } else {
-        Ok(Bytes(Some(number)))
+    some_bytes(size(text, &["", "K", "M", "G", "T"]).ok_or_else(expected)?)
+}
+
+fn some_bytes(number: u64) -> Result<Bytes, String> {
+    match number {
+        0 => Err("0 bytes are not enough for any command; infinity is no limit".into()),
+        _ => Ok(Bytes(Some(number))),
     }
 }
 
@@ -101,8 +103,8 @@ pub(super) fn cpu_max(text: &str) -> Result<CpuTime, String> {
         }
         (None, None) => return Err(expected()),
     };
-    if quota < MIN_QUOTA || !PERIODS.contains(&period) {
-        return Err("a period is from 1ms to 1s, and the time in it 1ms or more".into());
+    if !QUOTAS.contains(&quota) || !PERIODS.contains(&period) {
+        return Err("a period is from 1ms to 1s, and the time in it from 1ms to 200 days".into());
     }
     Ok(CpuTime(Some(CpuMax { quota_usec: quota.as_micros() as u64, period_usec: period.as_micros() as u64 })))
 }
@@ -144,9 +146,22 @@ mod tests {
         assert_eq!(bytes("infinity"), Ok(Bytes(None)));
         let (half, whole) = (bytes("50%").unwrap().0.unwrap(), bytes("100%").unwrap().0.unwrap());
         assert_eq!((half, whole), (whole / 2, physical_memory().unwrap()));
-        for bad in
-            ["", "0", "K", "-1", "+1", "1k", "1.5G", "0%", "101%", "%", "18446744073709551616", "16777216T", "max"]
-        {
+        for bad in [
+            "",
+            "0",
+            "K",
+            "-1",
+            "+1",
+            "1k",
+            "1.5G",
+            "0%",
+            "1e-300%",
+            "101%",
+            "%",
+            "18446744073709551616",
+            "16777216T",
+            "max",
+        ] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
     }
@@ -158,7 +173,7 @@ mod tests {
         assert_eq!(cpu_max("250%"), time(250_000, 100_000));
         assert_eq!(cpu_max("50ms/1s"), time(50_000, 1_000_000));
         assert_eq!(cpu_max("infinity"), Ok(CpuTime(None)));
-        for bad in ["", "0%", "-1%", "50", "50ms", "50ms/", "50ms/2s", "50ms/999us", "999us/1s", "x/1s"] {
+        for bad in ["", "0%", "-1%", "50", "50ms", "50ms/", "50ms/2s", "50ms/999us", "999us/1s", "x/1s", "201days/1s"] {
             assert!(cpu_max(bad).is_err(), "{bad}");
         }
         assert_eq!((io_weight("1"), io_weight("10000")), (Ok(1), Ok(10_000)));
