@@ -115,7 +115,7 @@ output=$(mktemp)
 # Its own number of threads: three containers, and for each somebody who waits for it.
 setsid cargo test --locked --test system -- --test-threads 6 >"$output" 2>&1 &
 system=$!
-trap 'kill -- "-$system" 2>/dev/null; rm -f -- "$output"' EXIT
+trap 'kill -- "-$system" 2>/dev/null || :; rm -f -- "$output"' EXIT
 trap 'exit 130' INT TERM
 say "all tests; those under systemd beside the others, and shown after them (about ten minutes)"
 failed=0
