@@ -87,7 +87,10 @@ impl Unit {
                 name.clone_into(&mut section);
             } else if let Some((key, value)) = line.split_once('=').filter(|_| !section.is_empty()) {
                 let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
-                self.assignments.push(Assignment { section: section.clone(), key, value });
+                // systemd passes over a line without a name.
+                if !key.is_empty() {
+                    self.assignments.push(Assignment { section: section.clone(), key, value });
+                }
             }
         }
     }
@@ -197,6 +200,11 @@ mod tests {
     fn a_line_ends_where_it_ends_for_systemd() {
         let unit = unit(&["[Service]\r\nExecStart=/bin/a \\\r\n b\rUser=x\0Group=y\n"]);
         assert_eq!(unit.settings("Service"), [("ExecStart", "/bin/a   b"), ("User", "x"), ("Group", "y")]);
+    }
+
+    #[test]
+    fn a_line_without_a_name_is_none() {
+        assert_eq!(unit(&["[Socket]\n=x\n = y\nBacklog=3\n"]).settings("Socket"), [("Backlog", "3")]);
     }
 
     #[test]
