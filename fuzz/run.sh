@@ -71,7 +71,8 @@ options() {
 
 # Where CI=true the way is as far as it can be the same each time: what a change has not broken is no failure of that change. By hand
 # it is another one each time.
-seed= same=
+seed=''
+same=''
 if [ "${CI-}" = true ]; then
     seed=-seed=1
     ! setarch -R true 2>/dev/null || same='setarch -R'
