@@ -90,7 +90,7 @@ pub fn argument(word: &str, expands: bool, names: &Names, instance: &str) -> (St
                 taken += next.len_utf8();
                 out.push_str(&rest[..taken]);
             }
-            ('%', Some(next)) => {
+            ('%', Some(next)) if !matches!(next, '{' | '}') => {
                 taken += next.len_utf8();
                 match specifier(next, names) {
                     Specifier::Kept => out.push_str(&rest[..taken]),
@@ -241,6 +241,7 @@ mod tests {
         assert_eq!(converted("awk '{print $3}'"), "awk '{{print $3}}'");
         assert_eq!(converted("${HOME}/{a}%%i%h"), "${HOME}/{{a}}%%i%h");
         assert_eq!(argument("${HOME}", false, &names(), "").0, "${{HOME}}", "nothing is replaced after a colon");
+        assert_eq!(converted("%{a} %}"), "%{{a}} %}}", "no specifiers: systemd leaves them as they are");
         assert_eq!(converted("%p-%j \\% ü$"), "foo-bar-bar \\% ü$");
         assert_eq!(argument("%n", true, &names(), "").1, [Change::Name]);
     }
