@@ -90,16 +90,14 @@ command -v cargo >/dev/null || {
     exit 1
 }
 
-images=
+say "building the tests; beside that, once, root trees of three Debian releases and disks for machines (about three minutes)"
+trees=
 if [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null; then
-    say "root trees of Debian 12, 13 and the next, once (about two minutes)"
-    tests/system/roots.sh
-    { tests/system/pairs.sh && tests/machine/images.sh; } &
-    images=$!
+    { tests/system/roots.sh && tests/system/pairs.sh && tests/machine/images.sh; } &
+    trees=$!
 fi
-say "building the tests, and beside that the disks of the machines, once (about two minutes)"
 cargo test --locked --no-run "$@"
-[ -z "$images" ] || wait "$images"
+[ -z "$trees" ] || wait "$trees"
 if [ $# -gt 0 ]; then
     exec cargo test --locked "$@"
 fi
