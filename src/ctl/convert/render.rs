@@ -79,7 +79,9 @@ fn sections(head: &str, of: &str, lines: &[Lines; 3]) -> String {
         text.push_str(&format!("\n[{name}]\n"));
         lines.iter().for_each(|line| {
             text.push_str(line);
-            text.push('\n');
+            // A backslash at the end would take the next line with it; with a blank behind it stays one.
+            let backslashes = line.len() - line.trim_end_matches('\\').len();
+            text.push_str(if backslashes % 2 == 1 { " \n" } else { "\n" });
         });
     }
     text

@@ -348,3 +348,10 @@ proptest! {
         let _ = convert(&pair("foo.socket", &[SOCKET, &socket], &[SERVICE, &service]));
     }
 }
+
+/// A blank behind it keeps systemd from taking the next line with it, in the old unit and in the new one.
+#[test]
+fn a_backslash_before_blanks_continues_no_line() {
+    with("", "Environment=A=1\\ \nUser=foo").has("Environment=A=1\\ ").has("User=foo");
+    with("", "Environment=A=1\\\\\nUser=foo").has("Environment=A=1\\\\").has("User=foo");
+}
