@@ -25,7 +25,9 @@ if ! ls "$dir"/sockcap_*.deb >/dev/null 2>&1; then
     }
 fi
 deb=$(echo "$dir"/sockcap_*.deb)
+# Letters of machine code are a misspelt word in one build ("wTH"), and in the next one not: an override would be unused there.
 lintian --allow-root -EviIL +pedantic --fail-on error,warning,info,pedantic,experimental --tag-display-limit 0 \
+    --suppress-tags spelling-error-in-binary \
     "$dir"/sockcap_*.changes >"$dir/lintian.log" 2>&1 || {
     grep -E '^[EWIPX]: ' "$dir/lintian.log"
     exit 1
