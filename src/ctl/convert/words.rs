@@ -86,7 +86,7 @@ pub fn argument(word: &str, expands: bool, names: &Names, instance: &str) -> (St
     while let Some(c) = rest.chars().next() {
         let (mut taken, next) = (c.len_utf8(), rest[c.len_utf8()..].chars().next());
         match (c, next) {
-            ('\\', Some(next)) => {
+            ('\\', Some(next)) if !matches!(next, '{' | '}') => {
                 taken += next.len_utf8();
                 out.push_str(&rest[..taken]);
             }
@@ -242,6 +242,7 @@ mod tests {
         assert_eq!(converted("${HOME}/{a}%%i%h"), "${HOME}/{{a}}%%i%h");
         assert_eq!(argument("${HOME}", false, &names(), "").0, "${{HOME}}", "nothing is replaced after a colon");
         assert_eq!(converted("%{a} %}"), "%{{a}} %}}", "no specifiers: systemd leaves them as they are");
+        assert_eq!(converted("\\{a\\}\\\\{"), "\\{{a\\}}\\\\{{", "no escapes, either");
         assert_eq!(converted("%p-%j \\% ü$"), "foo-bar-bar \\% ü$");
         assert_eq!(argument("%n", true, &names(), "").1, [Change::Name]);
     }
