@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the root trees that tests/system.rs and tests/package.sh boot: bookworm (systemd 252), trixie (257), and forky, with
-# the newest systemd that Debian's next release has so far (262). And, if asked for, `musl`, which is not booted: a Rust of trixie
-# that tests/static.sh builds with.
+# the newest systemd that Debian's next release has so far (262). And, if asked for, two with a Rust of trixie, which are not booted:
+# `musl`, that tests/static.sh builds with, and `cross`, that tests/arches.sh builds for other architectures with, on amd64 (3 GB).
 #
 # They land in ${SOCKCAP_RIG_DIR:-target/rig}/SUITE, from whatever mirror mmdebstrap takes by default (environment and
 # apt configuration of this machine). A tree whose stamp matches the package list is left alone, so this may run before
@@ -10,7 +10,7 @@
 # forky is not released: packages come and go, and a mirror may hold a moment at which they do not fit together. No tree of it
 # is no error, then: what would run there is skipped, and says so.
 #
-#   tests/system/roots.sh [bookworm] [trixie] [forky] [musl]
+#   tests/system/roots.sh [bookworm] [trixie] [forky] [musl] [cross]
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -22,6 +22,12 @@ booted=$booted,git,openssh-server,openssh-client,libpam-systemd
 booted=$booted,apt-utils,fail2ban,python3-systemd
 # The compiler, the source of its standard library, and the C library that goes into a static program.
 compiler=cargo,rustc,rust-src,musl-tools,ca-certificates
+# For each architecture the standard library, and what links with its C library.
+foreign=armhf,arm64,i386,riscv64
+cross=cargo,rustc,gcc,libc6-dev,ca-certificates
+for arch in armhf:arm-linux-gnueabihf arm64:aarch64-linux-gnu i386:i686-linux-gnu riscv64:riscv64-linux-gnu; do
+    cross=$cross,libstd-rust-dev:${arch%:*},libc6-dev-${arch%:*}-cross,gcc-${arch#*:}
+done
 
 [ $# -gt 0 ] || set -- bookworm trixie forky
 [ "$(id -u)" = 0 ] || { echo "roots.sh: must be root" >&2; exit 1; }
@@ -31,7 +37,11 @@ mkdir -p "$dir"
 for suite; do
     tree=$dir/$suite
     packages=$booted
-    [ "$suite" != musl ] || { suite=trixie packages=$compiler; }
+    architectures=
+    case $suite in
+        musl) suite=trixie packages=$compiler ;;
+        cross) suite=trixie packages=$cross architectures=amd64,$foreign ;;
+    esac
     # Which reads the metrics of sockcap-report.socket; older releases have none.
     [ "$suite" != forky ] || packages=$booted,systemd-report
     wanted="3 $packages"
@@ -44,9 +54,14 @@ for suite; do
     expired=
     # shellcheck disable=SC2089  # it is apt that reads the quotes
     [ "$suite" != forky ] || expired='Acquire::Check-Valid-Until "false"'
+    # Packages of several architectures go together in one version only. That holds in a release: its updates, security's too,
+    # come to one architecture before another.
+    # shellcheck disable=SC2016  # mmdebstrap's shell has the folder
+    release_only='sed -i "/ trixie-/d" "$1/etc/apt/sources.list"'
     # A tar first: mmdebstrap into a directory would leave its own mounts to clean up when it is interrupted.
     # shellcheck disable=SC2090
     mmdebstrap --quiet --variant=minbase --include="$packages" ${expired:+--aptopt="$expired"} \
+        ${architectures:+--architectures="$architectures" --setup-hook="$release_only"} \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/src/rustc-*' \
         --dpkgopt='path-include=/usr/src/rustc-*/library/*' \
