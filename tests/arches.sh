@@ -53,30 +53,9 @@ for arch; do know "$arch"; done
 [ "$(uname -m)" = x86_64 ] || { echo "arches.sh: this machine is $(uname -m); the tree to build in is for amd64" >&2; exit 1; }
 command -v readelf >/dev/null || { echo "arches.sh: readelf is not installed (apt install binutils)" >&2; exit 1; }
 
-SOCKCAP_RIG_DIR=${SOCKCAP_RIG_DIR:-target/rig}
-export SOCKCAP_RIG_DIR
-tests/system/roots.sh cross
-tree=$(cd "$SOCKCAP_RIG_DIR/cross" && pwd)
 out=${CARGO_TARGET_DIR:-$PWD/target}/arches
-mkdir -p "$out/target" "$out/cargo" "$tree/sockcap" "$tree/out"
-# Crates that this machine has need no download.
-for part in index cache; do
-    from=${CARGO_HOME:-$HOME/.cargo}/registry/$part
-    [ ! -d "$from" ] || { mkdir -p "$out/cargo/registry" && cp -R --update --reflink=auto "$from" "$out/cargo/registry/"; }
-done
-# Mounts of a process of its own, which end with it. This machine's names and certificates: it knows its mirrors.
-# shellcheck disable=SC2016  # for that shell
-unshare --mount --propagation private sh -euc 'tree=$1 out=$2
-    shift 2
-    mount --bind "$PWD" "$tree/sockcap"
-    mount --bind "$out" "$tree/out"
-    mount --rbind /dev "$tree/dev"
-    mount -t proc proc "$tree/proc"
-    mount -t tmpfs tmpfs "$tree/tmp"
-    [ ! -e /etc/ssl/certs/ca-certificates.crt ] || mount --bind /etc/ssl/certs "$tree/etc/ssl/certs"
-    [ ! -e /etc/resolv.conf ] || mount --bind /etc/resolv.conf "$tree/etc/resolv.conf"
-    exec chroot "$tree" /usr/bin/env -i HOME=/out PATH=/usr/bin CARGO_HOME=/out/cargo CARGO_TARGET_DIR=/out/target \
-        /sockcap/tests/arches.sh --in-tree "$@"' sh "$tree" "$out" "$@"
+tests/in-tree.sh cross . "$out" tests/arches.sh "$@"
+tree=${SOCKCAP_RIG_DIR:-target/rig}/cross
 
 for arch; do
     know "$arch"

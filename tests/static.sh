@@ -39,24 +39,8 @@ if [ -d "$sysroot/lib/rustlib/$target/lib" ]; then
 elif [ -e "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] && command -v musl-gcc >/dev/null; then
     with_std
 else
-    SOCKCAP_RIG_DIR=${SOCKCAP_RIG_DIR:-target/rig}
-    export SOCKCAP_RIG_DIR
-    tests/system/roots.sh musl
-    tree=$(cd "$SOCKCAP_RIG_DIR/musl" && pwd)
+    tests/in-tree.sh musl . "$out" tests/static.sh
     built=$out/target/$target/release
-    mkdir -p "$out/target" "$out/cargo" "$tree/sockcap" "$tree/out"
-    # Mounts of a process of its own, which end with it. This machine's names and certificates: it knows its mirrors.
-    # shellcheck disable=SC2016  # for that shell
-    unshare --mount --propagation private sh -euc 'tree=$1
-        mount --bind "$PWD" "$tree/sockcap"
-        mount --bind "$2" "$tree/out"
-        mount --rbind /dev "$tree/dev"
-        mount -t proc proc "$tree/proc"
-        mount -t tmpfs tmpfs "$tree/tmp"
-        [ ! -e /etc/ssl/certs/ca-certificates.crt ] || mount --bind /etc/ssl/certs "$tree/etc/ssl/certs"
-        [ ! -e /etc/resolv.conf ] || mount --bind /etc/resolv.conf "$tree/etc/resolv.conf"
-        exec chroot "$tree" /usr/bin/env -i HOME=/out PATH=/usr/bin CARGO_HOME=/out/cargo CARGO_TARGET_DIR=/out/target \
-            /sockcap/tests/static.sh --in-tree' sh "$tree" "$out"
 fi
 
 # They ask for no loader and no library.
