@@ -135,7 +135,9 @@ fn text(
 fn argv0(words: &mut Vec<String>, line: &CommandLine, service: &str) -> Result<String, String> {
     let name = line.words.get(1).ok_or_else(|| format!("{service}: ExecStart=@ needs a name after the program"))?;
     words.remove(1);
-    Ok((*name).to_owned())
+    // One at the end of the line was itself; now it would escape the blank that follows.
+    let is_cut = name.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
+    Ok(format!("{name}{}", if is_cut { "\\" } else { "" }))
 }
 
 /// The name that a command looks for in `LISTEN_FDNAMES`, which systemd sets since version 257; sockcap says `connection`, as systemd did before.

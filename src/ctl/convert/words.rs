@@ -123,6 +123,8 @@ pub fn argument(word: &str, expands: bool, names: &Names, instance: &str) -> (St
             }
             ('{', _) => out.push_str("{{"),
             ('}', _) => out.push_str("}}"),
+            // At the end of the line systemd takes it for itself, and more follows now.
+            ('\\', None) => out.push_str("\\\\"),
             _ => out.push(c),
         }
         rest = &rest[taken..];
@@ -244,6 +246,7 @@ mod tests {
         assert_eq!(converted("%{a} %}"), "%{{a}} %}}", "no specifiers: systemd leaves them as they are");
         assert_eq!(converted("\\{a\\}\\\\{"), "\\{{a\\}}\\\\{{", "no escapes, either");
         assert_eq!(converted("%p-%j \\% ü$"), "foo-bar-bar \\% ü$");
+        assert_eq!(converted("a\\"), "a\\\\", "nothing that it escapes");
         assert_eq!(argument("%n", true, &names(), "").1, [Change::Name]);
     }
 

@@ -349,6 +349,14 @@ proptest! {
     }
 }
 
+/// systemd takes it for a backslash, with a warning; in its new place it would take the blank behind it, and `--`, along.
+#[test]
+fn a_backslash_that_ends_the_command_line_escapes_nothing() {
+    let of = |exec: &str| format!("ExecStart=\nExecStart={exec} \n");
+    with("", &of("@/bin/a b\\")).has("ExecStart=/usr/bin/sockcap --busy-reply text --argv0 b\\\\ -- /bin/a");
+    with("", &of("/bin/a b\\")).has("ExecStart=/usr/bin/sockcap --busy-reply text -- /bin/a b\\\\");
+}
+
 /// A blank behind it keeps systemd from taking the next line with it, in the old unit and in the new one.
 #[test]
 fn a_backslash_before_blanks_continues_no_line() {
