@@ -291,7 +291,7 @@ fn nanoseconds(span: Duration) -> u64 {
 /// `None` if it cannot be true.
 fn entry(words: &[AtomicU32]) -> Option<Entry> {
     let known = |number| if number == 0 { None } else { Some(number) };
-    let id = get_long(words, 2);
+    let (id, not_before) = (get_long(words, 2), get_long(words, 6));
     let value = [10, 11, 12, 13].map(|at| get(words, at));
     let bits = value.into_iter().fold(0u128, |bits, word| bits << 32 | u128::from(word));
     let source = match get(words, 1) {
@@ -308,8 +308,9 @@ fn entry(words: &[AtomicU32]) -> Option<Entry> {
         listener: known(get_long(words, 4)),
         source,
         peer_port: get(words, 15),
-        not_before: Duration::from_nanos(get_long(words, 6)),
-        not_after: known(get_long(words, 8)).map(Duration::from_nanos),
+        not_before: Duration::from_nanos(not_before),
+        // Before the start is the half of a number that a SIGKILL has left.
+        not_after: known(get_long(words, 8)).filter(|at| *at >= not_before).map(Duration::from_nanos),
     })
 }
 

@@ -346,9 +346,6 @@ impl<'a> ExecArgs<'a> {
         if pid < 0 {
             return Err(io::Error::from_raw_os_error(-pid as i32));
         }
-        if let Some(place) = place {
-            place.store(pid as u32, Ordering::Relaxed); // where the kernel has not done it
-        }
         Ok((pid as i32, launch))
     }
 }

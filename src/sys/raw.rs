@@ -34,7 +34,7 @@ pub(super) fn suspend() -> bool {
 
 /// A child in the same memory that runs `body(argument)`; the result is its pid, or `-errno`. `in_use` must not be zero,
 /// and is zero once the child is out of our memory, by exec or by death; its futex is woken then. The child's pid is written to
-/// `pid` before it runs, if that is given and the kernel can (CLONE_PARENT_SETTID).
+/// `pid` before it runs, if that is given, so that whoever kills us at any instant finds it there (CLONE_PARENT_SETTID).
 ///
 /// # Safety
 /// `stack_top` is the end of memory, aligned to 16 bytes, that is the child's alone until `in_use` is zero; `in_use` and
@@ -46,15 +46,27 @@ pub(super) unsafe fn clone(
     body: Body,
     argument: *mut c_void,
 ) -> isize {
+    // SAFETY: as the caller promises.
+    unsafe { clone_as(suspends(), stack_top, in_use, pid, body, argument) }
+}
+
+/// [`clone`], as [`suspends`] would be: a machine that this file does not know suspends always.
+///
+/// # Safety
+/// As for [`clone`].
+unsafe fn clone_as(
+    suspends: bool,
+    stack_top: *mut c_void,
+    in_use: &AtomicI32,
+    pid: Option<&AtomicU32>,
+    body: Body,
+    argument: *mut c_void,
+) -> isize {
+    let leave = if suspends { libc::CLONE_VFORK } else { libc::CLONE_CHILD_CLEARTID };
+    let told = pid.map_or((0, std::ptr::null_mut()), |pid| (libc::CLONE_PARENT_SETTID, pid.as_ptr()));
+    let (flags, pid) = (libc::CLONE_VM | leave | told.0 | libc::SIGCHLD, told.1);
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
-    let (number, flags, pid) = {
-        let (flags, pid) = match suspends() {
-            false => (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD, pid),
-            true => (libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, None),
-        };
-        let told = pid.map_or((0, std::ptr::null_mut()), |pid| (libc::CLONE_PARENT_SETTID, pid.as_ptr()));
-        (libc::SYS_clone as isize, (flags | told.0) as isize, told.1)
-    };
+    let (number, flags) = (libc::SYS_clone as isize, flags as isize);
     #[cfg(target_arch = "x86_64")]
     // SAFETY: clone(2), "C library/kernel differences": flags, stack, parent's tid, child's tid, TLS. Both sides come back
     // with the same registers but rax; the child, on a stack of its own, calls `body`, and leaves this code by that.
@@ -88,12 +100,12 @@ pub(super) unsafe fn clone(
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
     // SAFETY: as the caller promises. The parent goes on when the child is out of its memory, so that the word can be
-    // zeroed here. A function that does not return may stand for one that does.
+    // zeroed here. A function that does not return may stand for one that does. Behind its argument come the places of the
+    // pid, of TLS and of the child's tid (clone(2)).
     unsafe {
         let body = std::mem::transmute::<Body, extern "C" fn(*mut c_void) -> libc::c_int>(body);
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        let _ = pid; // the caller writes it
-        let pid = libc::clone(body, stack_top, flags, argument);
+        let none = std::ptr::null_mut::<c_void>();
+        let pid = libc::clone(body, stack_top, flags, argument, pid, none, none);
         in_use.store(0, std::sync::atomic::Ordering::Release);
         match pid {
             -1 => -(*libc::__errno_location() as isize),
@@ -277,6 +289,55 @@ pub(super) unsafe fn call(number: libc::c_long, args: [usize; 5]) -> isize {
         match libc::syscall(number, args[0], args[1], args[2], args[3], args[4]) {
             -1 => -(*libc::__errno_location() as isize),
             result => result as isize,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Child {
+        pid: AtomicU32,
+        /// What it saw when it began.
+        told: AtomicU32,
+        own: AtomicU32,
+    }
+
+    unsafe extern "C" fn look(child: *mut c_void) -> ! {
+        // SAFETY: it is the test's, which waits for the end of this; getpid and exit_group take no pointers.
+        unsafe {
+            let child = &*child.cast::<Child>();
+            child.told.store(child.pid.load(Ordering::Relaxed), Ordering::Relaxed);
+            child.own.store(call(libc::SYS_getpid, [0; 5]) as u32, Ordering::Release);
+            loop {
+                call(libc::SYS_exit_group, [0; 5]);
+            }
+        }
+    }
+
+    /// Whoever kills this process as soon as the command does something finds the pid where it was to be.
+    #[test]
+    fn a_pid_is_written_before_its_child_runs() {
+        let modes = if suspends() { &[true][..] } else { &[false, true] };
+        for suspends in modes {
+            let mut stack = vec![0u128; 4096];
+            let in_use = AtomicI32::new(1);
+            let child = Child { pid: AtomicU32::new(0), told: AtomicU32::new(0), own: AtomicU32::new(0) };
+            // SAFETY: stack and words live until the child has left them; `look` makes system calls alone.
+            let pid = unsafe {
+                let argument = (&raw const child).cast_mut().cast();
+                clone_as(*suspends, stack.as_mut_ptr_range().end.cast(), &in_use, Some(&child.pid), look, argument)
+            };
+            assert!(pid > 0, "clone: {pid}");
+            let pid = pid as u32;
+            // SAFETY: a number, and no pointer that is not null. The child ends by itself.
+            assert_eq!(unsafe { libc::waitpid(pid as i32, std::ptr::null_mut(), 0) }, pid as i32);
+            assert_eq!(
+                (child.own.load(Ordering::Acquire), child.told.into_inner()),
+                (pid, pid),
+                "suspends: {suspends}"
+            );
         }
     }
 }

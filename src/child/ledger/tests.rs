@@ -48,15 +48,20 @@ fn the_next_daemon_reads_what_this_one_wrote_and_goes_on_with_it() {
 #[test]
 fn an_entry_counts_from_the_instant_when_its_pid_is_there() {
     let mut ledger = Ledger::new(1);
-    let mut entry = entry_of(1, Source::Uid(0));
+    let mut entry = Entry { not_before: Duration::from_secs(8), ..entry_of(1, Source::Uid(0)) };
     assert_eq!(commands(&ledger), []);
     let place = ledger.begin(&entry);
     assert_eq!(commands(&ledger), []);
     ledger.pid(place.unwrap()).unwrap().store(77, Ordering::Relaxed);
     assert_eq!(commands(&ledger), [(77, entry)]);
+    ledger.put(HEADER + 8, nanoseconds(Duration::from_secs(9)) as u32);
+    assert_eq!(commands(&ledger), [(77, entry)], "half a number");
     entry.not_after = Some(Duration::from_secs(9));
     ledger.started(place.unwrap(), Duration::from_secs(9));
     assert_eq!(commands(&ledger), [(77, entry)]);
+    entry.not_after = Some(entry.not_before);
+    ledger.started(place.unwrap(), entry.not_before);
+    assert_eq!(commands(&ledger), [(77, entry)], "in the same instant");
     ledger.end(place);
     assert_eq!(commands(&ledger), []);
 }
