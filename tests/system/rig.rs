@@ -340,6 +340,12 @@ impl Rig {
         });
     }
 
+    /// The entries that match, of all that has been logged until now. For what must not be there: what must, is waited for.
+    pub fn said_so_far(&self, matches: &str) -> String {
+        // The journal answers when it has read whatever had been sent to it.
+        self.ok(&format!("journalctl --sync; journalctl -q -b -o cat {matches}"))
+    }
+
     /// Runs `f` on a thread whose network is the container's; sockets made there stay in it.
     pub fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {

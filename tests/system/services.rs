@@ -288,6 +288,8 @@ pub fn commands_of_shipped_units_are_apart(rig: &Rig) {
     if !apart.contains("(Landlock ABI ") || apart.contains("signals still pass") {
         return skip("commands of shipped units", "needs Linux 6.12 with Landlock");
     }
+    // Other cases have daemons that are told what is missing.
+    let before = rig.ok("journalctl -n 1 -o cat --show-cursor | sed -n 's/^-- cursor: //p'");
     rig.ok("mkdir -p /etc/sockcap");
     rig.write(
         "/etc/sockcap/probe",
@@ -322,9 +324,6 @@ pub fn commands_of_shipped_units_are_apart(rig: &Rig) {
     }
     // That of root, with its real command.
     rig.ok("systemctl restart rsync-capped.service");
-    assert_eq!(
-        rig.ok("journalctl -q -b -o cat MESSAGE_ID=5c1cbd7bcb154a4b9f7e0b4d4b1d0b30"),
-        "",
-        "isolated at each start"
-    );
+    let said = rig.said_so_far(&format!("--after-cursor='{before}' MESSAGE_ID=5c1cbd7bcb154a4b9f7e0b4d4b1d0b30"));
+    assert_eq!(said, "", "isolated at each start");
 }

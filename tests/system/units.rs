@@ -17,7 +17,7 @@ pub fn verify_finds_nothing_to_say(rig: &Rig) {
     let ours: Vec<&str> = said.lines().filter(is_ours).collect();
     assert!(out.status.success() && ours.is_empty(), "{}: {said}", out.status);
     // Other cases write drop-ins that are wrong on purpose.
-    let journal = rig.ok("journalctl -q -b -o cat _PID=1");
+    let journal = rig.said_so_far("_PID=1");
     let is_of_a_drop_in = |line: &str| line.contains(".service.d/") || line.contains(".socket.d/");
     let unknown = |line: &&str| is_ours(line) && line.contains("nknown") && !is_of_a_drop_in(line);
     assert_eq!(journal.lines().find(unknown), None);
