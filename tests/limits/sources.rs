@@ -353,11 +353,16 @@ fn whatever_happens_is_given_back() {
         let port = daemon.addr(0).port();
         // A command that cannot start.
         fs::rename(&program, dir.join("away")).expect("rename");
-        (0..6).for_each(|_| assert_eq!(to_end(from(host(2), port)), UNAVAILABLE));
+        for _ in 0..6 {
+            assert_eq!(to_end(from(host(2), port)), UNAVAILABLE);
+            // The client is told a moment before the process that could not become the command is gone.
+            until("an idle daemon", || daemon.commands().is_empty());
+        }
         fs::rename(dir.join("away"), &program).expect("rename");
         all_given_back(2, port, 4);
         // Clients that reset at once, and commands that are killed.
         (0..20).for_each(|_| reset(from(host(2), port)));
+        served(3, port).leave(); // so they have been accepted
         until("an idle daemon", || daemon.commands().is_empty());
         for _ in 0..3 {
             let sessions: Vec<Session> = (0..4).map(|_| served(2, port)).collect();

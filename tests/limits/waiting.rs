@@ -622,7 +622,7 @@ fn who_closes_a_unix_socket_is_gone() {
 #[test]
 fn everybody_ends_once() {
     const CLIENTS: u64 = 300;
-    let (start, _) = one_at_a_time(&["--max-waiting", "40", "--max-wait", "400ms"]);
+    let (start, queue) = one_at_a_time(&["--max-waiting", "40", "--max-wait", "400ms"]);
     let mut daemon = start.run(&["/bin/sh", "-c", "read line"]).start();
     let idle = daemon.open_fds().len();
     let mut later: Vec<TcpStream> = Vec::new();
@@ -641,6 +641,7 @@ fn everybody_ends_once() {
         }
     }
     drop(later);
+    queued(&queue, 0); // so all have been accepted
     until("an idle daemon", || daemon.commands().is_empty() && daemon.open_fds().len() == idle);
     let mut last = daemon.connect();
     last.write_all(b"bye\n").expect("write");
