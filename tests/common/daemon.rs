@@ -155,6 +155,13 @@ impl Daemon {
         children(self.pid())
     }
 
+    /// How many of them there were at one moment: a look takes its time, in which one may go and the next one come, and whoever is there
+    /// at a second look was there when the first was over.
+    pub fn commands_at_once(&self) -> usize {
+        let first = self.commands();
+        self.commands().into_iter().filter(|pid| first.contains(pid)).count()
+    }
+
     /// The process that collects what commands write to their standard error, once it has its name.
     pub fn collector(&self) -> Pid {
         let name = |pid: &Pid| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();

@@ -395,7 +395,7 @@ fn a_storm_leaves_nothing_behind() {
                 _ => leaver.shutdown(std::net::Shutdown::Write).expect("shutdown"),
             }
         }
-        assert!(daemon.commands().len() <= 3);
+        assert!(daemon.commands_at_once() <= 3);
     }
     // Those who are left are served or refused, and it is over for all.
     for client in &clients {
