@@ -74,8 +74,8 @@ fn a_client_that_says_nothing() {
             s.spawn(|| {
                 let (mut daemon, mut holder) = full(&["--busy-reply", preset.name]);
                 let before = daemon.open_fds().len();
-                let mut silent = daemon.connect();
                 let since = Instant::now();
+                let mut silent = daemon.connect();
                 let mut all = Vec::new();
                 silent.read_to_end(&mut all).unwrap_or_else(|e| panic!("{}: no clean end: {e}", preset.name));
                 assert!(since.elapsed() < PATIENCE + SLACK, "{}: {:?}", preset.name, since.elapsed());
@@ -132,8 +132,8 @@ fn a_client_that_never_stops_talking() {
     for words in [&b"no line at all "[..], b"GET / HTTP/1.1\r\nX: y\r\n", REQUEST] {
         let (mut daemon, mut holder) = full(&["--busy-reply", "http"]);
         promptly("an answer before its end, and an end", PATIENCE + AT_ONCE, || {
-            let talks = daemon.connect();
             let since = Instant::now();
+            let talks = daemon.connect();
             thread::scope(|s| {
                 let mouth = s.spawn(|| {
                     let much = words.repeat(100);

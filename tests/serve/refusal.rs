@@ -212,13 +212,15 @@ fn who_asks_without_end_is_answered_within_bounds() {
 fn a_refused_client_that_never_closes_is_let_go() {
     let (mut daemon, mut holder) = full(&[]);
     let before = daemon.open_fds().len();
-    let mut stays = daemon.connect();
     let since = Instant::now();
+    let mut stays = daemon.connect();
     let mut said = [0; BUSY.len()];
     stays.read_exact(&mut said).expect("the message");
     assert_eq!(said, BUSY.as_bytes());
     assert!(ready(&stays, HANGUP, FUSE));
-    assert_eq!(daemon.open_fds().len(), before + 1, "it was not given time to read");
+    let is_there = daemon.open_fds().len() == before + 1;
+    // A machine that was stopped for as long as that proves nothing.
+    assert!(is_there || since.elapsed() > Duration::from_millis(1500), "it was not given time to read");
 
     // meanwhile nobody else is held up
     promptly("five others, beside one that stays", Duration::from_millis(1500), || {
@@ -239,8 +241,8 @@ fn a_refused_client_that_never_closes_is_let_go() {
 #[test]
 fn a_refused_client_that_never_stops_talking_is_let_go() {
     let (mut daemon, holder) = full(&[]);
-    let mut talks = daemon.connect();
     let since = Instant::now();
+    let mut talks = daemon.connect();
     while talks.write_all(b"and another thing\n").is_ok() {
         assert!(since.elapsed() < FUSE, "still listened to");
         // the end of it all shows as an error; until then a word now and then

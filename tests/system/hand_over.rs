@@ -394,8 +394,8 @@ pub fn stop_counts_down_and_leaves_nothing(rig: &Rig) {
                 restart(rig, SERVICE);
             }
             let journal = Journal::of_daemon(rig, "");
-            rig.ok(&format!("systemctl stop --no-block {SERVICE}"));
             let began = Instant::now();
+            rig.ok(&format!("systemctl stop --no-block {SERVICE}"));
             // A second may be missed on a busy machine, but the number goes down.
             until("a countdown", || {
                 let status = rig.show(SERVICE, "StatusText");
