@@ -298,12 +298,15 @@ pub fn ready(fd: impl AsFd, events: PollFlags, within: Duration) -> bool {
     }
 }
 
-/// Runs what must be quick. A busy machine may stop any process for seconds, so it is given five chances: what really waits
+/// How often at least something is tried that a busy machine may have kept from being in time; and it is tried for `FUSE`.
+const CHANCES: usize = 5;
+
+/// Runs what must be quick. A busy machine may stop any process for seconds, so it is given some chances: what really waits
 /// for something is late each time.
 #[track_caller]
 pub fn promptly<T>(what: &str, within: Duration, mut run: impl FnMut() -> T) -> T {
-    let mut late = Vec::new();
-    while late.len() < 5 {
+    let (mut late, start) = (Vec::new(), Instant::now());
+    while late.len() < CHANCES || start.elapsed() < FUSE {
         let since = Instant::now();
         let result = run();
         if since.elapsed() < within {
@@ -315,18 +318,23 @@ pub fn promptly<T>(what: &str, within: Duration, mut run: impl FnMut() -> T) -> 
 }
 
 /// Runs what is true only while nobody is stopped for as long as `span`, since a clock of the daemon's cuts in then: where it fails
-/// after that time or more, it is run again. What is really at fault fails each of the five times.
+/// after that time or more, it is run again. What is really at fault fails each time.
 #[track_caller]
 pub fn unless_stalled<T>(span: Duration, mut run: impl FnMut() -> T) -> T {
-    for _ in 1..5 {
+    let (mut late, start) = (0, Instant::now());
+    loop {
         let since = Instant::now();
         match catch_unwind(AssertUnwindSafe(&mut run)) {
             Ok(result) => return result,
             Err(panic) if since.elapsed() < span => resume_unwind(panic),
-            Err(_) => {}
+            Err(panic) => {
+                late += 1;
+                if late >= CHANCES && start.elapsed() >= FUSE {
+                    resume_unwind(panic);
+                }
+            }
         }
     }
-    run()
 }
 
 /// Waits for a state that has no event of its own, such as a number in /proc.
