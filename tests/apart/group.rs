@@ -3,7 +3,6 @@
 use crate::common::*;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Gone, with all that is in it, when it is dropped.
 pub struct Group(PathBuf);
@@ -17,9 +16,7 @@ fn hierarchy() -> Option<PathBuf> {
 impl Group {
     /// `None` where none can be made, which is said.
     pub fn new() -> Option<Group> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("sockcap-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let made = hierarchy().map(|folder| folder.join(name)).filter(|folder| fs::create_dir(folder).is_ok());
+        let made = hierarchy().and_then(|folder| own_dir(&folder, "sockcap-test").ok());
         if made.is_none() {
             assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "no cgroup of version 2 can be made");
             skip("a test of --isolate=cgroup", "needs root and cgroups of version 2");

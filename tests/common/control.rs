@@ -7,27 +7,19 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// A folder of a test's own for a control socket, removed with it.
-pub struct ControlFolder(PathBuf);
+pub struct ControlFolder(TempDir);
 
 impl ControlFolder {
     pub fn new(name: &str) -> ControlFolder {
-        let folder = std::env::temp_dir().join(format!("sockcap-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        ControlFolder(folder)
+        ControlFolder(TempDir::called(&format!("sockcap-{name}")))
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.0.join("control.sock")
+        self.path().join("control.sock")
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for ControlFolder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path()
     }
 }
 

@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -28,13 +27,10 @@ pub struct Manager {
 impl Manager {
     /// `None`, and said so, where cgroups cannot be made.
     pub fn new(what: &str, names: &[&str]) -> Option<Manager> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
         // The hierarchies that a service is looked for in: version 1's, or version 2's.
         let root = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"].map(Path::new);
         let root = root.into_iter().find(|root| root.join("cgroup.procs").exists());
-        let cgroup = root.map(|root| root.join(format!("sockcap-test-{}-{n}", std::process::id())));
-        let Some(cgroup) = cgroup.filter(|cgroup| fs::create_dir(cgroup).is_ok()) else {
+        let Some(cgroup) = root.and_then(|root| own_dir(root, "sockcap-test").ok()) else {
             skip(what, "cannot make a cgroup");
             return None;
         };

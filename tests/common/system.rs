@@ -14,13 +14,28 @@ use nix::unistd::Pid;
 /// A directory that goes with the test.
 pub struct TempDir(PathBuf);
 
+/// Makes a directory that no other test has, of this run or another one.
+pub fn own_dir(folder: &Path, name: &str) -> io::Result<PathBuf> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("{name}-{}-{n}", std::process::id()));
+        match fs::create_dir(&path) {
+            // Left by a run that was killed and had our number.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => return made.map(|()| path),
+        }
+    }
+}
+
 impl TempDir {
     pub fn new() -> TempDir {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("sockcap-{}-{n}", std::process::id()));
-        fs::create_dir(&path).expect("temporary directory");
-        TempDir(path)
+        TempDir::called("sockcap")
+    }
+
+    /// One whose name begins with this.
+    pub fn called(name: &str) -> TempDir {
+        TempDir(own_dir(&std::env::temp_dir(), name).expect("temporary directory"))
     }
 
     pub fn path(&self) -> &Path {

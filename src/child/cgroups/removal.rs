@@ -91,6 +91,7 @@ mod tests {
 
     fn folder(name: &str) -> std::path::PathBuf {
         let path = std::env::temp_dir().join(format!("sockcap-removal-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path); // left by a run that was killed and had our number
         fs::create_dir(&path).expect("a folder");
         path
     }
