@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
 
+mod calls;
 mod client;
 mod control;
 mod daemon;
@@ -15,6 +16,7 @@ mod socket;
 mod start;
 mod system;
 
+pub use calls::*;
 pub use client::*;
 pub use control::*;
 pub use daemon::*;

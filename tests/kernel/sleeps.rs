@@ -80,8 +80,8 @@ fn cannot_sleep(call: &str, nonblocking: &BTreeSet<i32>) -> bool {
     let digits = arguments.split(|c: char| !c.is_ascii_digit()).next().unwrap();
     let is_nonblocking = || digits.parse().is_ok_and(|fd| nonblocking.contains(&fd));
     let is_of_the_kernel = || has("</proc/") || has("</sys/");
-    match name {
-        "epoll_wait" | "epoll_pwait" | "restart_syscall" => true,
+    match usual_name(name) {
+        "epoll_wait" | "restart_syscall" => true,
         "accept4" => is_nonblocking(),
         "recvfrom" | "recvmsg" | "sendto" | "sendmsg" => has("MSG_DONTWAIT") || is_nonblocking(),
         "read" | "write" => is_of_the_kernel() || is_nonblocking(),
@@ -95,7 +95,7 @@ fn cannot_sleep(call: &str, nonblocking: &BTreeSet<i32>) -> bool {
         "clone" => !has("CLONE_VFORK"),
         // A lock of the allocator or of a channel, which another thread of ours has for some instructions and never while it waits.
         "futex" => has("FUTEX_WAKE") || has("FUTEX_WAIT_PRIVATE, 2, NULL"),
-        _ => PROMPT.contains(&name),
+        name => PROMPT.contains(&name),
     }
 }
 
@@ -138,11 +138,11 @@ impl Calls {
             self.strace.wait().expect("strace");
         }
         let text = fs::read_to_string(&self.table).expect("what strace has written");
-        let calls: Vec<&str> = text.lines().filter(|line| !line.starts_with(['+', '-'])).collect();
+        let calls: Vec<&str> = text.lines().filter(|line| !line.starts_with(['+', '-', '['])).collect();
         let last = calls.iter().rposition(|call| call.starts_with("epoll_")).expect("a wait");
         let sleepers: Vec<_> = calls[..last].iter().filter(|call| !cannot_sleep(call, &self.nonblocking)).collect();
         assert!(sleepers.is_empty(), "these could sleep: {sleepers:#?}; O_NONBLOCK: {:?}", self.nonblocking);
-        calls[..last].iter().filter_map(|call| Some(call.split_once('(')?.0.to_owned())).collect()
+        calls[..last].iter().filter_map(|call| Some(usual_name(call.split_once('(')?.0).to_owned())).collect()
     }
 }
 
@@ -153,14 +153,6 @@ impl Drop for Calls {
             let _ = self.strace.wait();
         }
     }
-}
-
-fn can_trace(what: &str) -> bool {
-    let can = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
-    if !can {
-        skip(what, "strace is not installed or may not trace");
-    }
-    can
 }
 
 /// Clients of all kinds, at a cap of two: served, refused, reset, silent.

@@ -5,25 +5,14 @@
 use crate::common::*;
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 
 const CONNECTIONS: u32 = 1000;
 /// Start, stop, and a timer now and then.
 const SLACK: f64 = 0.2;
 
-/// Whether strace can be had.
-fn can_count(what: &str) -> bool {
-    let traced = Command::new("strace").args(["-c", "-o", "/dev/null", "true"]).status();
-    let is_there = traced.is_ok_and(|status| status.success());
-    if !is_there {
-        skip(what, "strace is not installed or may not trace");
-    }
-    is_there
-}
-
 /// Calls of the daemon's main thread by name, over [`CONNECTIONS`] connections; `None` if strace cannot be had.
 fn counted(listen: &str, options: &[&str]) -> Option<BTreeMap<String, f64>> {
-    if !can_count("the system call budget") {
+    if !can_trace("the system call budget") {
         return None;
     }
     let dir = TempDir::new();
@@ -56,8 +45,7 @@ fn costs(text: &str) -> BTreeMap<String, f64> {
         } else if is_raising {
             is_raising = name != "close";
         } else {
-            // One under two names: musl makes the second of the first, as glibc does on machines that have no other.
-            *costs.entry(name.replace("epoll_pwait", "epoll_wait")).or_default() += 1.0 / f64::from(CONNECTIONS);
+            *costs.entry(usual_name(name).to_owned()).or_default() += 1.0 / f64::from(CONNECTIONS);
         }
     }
     // Each time the daemon looks, for which it wakes, it reads its own score before and after.
@@ -137,7 +125,7 @@ fn calls_of_child(options: &[&str]) -> Vec<String> {
     let is_of_child = |text: &String| text.find("execve(\"/bin/echo\"").is_some_and(|at| at > 0);
     let traces = read();
     let trace = traces.iter().find(|text| is_of_child(text)).unwrap_or_else(|| panic!("no child in {traces:#?}"));
-    let calls = trace.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name.to_owned());
+    let calls = trace.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| usual_name(name).to_owned());
     let until_exec = trace.lines().position(|line| line.starts_with("execve(")).expect("an exec");
     calls.take(until_exec + 1).filter(|name| name != "futex").collect()
 }
@@ -145,7 +133,7 @@ fn calls_of_child(options: &[&str]) -> Vec<String> {
 /// Whoever asks for nothing pays for nothing.
 #[test]
 fn a_child_makes_the_calls_that_its_options_ask_for() {
-    if !can_count("the system calls of a child") {
+    if !can_trace("the system calls of a child") {
         return;
     }
     // The first limit is the one that the daemon has raised for itself.

@@ -1,7 +1,7 @@
 //! Between clone and exec: a program on a file system that hangs keeps its own client waiting, and nobody else.
 
 use crate::common::*;
-use crate::faults::{Tracer, can_trace};
+use crate::faults::Tracer;
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;

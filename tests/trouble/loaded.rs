@@ -1,7 +1,7 @@
 //! Clients of a UNIX socket that pass descriptors whose last close takes its time: here a TCP connection that lingers for an hour,
 //! since its other end does not read. Wherever the daemon lets go of such a client, nobody else may notice.
 
-use super::faults::{Tracer, can_trace};
+use super::faults::Tracer;
 use crate::common::*;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;

@@ -1,7 +1,7 @@
 //! A stop whose signals do not end what they are sent to, as where a process hangs in the kernel.
 
 use crate::common::*;
-use crate::faults::{Tracer, can_trace};
+use crate::faults::Tracer;
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;

@@ -15,14 +15,6 @@ fn capped(max: u32) -> Start {
     sockcap(&["--verbose", "--max-connections", &max.to_string()])
 }
 
-fn can_trace(what: &str) -> bool {
-    let traced = Command::new("strace").args(["-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success());
-    if !traced {
-        skip(what, "strace is not installed or may not trace");
-    }
-    traced
-}
-
 fn can_mount(what: &str) -> bool {
     let mounted = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/sys"]).status();
     let mounted = mounted.is_ok_and(|status| status.success());
