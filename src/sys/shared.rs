@@ -1,5 +1,6 @@
 //! Memory that outlives this process: a memfd that is mapped, and that others can hold (memfd_create(2)).
 
+use nix::unistd::{Whence, lseek64};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -48,15 +49,14 @@ impl Shared {
     /// Those that another process has made, and at most so many.
     ///
     /// # Errors
-    /// `EINVAL` if they might shrink or are too many or none, mmap(2)'s.
+    /// `EINVAL` if they might shrink or are too many or none, `ESPIPE` if it is no memory, mmap(2)'s.
     pub fn open(fd: OwnedFd, max: usize) -> io::Result<Shared> {
         // SAFETY: a descriptor and an integer; only a memfd has seals.
         let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
-        let mut stat = std::mem::MaybeUninit::<libc::stat64>::zeroed();
-        // SAFETY: a valid place to write, and a stat of zeros is one.
-        let (got, stat) = unsafe { (libc::fstat64(fd.as_raw_fd(), stat.as_mut_ptr()), stat.assume_init()) };
-        let words = usize::try_from(stat.st_size).unwrap_or(0) / WORD;
-        if seals == -1 || seals & libc::F_SEAL_SHRINK == 0 || got == -1 || words == 0 || words > max {
+        // Not fstat(2), which fails where the C library has times of 32 bits and the file one after 2038.
+        let size = lseek64(&fd, 0, Whence::SeekEnd)?;
+        let words = usize::try_from(size).unwrap_or(0) / WORD;
+        if seals == -1 || seals & libc::F_SEAL_SHRINK == 0 || words == 0 || words > max {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         Ok(Shared { start: map(&fd, words)?, fd, words })
@@ -124,8 +124,9 @@ fn unmap(start: NonNull<AtomicU32>, words: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
+    use std::fs::{File, FileTimes};
     use std::sync::atomic::Ordering::Relaxed;
+    use std::time::{Duration, UNIX_EPOCH};
 
     #[test]
     fn what_one_has_written_the_next_one_reads() {
@@ -143,6 +144,17 @@ mod tests {
         assert!(Shared::open(fd(), 1999).is_err(), "more than allowed");
         assert!(File::from(fd()).set_len(8).is_err(), "it has shrunk");
         assert!(Shared::new(c"test", usize::MAX).is_err());
+    }
+
+    /// Where times have 32 bits, fstat(2) fails with EOVERFLOW.
+    #[test]
+    fn what_was_written_after_2038_is_read() {
+        let one = Shared::new(c"test", 10).unwrap();
+        one.words()[9].store(7, Relaxed);
+        let fd = || one.as_fd().try_clone_to_owned().unwrap();
+        let late = UNIX_EPOCH + Duration::from_secs(1 << 32);
+        File::from(fd()).set_times(FileTimes::new().set_accessed(late).set_modified(late)).unwrap();
+        assert_eq!(Shared::open(fd(), 10).unwrap().words()[9].load(Relaxed), 7);
     }
 
     #[test]
