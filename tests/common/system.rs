@@ -5,10 +5,12 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::poll::PollFlags;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A directory that goes with the test.
@@ -233,4 +235,19 @@ pub fn netcat() -> Option<&'static str> {
 /// HAProxy, which is not in the PATH of an ordinary user.
 pub fn haproxy() -> Option<&'static str> {
     ["haproxy", "/usr/sbin/haproxy"].into_iter().find(|name| Command::new(name).arg("-v").output().is_ok())
+}
+
+/// Has strace(1) let go of whom it traces, and waits for its end. It looks whether it has been told to, and then waits for an event of
+/// theirs: what it is told in between it sees after that, and where they do nothing, never. So it is told again.
+pub fn end_tracer(strace: &mut Child) {
+    if let Ok(None) = strace.try_wait() {
+        let (pid, start) = (Pid::from_raw(strace.id() as i32), Instant::now());
+        let ended = pidfd(pid);
+        let tell = |signal| {
+            let _ = kill(pid, signal);
+            ready(&ended, PollFlags::POLLIN, Duration::from_millis(100))
+        };
+        while !tell(if start.elapsed() < FUSE { Signal::SIGTERM } else { Signal::SIGKILL }) {}
+        let _ = strace.wait();
+    }
 }

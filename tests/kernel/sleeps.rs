@@ -7,8 +7,7 @@
 
 use crate::common::*;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -148,10 +147,7 @@ impl Calls {
 
 impl Drop for Calls {
     fn drop(&mut self) {
-        if let Ok(None) = self.strace.try_wait() {
-            let _ = kill(Pid::from_raw(self.strace.id() as i32), Signal::SIGTERM);
-            let _ = self.strace.wait();
-        }
+        end_tracer(&mut self.strace);
     }
 }
 

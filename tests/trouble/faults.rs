@@ -6,7 +6,7 @@
 
 use crate::common::*;
 use nix::poll::PollFlags;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
@@ -125,7 +125,7 @@ impl Tracer {
 
     /// Lets go; returns how often the call was made to fail.
     pub(crate) fn detach(mut self, call: &str) -> usize {
-        self.end();
+        end_tracer(&mut self.strace);
         self.hits(call)
     }
 
@@ -138,18 +138,11 @@ impl Tracer {
         let hit = |l: &&str| l.contains("(INJECTED)") && names.iter().any(|name| l.contains(name));
         text.lines().filter(hit).count()
     }
-
-    fn end(&mut self) {
-        if let Ok(None) = self.strace.try_wait() {
-            let _ = kill(Pid::from_raw(self.strace.id() as i32), Signal::SIGTERM);
-            let _ = self.strace.wait();
-        }
-    }
 }
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        self.end();
+        end_tracer(&mut self.strace);
     }
 }
 
