@@ -24,6 +24,7 @@ mod ready;
 pub mod report;
 mod screen;
 mod status;
+mod syntax;
 mod tables;
 mod top;
 pub mod units;

@@ -1,6 +1,8 @@
 //! What `systemctl cat` says: the lines of a unit's files and drop-ins, for what systemd has thrown away when it read them.
 #![forbid(unsafe_code)]
 
+use crate::ctl::syntax;
+
 /// One setting as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
@@ -20,11 +22,13 @@ impl Text {
     pub(super) fn parse(text: &str) -> Text {
         let (mut file, mut section, mut begun) = (String::new(), String::new(), None::<String>);
         let mut lines = Vec::new();
-        for raw in text.lines() {
-            let line = raw.trim();
+        for raw in syntax::lines(text) {
+            let line = raw.trim_start();
             if let Some(rest) = line.strip_prefix('#') {
                 // The head that systemctl puts above each file; a file begins without a section.
-                if let Some(path) = rest.strip_prefix(' ').filter(|path| is_file(path) && begun.is_none()) {
+                if let Some(path) =
+                    rest.strip_prefix(' ').map(str::trim_end).filter(|path| is_file(path) && begun.is_none())
+                {
                     (file, section) = (path.to_owned(), String::new());
                 }
                 continue;
@@ -33,9 +37,9 @@ impl Text {
                 continue;
             }
             let whole = begun.take().unwrap_or_default() + line;
-            if let Some(first) = whole.strip_suffix('\\') {
+            if let Some(first) = syntax::continued(&whole) {
                 begun = Some(format!("{first} "));
-            } else if let Some(name) = whole.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            } else if let Some(name) = whole.trim_end().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
                 section = name.to_owned();
             } else if let Some((key, value)) = whole.split_once('=') {
                 let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
@@ -86,5 +90,12 @@ mod tests {
         assert_eq!(text.last("Service", "Environment"), Some("D=4"));
         assert_eq!(text.of("Service", "Environment").len(), 1);
         assert_eq!(text.last("Service", "User"), None);
+    }
+
+    #[test]
+    fn a_line_ends_where_it_ends_for_systemd() {
+        let text = Text::parse("[Service]\rEnvironment=A=1\\ \nUser=a\\\\\nGroup=b\0Nice=1\r\nUMask=\\\r\n  7\r\n");
+        let seen: Vec<_> = text.0.iter().map(|l| (l.key.as_str(), l.value.as_str())).collect();
+        assert_eq!(seen, [("Environment", "A=1\\"), ("User", "a\\\\"), ("Group", "b"), ("Nice", "1"), ("UMask", "7")]);
     }
 }

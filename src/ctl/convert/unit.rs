@@ -3,6 +3,8 @@
 //! Any text is read: a line that is neither a section nor an assignment is passed over, as systemd does.
 #![forbid(unsafe_code)]
 
+use crate::ctl::syntax;
+
 /// One line `Key=value` of a section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Assignment {
@@ -148,22 +150,20 @@ fn shares_reset(key: &str, other: &str) -> bool {
 fn lines(text: &str) -> Vec<String> {
     let mut all = Vec::new();
     let mut begun: Option<String> = None;
-    // Each of these ends a line for systemd, and a line feed behind a carriage return belongs to it.
-    for line in text.replace("\r\n", "\n").split(['\n', '\r', '\0']) {
+    for line in syntax::lines(text) {
         // Also within a continued line.
         if line.trim_start().starts_with(['#', ';']) {
             continue;
         }
         let mut whole = begun.take().unwrap_or_default();
-        match line.strip_suffix('\\') {
-            // Of an even number each is one that is meant.
-            Some(start) if start.chars().rev().take_while(|c| *c == '\\').count() % 2 == 0 => {
+        match syntax::continued(&line) {
+            Some(start) => {
                 whole.push_str(start);
                 whole.push(' ');
                 begun = Some(whole);
             }
-            _ => {
-                whole.push_str(line);
+            None => {
+                whole.push_str(&line);
                 all.push(whole);
             }
         }
