@@ -49,10 +49,20 @@ pub(crate) fn per_listener(text: &str) -> Result<(Option<String>, u32), String> 
 }
 
 /// `N`, or `N@PREFIX` for networks of their own; 0 is no limit. One number after the `@` is of the family that it can only be
-/// meant for: up to 32 of IPv4, above of IPv6.
+/// meant for: up to 32 of IPv4, above of IPv6; one after a comma is of IPv6.
 pub(crate) fn per_source(text: &str) -> Result<(u32, Option<Prefixes>), String> {
     let (max, prefixes) = match text.split_once('@') {
         None => (text, None),
+        Some((max, bits)) if bits.starts_with(',') => {
+            let v6 = bits[1..].parse::<u8>().ok().filter(|bits| *bits <= 128);
+            (
+                max,
+                Some(Prefixes {
+                    v4: None,
+                    v6: Some(v6.ok_or("expected a prefix of IPv6 from 0 to 128, as in 40@,32")?),
+                }),
+            )
+        }
         Some((max, bits)) if bits.contains(',') => (max, Some(self::prefixes(bits)?)),
         Some((max, bits)) => {
             let bits = bits.parse::<u8>().ok().filter(|bits| *bits <= 128);
@@ -312,12 +322,28 @@ mod tests {
         assert_eq!(per_source("40@32"), Ok((40, of(Some(32), None))));
         assert_eq!(per_source("40@33"), Ok((40, of(None, Some(33)))));
         assert_eq!(per_source("40@24,48"), Ok((40, of(Some(24), Some(48)))));
+        assert_eq!(per_source("40@,32"), Ok((40, of(None, Some(32)))));
+        assert_eq!(per_source("40@,128"), Ok((40, of(None, Some(128)))));
         assert_eq!(per_source("0@128"), Ok((0, of(None, Some(128)))));
         assert_eq!((sources("1"), sources("16777216")), (Ok(1), Ok(1 << 24)));
         for bad in ["", "0", "16777217", "-1", "x"] {
             assert!(sources(bad).is_err(), "{bad}");
         }
-        for bad in ["", "x", "-1", "3@", "3@129", "3@33,64", "3@24,129", "3@24,48,1", "@48", "4294967296"] {
+        for bad in [
+            "",
+            "x",
+            "-1",
+            "3@",
+            "3@129",
+            "3@33,64",
+            "3@24,129",
+            "3@24,48,1",
+            "3@,",
+            "3@,129",
+            "3@24,",
+            "@48",
+            "4294967296",
+        ] {
             assert!(per_source(bad).is_err(), "{bad}");
         }
         assert_eq!(prefixes("0,0"), Ok(Prefixes { v4: Some(0), v6: Some(0) }));

@@ -31,10 +31,12 @@ impl Default for Prefixes {
     }
 }
 
+/// As `--max-per-source` takes them: one number up to 32 would be of IPv4.
 impl fmt::Display for Prefixes {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match (self.v4, self.v6) {
             (Some(v4), Some(v6)) => write!(f, "{v4},{v6}"),
+            (None, Some(bits)) if bits <= 32 => write!(f, ",{bits}"),
             (Some(bits), None) | (None, Some(bits)) => write!(f, "{bits}"),
             (None, None) => f.write_str("none"),
         }

@@ -58,7 +58,10 @@ fn limits_are_set_and_it_is_told_how_to_keep_them() {
     let reply = json(&done(&socket, &["--json", "set", "UNIT", "max-per-source=4"]));
     let level = &reply["limits"]["maxPerSource"][0];
     assert_eq!((&level["max"], &level["ipv4Prefix"], &level["ipv6Prefix"]), (&4.into(), &24.into(), &56.into()));
-    assert!(done(&socket, &["set", "UNIT", "max-per-source=0"]).starts_with("max-per-source 4@24,56 -> none\n"));
+    let said = done(&socket, &["set", "UNIT", "max-per-source=5@,32"]);
+    assert!(said.starts_with("max-per-source 4@24,56 -> 5@,32\n"), "{said}");
+    assert!(said.contains("start sockcap with --max-per-source=5@,32\n"), "{said}");
+    assert!(done(&socket, &["set", "UNIT", "max-per-source=0"]).starts_with("max-per-source 5@,32 -> none\n"));
 
     let said = says(&socket, &["set", "UNIT", "max-connections=many"]);
     assert_eq!(said.code, Some(2));
