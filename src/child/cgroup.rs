@@ -9,7 +9,9 @@
 
 use super::proc;
 use std::collections::VecDeque;
+use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The cgroup of a service.
@@ -47,19 +49,35 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
+/// Does this with a file or folder of `folder`; if it may not, once more with the permissions that its owner can give itself.
+pub(super) fn as_owner<T>(folder: &Path, mut does: impl FnMut(&Path) -> io::Result<T>, name: &str) -> io::Result<T> {
+    let path = folder.join(name);
+    match does(&path) {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
+            let may = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).is_ok();
+            match may(folder, 0o755) && (name.is_empty() || may(&path, 0o644)) {
+                true => does(&path),
+                false => Err(error),
+            }
+        }
+        done => done,
+    }
+}
+
 /// The processes of the cgroup whose folder this is, and of `most` cgroups below it, the highest first.
 ///
 /// # Errors
 /// If its own list cannot be read.
 pub(super) fn pids_below(folder: &str, most: usize) -> io::Result<Vec<i32>> {
     let members = |folder: &Path| -> io::Result<Vec<i32>> {
-        let list = proc::read_list(&folder.join("cgroup.procs"))?;
+        let list = as_owner(folder, proc::read_list, "cgroup.procs")?;
         Ok(list.lines().filter_map(|line| line.parse().ok()).collect())
     };
     let mut pids = members(Path::new(folder))?;
     let (mut folders, mut left) = (VecDeque::from([PathBuf::from(folder)]), most);
     while let Some(folder) = folders.pop_front() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten().filter(is_folder) {
+        for entry in as_owner(&folder, |path| fs::read_dir(path), "").into_iter().flatten().flatten().filter(is_folder)
+        {
             if left == 0 {
                 return Ok(pids);
             }

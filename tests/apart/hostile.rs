@@ -66,6 +66,23 @@ fn no_change_of_permissions_saves_it() {
     assert_eq!(daemon.stop().served, 1);
 }
 
+/// The signal that a time limit sends first reaches it, too; and a kernel that has no cgroup.kill ends who can be found.
+#[test]
+fn no_change_of_permissions_hides_it() {
+    let Some((group, user)) = of_a_user() else { return };
+    let hides = "mkdir -p a/b; (echo 0 >a/b/cgroup.procs; exec setsid sh -c 'trap \"echo told; exit\" TERM; \
+                 chmod 0 ../conn-{id}/a/b/cgroup.procs ../conn-{id}/a/b ../conn-{id}/a/cgroup.procs ../conn-{id}/a cgroup.procs .; \
+                 echo hidden; sleep 100000 >/dev/null & wait') & wait";
+    let args = ["--listen", "127.0.0.1:0", "--time-limit", "1s", "--slot-until", "cgroup"];
+    let mut daemon = group.sockcap(&args).wrap(&user).run(&does(&group, hides)).start();
+    let mut client = daemon.connect();
+    assert_eq!(line(&mut client), "hidden");
+    assert_eq!(to_end(client), "told\n");
+    daemon.wait_text("connection 1 ended: ");
+    group.until_empty();
+    assert_eq!(daemon.stop().served, 1);
+}
+
 /// Cgroups with the numbers of connections to come, and somebody in each.
 #[test]
 fn numbers_that_it_takes_first_are_taken_back() {

@@ -4,10 +4,10 @@
 //! permissions from them. None of that keeps the loop: a little is removed in a turn, and what cannot be removed is left to the manager.
 #![forbid(unsafe_code)]
 
+use crate::child::cgroup::as_owner;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Cgroups removed in one turn, each of which takes the kernel up to 100 us.
@@ -26,22 +26,6 @@ pub enum Removal {
     Stuck,
     /// Somebody is in it, or it cannot be seen whether nobody is.
     Inhabited,
-}
-
-/// Does this with a file or folder of `folder`; if it may not, once more with the permissions that its owner can give itself.
-pub(super) fn as_owner<T>(folder: &Path, mut does: impl FnMut(&Path) -> io::Result<T>, name: &str) -> io::Result<T> {
-    let path = folder.join(name);
-    match does(&path) {
-        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {
-            let may = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
-            may(folder, 0o755)?;
-            if !name.is_empty() {
-                may(&path, 0o644)?;
-            }
-            does(&path)
-        }
-        done => done,
-    }
 }
 
 /// So many of the cgroups in this one.
@@ -88,6 +72,7 @@ pub(super) fn remove_some(folder: &Path) -> Removal {
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
 
     fn folder(name: &str) -> std::path::PathBuf {
         let path = std::env::temp_dir().join(format!("sockcap-removal-{}-{name}", std::process::id()));

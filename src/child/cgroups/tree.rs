@@ -13,10 +13,10 @@
 
 use super::files::{CONNECTION, DAEMON, cannot, is_delegated, mount, number, open_folder, own_path, set, write};
 use super::limits::{Limits, Setting};
-use super::removal::{Removal, as_owner, remove_some};
+use super::removal::{Removal, remove_some};
 use super::trial;
 use super::usage;
-use crate::child::cgroup::{is_gone, is_managed, pids_below};
+use crate::child::cgroup::{as_owner, is_gone, is_managed, pids_below};
 use crate::child::proc;
 use crate::sys::launch::Way;
 use crate::sys::plain;
@@ -341,14 +341,16 @@ impl Tree {
 
     /// Who is frozen starts nobody.
     fn kill_each(&self, id: u64, folder: &str) -> bool {
-        let freeze = format!("{folder}/cgroup.freeze");
-        let _ = write(&freeze, "1");
+        let freeze = |how: &str| {
+            let _ = as_owner(Path::new(folder), |path| write(&path.to_string_lossy(), how), "cgroup.freeze");
+        };
+        freeze("1");
         for _ in 0..PASSES {
             for pid in self.members(id) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL); // it may have ended
             }
         }
-        let _ = write(&freeze, "0");
+        freeze("0");
         self.is_populated(id) == Some(false)
     }
 
