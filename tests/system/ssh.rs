@@ -162,10 +162,13 @@ pub fn sshd_tells_how_a_login_failed(rig: &Rig) {
         rig.until_said(&daemon, " ended: pid ");
         let entry = rig.ok(&format!("journalctl -q -b -o cat {daemon} | grep ' ended: pid '"));
         assert!(entry.contains(&format!(" exited with status {status} ")), "{entry}");
-        let next = with_key(rig, &here, "/root/key");
         let costs = [3, 5, 7].contains(&status);
-        assert_eq!(is_refused(&next), costs, "{status}: {}", text(&next.stderr));
-        assert_eq!(is_in(&next), !costs, "{status}: {}", text(&next.stderr));
+        // Where a login has a second, that may be too short for it on a busy machine, and costs no more than before.
+        until("a login or a refusal", || {
+            let next = with_key(rig, &here, "/root/key");
+            assert_eq!(is_refused(&next), costs, "{status}: {}", text(&next.stderr));
+            (costs || is_in(&next)).then_some(())
+        });
     }
 }
 
