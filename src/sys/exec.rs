@@ -10,7 +10,7 @@ use super::attributes::{Attributes, Failed, Own, Step, apply, direct, done, ente
 use super::manner::{Pass, Session};
 use super::{pass, raw};
 use std::convert::Infallible;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
@@ -180,8 +180,9 @@ pub(super) const HOLD: i32 = 0;
 pub(super) const WAITS: i32 = 1;
 /// It has, or need not.
 pub(super) const GO: i32 = 2;
-/// No parent takes so long, unless it was killed in between.
-static MAX_WAIT: libc::timespec = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+/// Seconds and nanoseconds, of the width that futex(2) takes them in; libc's type may be that of futex_time64(2). No parent takes so long,
+/// unless it was killed in between.
+static MAX_WAIT: [c_long; 2] = [5, 0];
 
 /// Returns once the parent has closed its copy of the connection, so that the child's is the last.
 ///

@@ -9,6 +9,7 @@ pub mod exec;
 pub mod filter;
 pub mod landlock;
 pub mod launch;
+mod machine;
 mod manner;
 pub mod memory;
 pub mod pass;

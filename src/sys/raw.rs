@@ -1,25 +1,24 @@
-//! System calls for a child that still shares its parent's memory, and the one that makes it.
+//! Children that still share their parent's memory, and the system calls that make them.
 //!
 //! Such a child may not use libc's wrappers: they store `errno` in thread-local storage, and the
-//! thread is the parent's, which runs on meanwhile. Where this file knows the machine's calling
-//! convention, the calls are made in place. Elsewhere libc's `syscall` is used, and the parent is
-//! suspended until the exec (`CLONE_VFORK`), so that nobody looks.
+//! thread is the parent's, which runs on meanwhile. Where the machine's calling convention is known
+//! ([`machine`](super::machine)), the calls are made in place. Elsewhere libc's `syscall` is used, and the
+//! parent is suspended until the exec (`CLONE_VFORK`), so that nobody looks.
 //!
 //! clone(2) is made in place, too: musl's wrapper refuses `CLONE_CHILD_CLEARTID` with EINVAL (seen with 1.2.5),
 //! and without it nobody could tell when the child has left our memory.
 
+pub(super) use super::machine::{Body, call};
+
+use super::machine::{IS_KNOWN, branch};
 use std::ffi::c_void;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
-/// What a child does. It does not return: there is nothing on its stack to return to.
-pub(super) type Body = unsafe extern "C" fn(*mut c_void) -> !;
-
 /// Whether [`clone`] returns only when the child is out of our memory.
-static SUSPENDS: AtomicBool =
-    AtomicBool::new(cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))));
+static SUSPENDS: AtomicBool = AtomicBool::new(!IS_KNOWN);
 
 /// As [`SUSPENDS`] says.
 pub(super) fn suspends() -> bool {
@@ -50,7 +49,7 @@ pub(super) unsafe fn clone(
     unsafe { clone_as(suspends(), stack_top, in_use, pid, body, argument) }
 }
 
-/// [`clone`], as [`suspends`] would be: a machine that this file does not know suspends always.
+/// [`clone`], as [`suspends`] would be: a machine that is not known suspends always.
 ///
 /// # Safety
 /// As for [`clone`].
@@ -65,40 +64,14 @@ unsafe fn clone_as(
     let leave = if suspends { libc::CLONE_VFORK } else { libc::CLONE_CHILD_CLEARTID };
     let told = pid.map_or((0, std::ptr::null_mut()), |pid| (libc::CLONE_PARENT_SETTID, pid.as_ptr()));
     let (flags, pid) = (libc::CLONE_VM | leave | told.0 | libc::SIGCHLD, told.1);
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))]
-    let (number, flags) = (libc::SYS_clone as isize, flags as isize);
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: clone(2), "C library/kernel differences": flags, stack, parent's tid, child's tid, TLS. Both sides come back
-    // with the same registers but rax; the child, on a stack of its own, calls `body`, and leaves this code by that.
-    unsafe {
-        let result: isize;
-        std::arch::asm!("syscall", "test rax, rax", "jnz 2f",
-            "xor ebp, ebp", "mov rdi, r12", "call r13", "ud2", "2:",
-            inlateout("rax") number => result, in("rdi") flags, in("rsi") stack_top, in("rdx") pid, in("r10") in_use.as_ptr(),
-            in("r8") 0isize, in("r12") argument, in("r13") body, out("rcx") _, out("r11") _, options(nostack));
-        result
+    if IS_KNOWN {
+        let [stack, pid, in_use] =
+            [stack_top, pid.cast(), in_use.as_ptr().cast()].map(<*mut c_void>::expose_provenance);
+        // The place of the child's tid, and TLS, which stays as it is: clone(2), "C library/kernel differences".
+        let [fourth, fifth] = if cfg!(target_arch = "x86_64") { [in_use, 0] } else { [0, in_use] };
+        // SAFETY: as the caller promises.
+        return unsafe { branch(libc::SYS_clone, [flags as usize, stack, pid, fourth, fifth], body, argument) };
     }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above, but TLS comes before the child's tid, and the register is x0.
-    unsafe {
-        let result: isize;
-        std::arch::asm!("svc #0", "cbnz x0, 2f",
-            "mov x29, xzr", "mov x30, xzr", "mov x0, x6", "blr x5", "brk #1", "2:",
-            in("x8") number, inlateout("x0") flags => result, in("x1") stack_top, in("x2") pid, in("x3") 0isize,
-            in("x4") in_use.as_ptr(), in("x5") body, in("x6") argument, options(nostack));
-        result
-    }
-    #[cfg(target_arch = "riscv64")]
-    // SAFETY: as for arm64; the register is a0.
-    unsafe {
-        let result: isize;
-        std::arch::asm!("ecall", "bnez a0, 2f",
-            "mv fp, zero", "mv ra, zero", "mv a0, a6", "jalr a5", "ebreak", "2:",
-            in("a7") number, inlateout("a0") flags => result, in("a1") stack_top, in("a2") pid, in("a3") 0isize,
-            in("a4") in_use.as_ptr(), in("a5") body, in("a6") argument, options(nostack));
-        result
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
     // SAFETY: as the caller promises. The parent goes on when the child is out of its memory, so that the word can be
     // zeroed here. A function that does not return may stand for one that does. Behind its argument come the places of the
     // pid, of TLS and of the child's tid (clone(2)).
@@ -106,7 +79,7 @@ unsafe fn clone_as(
         let body = std::mem::transmute::<Body, extern "C" fn(*mut c_void) -> libc::c_int>(body);
         let none = std::ptr::null_mut::<c_void>();
         let pid = libc::clone(body, stack_top, flags, argument, pid, none, none);
-        in_use.store(0, std::sync::atomic::Ordering::Release);
+        in_use.store(0, Ordering::Release);
         match pid {
             -1 => -(*libc::__errno_location() as isize),
             pid => pid as isize,
@@ -133,8 +106,7 @@ struct CloneArgs {
 /// CLONE_INTO_CGROUP of linux/sched.h, which is beyond an int.
 const INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// As [`clone`], with a child that is born in the cgroup whose folder is `cgroup`. `-ENOSYS` where this file does not know the machine, or
-/// where a clone suspends.
+/// As [`clone`], with a child that is born in the cgroup whose folder is `cgroup`. `-ENOSYS` where a clone suspends.
 ///
 /// # Safety
 /// As for [`clone`]; `stack_size` bytes below `stack_top` are the child's.
@@ -163,42 +135,9 @@ pub(super) unsafe fn clone_into(
         set_tid_size: 0,
         cgroup: cgroup.as_raw_fd() as u64,
     };
-    let (number, args, size) = (libc::SYS_clone3 as isize, &raw const args, size_of::<CloneArgs>());
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: clone3(2); both sides come back as from clone(2), see there.
-    unsafe {
-        let result: isize;
-        std::arch::asm!("syscall", "test rax, rax", "jnz 2f",
-            "xor ebp, ebp", "mov rdi, r12", "call r13", "ud2", "2:",
-            inlateout("rax") number => result, in("rdi") args, in("rsi") size,
-            in("r12") argument, in("r13") body, out("rcx") _, out("r11") _, options(nostack));
-        result
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: as above; the register is x0.
-    unsafe {
-        let result: isize;
-        std::arch::asm!("svc #0", "cbnz x0, 2f",
-            "mov x29, xzr", "mov x30, xzr", "mov x0, x6", "blr x5", "brk #1", "2:",
-            in("x8") number, inlateout("x0") args => result, in("x1") size, in("x5") body, in("x6") argument,
-            options(nostack));
-        result
-    }
-    #[cfg(target_arch = "riscv64")]
-    // SAFETY: as above; the register is a0.
-    unsafe {
-        let result: isize;
-        std::arch::asm!("ecall", "bnez a0, 2f",
-            "mv fp, zero", "mv ra, zero", "mv a0, a6", "jalr a5", "ebreak", "2:",
-            in("a7") number, inlateout("a0") args => result, in("a1") size, in("a5") body, in("a6") argument,
-            options(nostack));
-        result
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-    {
-        let _ = (number, args, size, body, argument);
-        -(libc::ENOSYS as isize)
-    }
+    let args = [(&raw const args).expose_provenance(), size_of::<CloneArgs>(), 0, 0, 0];
+    // SAFETY: as the caller promises; the structure lives across the call, and the child does not read it.
+    unsafe { branch(libc::SYS_clone3, args, body, argument) }
 }
 
 /// What became of a child that [`try_birth`] has made.
@@ -248,47 +187,6 @@ pub fn try_birth(cgroup: BorrowedFd) -> io::Result<Birth> {
                 }
                 Ok(if libc::WIFEXITED(status) { Birth::Lives } else { Birth::Killed })
             }
-        }
-    }
-}
-
-/// One system call; a negative result is `-errno`.
-///
-/// # Safety
-/// As for the call itself: pointers must be valid for what the kernel reads and writes through them.
-#[inline(always)]
-pub(super) unsafe fn call(number: libc::c_long, args: [usize; 5]) -> isize {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the x86-64 system call convention (syscall(2)); rcx and r11 are clobbered by the instruction.
-    unsafe {
-        let result: isize;
-        std::arch::asm!("syscall", inlateout("rax") number as isize => result,
-            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2], in("r10") args[3], in("r8") args[4],
-            lateout("rcx") _, lateout("r11") _, options(nostack));
-        result
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: the arm64 system call convention (syscall(2)).
-    unsafe {
-        let result: isize;
-        std::arch::asm!("svc #0", in("x8") number, inlateout("x0") args[0] as isize => result,
-            in("x1") args[1], in("x2") args[2], in("x3") args[3], in("x4") args[4], options(nostack));
-        result
-    }
-    #[cfg(target_arch = "riscv64")]
-    // SAFETY: the RISC-V system call convention (syscall(2)).
-    unsafe {
-        let result: isize;
-        std::arch::asm!("ecall", in("a7") number, inlateout("a0") args[0] as isize => result,
-            in("a1") args[1], in("a2") args[2], in("a3") args[3], in("a4") args[4], options(nostack));
-        result
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-    // SAFETY: the parent thread is suspended until exec or exit, so overwriting its errno is unseen.
-    unsafe {
-        match libc::syscall(number, args[0], args[1], args[2], args[3], args[4]) {
-            -1 => -(*libc::__errno_location() as isize),
-            result => result as isize,
         }
     }
 }

@@ -14,7 +14,8 @@ pub(super) fn of(folder: &str, opened: &OwnedFd) -> (Way, Vec<String>) {
         Ok(Birth::Lives) => None,
         Ok(Birth::Killed) => Some("the kernel kills them at birth, since a cgroup was killed before".to_owned()),
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Some(
-            "clone3 is not to be had (RestrictNamespaces=, a kernel before 5.7, or a machine of 32 bits)".to_owned(),
+            "clone3 is not to be had (RestrictNamespaces=, a kernel before 5.7, or a machine with other system calls)"
+                .to_owned(),
         ),
         Err(error) => Some(format!("clone3 fails: {}", plain(&error))),
     };
