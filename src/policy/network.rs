@@ -275,4 +275,38 @@ mod tests {
         assert_eq!(of("2001:db8:1:2::4"), "2001:db8:1::/48");
         assert_eq!(of("uid=7"), "uid=7");
     }
+
+    #[test]
+    fn the_bits_are_told_where_not_all_count() {
+        let of = |text: &str, v4, v6| Network::of(source(text), Prefixes { v4, v6 }).unwrap().short();
+        for (text, v4, v6, short) in [
+            ("192.0.2.77", Some(32), None, "192.0.2.77"),
+            ("192.0.2.77", Some(31), None, "192.0.2.76/31"),
+            ("2001:db8::4", None, Some(128), "2001:db8::4"),
+            ("2001:db8::4", None, Some(127), "2001:db8::4/127"),
+            ("2001:db8::4", None, Some(32), "2001:db8::/32"),
+            ("fe80::1%3", None, Some(128), "fe80::1%3"),
+            ("fe80::1%3", None, Some(64), "fe80::%3/64"),
+            ("uid=7", None, None, "uid=7"),
+            ("cid=7", None, None, "cid=7"),
+        ] {
+            assert_eq!(of(text, v4, v6), short);
+        }
+    }
+
+    /// Whatever is next to each other, in either half of an address: an index of what is alike would be a list.
+    #[test]
+    fn tags_of_neighbours_differ() {
+        let tags = |source: &dyn Fn(u32) -> Source| {
+            let prefixes = Prefixes { v4: Some(32), v6: Some(128) };
+            let tags = (0..1000).map(|n| Network::of(source(n), prefixes).unwrap().tag());
+            tags.collect::<std::collections::HashSet<_>>().len()
+        };
+        let v6 = |bits: u128| Source::Ip(Ipv6Addr::from_bits(bits).into());
+        assert!(tags(&|n| Source::Ip(Ipv4Addr::from_bits(0xc000_0000 | n).into())) > 990);
+        assert!(tags(&|n| v6(0x2001 << 112 | u128::from(n))) > 990);
+        assert!(tags(&|n| v6(0x2001 << 112 | u128::from(n) << 64)) > 990);
+        assert!(tags(&|n| v6(0x2001 << 112 | u128::from(n) << 64 | u128::from(n) << 20)) > 990);
+        assert!(tags(&Source::Uid) > 990);
+    }
 }

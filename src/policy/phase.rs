@@ -274,6 +274,37 @@ mod tests {
     }
 
     #[test]
+    fn how_long_the_living_have() {
+        let now = Instant::now();
+        let left = |stage, now| phase(stage).seconds_left(now);
+        assert_eq!(phase(Stage::Running).patience(), TERMS.drain_timeout);
+        for stage in [Stage::Running, Stage::HandingOver(now + SECOND), Stage::Idle] {
+            assert_eq!(left(stage, now), None, "{stage:?}");
+        }
+        for stage in [Stage::Draining(now + SECOND * 7), Stage::Ending(now + SECOND * 7)] {
+            assert_eq!(left(stage, now), Some(7), "{stage:?}");
+            assert_eq!(left(stage, now + SECOND / 2), Some(6), "{stage:?}: whole seconds");
+            assert_eq!(left(stage, now + SECOND * 8), Some(0), "{stage:?}");
+        }
+        assert_eq!(left(Stage::Killing(now + SECOND * 7), now), Some(0));
+    }
+
+    #[test]
+    fn draining_alone_is_skipped() {
+        let now = Instant::now();
+        let later = now + SECOND * 60;
+        for stage in
+            [Stage::Running, Stage::HandingOver(later), Stage::Idle, Stage::Ending(later), Stage::Killing(later)]
+        {
+            let mut phase = phase(stage);
+            assert_eq!((phase.skip_draining(now), phase.stage), (None, stage));
+        }
+        let mut phase = phase(Stage::Draining(later));
+        assert_eq!(phase.skip_draining(now), Some(Step::Terminate));
+        assert_eq!(phase.stage, Stage::Ending(now + TERMS.kill_grace));
+    }
+
+    #[test]
     fn idleness_begins_with_the_last_and_ends_with_the_next() {
         let (mut phase, now) = (Phase::new(TERMS), Instant::now());
         phase.note(now, true);

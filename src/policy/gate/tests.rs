@@ -13,6 +13,7 @@ use std::time::Duration;
 
 mod changes;
 mod fair;
+mod gauges;
 mod live;
 mod memory;
 mod model;

@@ -48,3 +48,25 @@ impl fmt::Display for Outcome {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Journals are searched by them, and configurations have the names of penalties.
+    #[test]
+    fn results_and_names_never_change() {
+        for (outcome, result, name) in [
+            (Outcome::Status(0), "success", "0"),
+            (Outcome::Status(1), "exit-code", "1"),
+            (Outcome::Status(255), "exit-code", "255"),
+            (Outcome::Signal, "signal", "signal"),
+            (Outcome::TimeLimit, "time-limit", "time-limit"),
+            (Outcome::Stopped, "stopped", "stopped"),
+            (Outcome::Oom, "oom", "oom"),
+            (Outcome::Unknown, "unknown", "unknown"),
+        ] {
+            assert_eq!((outcome.result(), &*outcome.to_string()), (result, name));
+        }
+    }
+}

@@ -93,6 +93,30 @@ fn addresses_of_one_network_are_one_source() {
     assert_eq!(tickets(queue.heads()), [0]);
 }
 
+/// Whoever is alone takes nobody's turn, so it does not bring that of the oldest nearer.
+#[test]
+fn a_turn_is_one_among_several() {
+    let [many, few] = [Source::Uid(1), Source::Uid(2)];
+    for alone in [0, 1, 7] {
+        let mut queue = Queue::new(2, FAIR);
+        for ticket in 0..alone {
+            queue.enter(arrival(ticket, few));
+            assert_eq!(next(&mut queue), Some(ticket));
+            queue.ended(few);
+        }
+        (0..9).for_each(|_| queue.started(many));
+        queue.enter(arrival(10, many));
+        (11..20).for_each(|ticket| queue.enter(arrival(ticket, few)));
+        let order: Vec<_> = (0..8).filter_map(|_| next(&mut queue)).collect();
+        assert_eq!(order, [11, 12, 13, 14, 15, 16, 17, 10], "{alone}");
+    }
+}
+
+#[test]
+fn orders_by_their_names() {
+    assert_eq!([QueueOrder::Fifo, FAIR].map(|order| order.to_string()), ["fifo", "fair"]);
+}
+
 proptest! {
     /// Who has p others before it in the order of coming is admitted within 8 (p + 1) admissions, whoever comes later, and after all of
     /// its source that came before it; what ends meanwhile changes neither.

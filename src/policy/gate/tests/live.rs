@@ -160,3 +160,56 @@ fn sources_with_most_commands_come_first() {
     assert!(most.eq(known.map(|(network, count)| (network.to_owned(), count))));
     assert_eq!(gate.most(Prefixes { v4: Some(24), v6: Some(48) }, 1), [("192.0.2.0/24".parse().unwrap(), 4)]);
 }
+
+#[test]
+fn whether_a_client_may_start_is_known_before_it_arrives() {
+    let rules = Rules {
+        max_connections: 2,
+        max_per_listener: vec![0],
+        max_per_source: vec![(1, Default::default())],
+        ..Rules::default()
+    };
+    let (mut gate, now) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
+    let may = |gate: &Gate, source: &str| gate.may(now, &from(9, source, false));
+    assert_eq!(may(&gate, "192.0.2.1"), Ok(()));
+    let first = admitted(&mut gate, now, from(0, "192.0.2.1", false));
+    assert_eq!((may(&gate, "192.0.2.1"), may(&gate, "192.0.2.2")), (Err(Stage::Entry), Ok(())));
+    let second = admitted(&mut gate, now, from(1, "192.0.2.2", false));
+    assert_eq!((may(&gate, "192.0.2.1"), may(&gate, "192.0.2.3")), (Err(Stage::Entry), Err(Stage::Start)));
+    for slot in [first, second] {
+        gate.ended(now, slot, END, &mut VecDeque::new());
+    }
+    assert_eq!(may(&gate, "192.0.2.1"), Ok(()));
+    gate.drain(now, &mut VecDeque::new());
+    assert_eq!(may(&gate, "192.0.2.1"), Err(Stage::Start), "it stops");
+}
+
+/// An address of `--exempt` owes nothing for the network that it is in, and each network is listed once.
+#[test]
+fn the_limited_are_networks_and_none_of_the_exempt() {
+    let of = vec![Penalty { outcome: END.outcome, span: 20 * SECOND, always: false }];
+    let rules = Rules {
+        max_per_listener: vec![0],
+        penalties: Penalties { of, min: SECOND, max: 60 * SECOND },
+        max_rate_per_source: Some(Rate::new(1, 10 * SECOND, None).unwrap()),
+        max_sources: 9,
+        exempt: vec!["2001:db8::99".parse().unwrap()],
+        ..Rules::default()
+    };
+    let (mut gate, now) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
+    for source in ["2001:db8::1", "192.0.2.1"] {
+        let slot = admitted(&mut gate, now, from(1, source, false));
+        gate.ended(now, slot, END, &mut VecDeque::new());
+    }
+    let standing = |source: &str| {
+        let super::super::live::Standing { penalty, rate } = gate.standing(now, source.parse().unwrap());
+        (penalty, rate)
+    };
+    assert_eq!(standing("2001:db8::2"), (20 * SECOND, 10 * SECOND));
+    assert_eq!(standing("2001:db8::99"), Default::default());
+    let limited = |now, count| gate.limited(now, count).iter().map(Network::to_string).collect::<Vec<_>>();
+    assert_eq!(limited(now, 9), ["192.0.2.1/32", "2001:db8::/64"]);
+    assert_eq!((limited(now, 1).len(), limited(now, 0).len()), (1, 0));
+    assert_eq!(limited(now + 10 * SECOND, 9).len(), 2, "one of two limits is enough");
+    assert_eq!(limited(now + 20 * SECOND, 9).len(), 0);
+}

@@ -134,3 +134,18 @@ fn the_words_say_when_it_is_over() {
     assert_eq!(refusal.to_string(), "penalty (15 s left) of this source");
     assert_eq!(refusal.grounds.figures.network().unwrap().to_string(), "2001:db8::/64");
 }
+
+/// `--max-sources` at its border.
+#[test]
+fn whoever_finds_no_room_is_told_of() {
+    let of = vec![Penalty { outcome: Outcome::Signal, span: 15 * SECOND, always: false }];
+    let penalties = Penalties { of, min: SECOND, max: 60 * SECOND };
+    let rules = Rules { max_per_listener: vec![0], penalties, max_sources: 2, ..Rules::default() };
+    let (mut gate, now) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
+    for (host, untracked) in [(1, 0), (2, 0), (3, 1), (3, 1), (1, 0)] {
+        let slot = gate.adopt(now, Some(0), format!("192.0.2.{host}").parse().unwrap(), &mut VecDeque::new());
+        let told = step(|out| gate.ended(now, slot, Ending { outcome: Outcome::Signal, lasted: SECOND }, out));
+        let expected = (untracked > 0).then_some(Action::Untracked(named("penalty"), untracked));
+        assert_eq!(told, Vec::from_iter(expected), "{host}");
+    }
+}

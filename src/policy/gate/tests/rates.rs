@@ -70,7 +70,8 @@ fn rates_spare_the_exempt() {
     let (mut gate, t0) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
     let _slots: Vec<_> = (0..3).map(|ticket| admitted(&mut gate, t0, from(ticket, "192.0.2.1", true))).collect();
     let _slot = admitted(&mut gate, t0, from(3, "192.0.2.2", false));
-    assert_eq!(refused(&mut gate, t0, from(4, "192.0.2.3", false)).0, named("rate"));
+    let (Verdict::Refuse(refusal), _) = arrive(&mut gate, t0, from(4, "192.0.2.3", false)) else { panic!() };
+    assert_eq!((refusal.reason, refusal.to_string()), (named("rate"), "over the rate limit (1/1m)".into()));
 }
 
 /// With `wait` the listener is paused until the very instant.
@@ -90,6 +91,8 @@ fn the_rate_pauses_listeners() {
     let (verdict, actions) = arrive(&mut gate, then, from(2, "192.0.2.1", false));
     assert!(matches!(verdict, Verdict::Admit(_)));
     assert_eq!((actions, gate.deadline()), (vec![Action::Pause(0)], Some(then + 6 * SECOND)));
+    assert_eq!(step(|out| gate.drain(then, out)), []);
+    assert_eq!(gate.deadline(), None, "a stop waits for no rate");
 }
 
 /// With held clients one of them is started at each instant.
@@ -195,4 +198,18 @@ fn what_was_not_started_is_no_start() {
     out.clear();
     waiting.try_again(now, &mut out);
     assert!(matches!(out.pop_front(), Some(Action::Admit(7, _))), "{out:?}");
+}
+
+/// One that is only tried counts as if whom it would refuse had not come.
+#[test]
+fn who_would_be_refused_owes_nothing() {
+    for (option, rules) in [("max-rate", rules(rate(1, 1), None)), ("max-rate-per-source", rules(None, rate(1, 1)))] {
+        let rules = Rules { dry_run: vec![option], ..rules };
+        let (mut gate, t0) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
+        let would_be_refused = |gate: &Gate, now| gate.would_refuse(now, &from(9, "192.0.2.1", false)).is_some();
+        for (now, is_over) in [(t0, false), (t0, true), (t0 + 60 * SECOND, false), (t0 + 60 * SECOND, true)] {
+            assert_eq!(would_be_refused(&gate, now), is_over, "{option}");
+            let _slot = admitted(&mut gate, now, from(1, "192.0.2.1", false));
+        }
+    }
 }

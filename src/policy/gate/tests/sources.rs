@@ -151,4 +151,5 @@ fn a_dry_run_judges_and_lets_in() {
     let _second = admitted(&mut gate, now, from(1, "192.0.2.1", false));
     assert_eq!(reason(&arrive(&mut gate, now, from(2, "192.0.2.2", false)).0), Some(named("total-limit")));
     assert_eq!(gate.census().present[0].count("192.0.2.1".parse().unwrap()).unwrap().1, 2, "they count");
+    assert!(!gate.census().present[0].is_empty());
 }

@@ -58,6 +58,41 @@ fn each_source_has_a_key_of_its_own() {
     assert_eq!(Key::of(Source::Unknown), None);
     let mapped = Key::of("::ffff:0.0.0.7".parse().unwrap());
     assert_eq!(mapped, Key::of("0.0.0.7".parse().unwrap()));
+    for text in sources {
+        let source: Source = text.parse().unwrap();
+        let of_key = match text {
+            "ff02::1" => Source::Unknown,               // nobody comes from a multicast address
+            _ if text.starts_with("febf:") => continue, // bits that are 0 in a link-local address are not kept
+            _ => source,
+        };
+        assert_eq!(Key::of(source).unwrap().source(), of_key, "{text}");
+    }
+}
+
+#[test]
+fn of_those_who_can_go_the_one_goes_whose_debt_ends_first() {
+    for soonest in 0..4 {
+        let (t0, mut debts) = (Instant::now(), Debts::new(rate(100), 4));
+        for n in 0..4 {
+            assert!(debts.owe(t0, key(n), if n == soonest { SECOND } else { SECOND * (9 - n) }));
+        }
+        assert!(debts.owe(t0, key(9), SECOND * 50));
+        let left: Vec<u32> = (0..10).filter(|n| debts.find(key(*n)).is_some()).collect();
+        let expected: Vec<u32> = (0..4).filter(|n| *n != soonest).chain([9]).collect();
+        assert_eq!(left, expected);
+    }
+}
+
+#[test]
+fn whoever_has_paid_owes_nothing_that_could_be_forgotten() {
+    let (t0, mut debts) = (Instant::now(), Debts::new(rate(0), 8));
+    let ns = Duration::from_nanos(1);
+    for (later, has_owed) in [(SECOND - ns, true), (SECOND, false), (SECOND + ns, false)] {
+        assert!(debts.owe(t0, key(1), SECOND));
+        assert!(!debts.is_empty());
+        assert_eq!(debts.forget(t0 + later, |_| true), has_owed, "{later:?}");
+        assert!(debts.is_empty());
+    }
 }
 
 #[test]
