@@ -57,6 +57,14 @@ mod tests {
         (step == Step::Done).then(|| String::from_utf8(out).unwrap())
     }
 
+    /// HTTP/0.9 has no headers to wait for.
+    #[test]
+    fn a_line_without_a_version_is_a_whole_request() {
+        assert!(answered(b"GET /index.html\n", false).is_some());
+        assert!(answered(b"GET /index.html HTTP/1.1\n", false).is_none());
+        assert!(answered(b"GET /index.html HTTP/1.1\n", true).is_some());
+    }
+
     #[test]
     fn the_whole_request_is_read_first() {
         let request = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -131,6 +131,15 @@ mod tests {
     }
 
     #[test]
+    fn lengths_at_their_borders() {
+        for (number, bytes) in [(0, &[0][..]), (127, &[0x7f]), (128, &[0x80, 1]), (16_383, &[0xff, 0x7f])] {
+            let mut out = Vec::new();
+            super::put_variable(number, &mut out);
+            assert_eq!(out, bytes, "{number}");
+        }
+    }
+
+    #[test]
     fn golden() {
         for said in [
             &b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0"[..],

@@ -20,3 +20,16 @@ fn render(notice: &Notice, out: &mut Vec<u8>) {
         _ => writeln!(out, "{text} -- try again later"),
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::reply::tests::{told, unavailable};
+
+    #[test]
+    fn the_administrator_s_words_are_sent_as_they_are() {
+        let line = |words: &str| format!("@RSYNCD: 31.0\n@ERROR: {words}\n").into_bytes();
+        assert_eq!(told("rsync", Some("come at night"), b""), line("come at night"));
+        assert_eq!(told("rsync", None, b""), line("max connections (4) reached -- try again later"));
+        assert_eq!(unavailable("rsync", b""), line("service unavailable -- try again later"));
+    }
+}

@@ -183,6 +183,41 @@ fn what_would_break_a_protocol_is_refused() {
     assert!("smoke-signals".parse::<Choice>().is_err());
 }
 
+/// The words of [`Choice`] and [`Message`] are those of errors and of `--check`.
+#[test]
+fn choices_and_messages_read_as_they_are_given() {
+    for name in ["text", "http"] {
+        assert_eq!(name.parse::<Choice>().unwrap().to_string(), name);
+    }
+    assert_eq!(Choice::file("/x", vec![0; 7]).unwrap().to_string(), "file:/x (7 bytes)");
+    assert_eq!("full: {max}".parse::<Message>().unwrap().to_string(), "full: {max}");
+}
+
+#[test]
+fn a_message_that_does_not_fit_says_why() {
+    let why = |text: &str| text.parse::<Message>().unwrap_err();
+    assert!(why(&"x".repeat(MAX_TEXT + 1)).starts_with(&format!("it has {} bytes", MAX_TEXT + 1)));
+    assert!(why(&"{max}".repeat(MAX_TEXT / 10 + 1)).starts_with("it may have"));
+    assert!(why("a {what} b").starts_with("'{what}' is not one of"));
+    assert!(why("a {what").starts_with("'{what' is not one of"));
+}
+
+#[test]
+fn a_message_is_checked_against_its_protocol() {
+    let check = |choice: &str, text: &str| choice.parse::<Choice>().unwrap().check(&text.parse().unwrap());
+    assert_eq!(check("http", "SSH-2.0"), Ok(()));
+    assert_eq!(check("mysql", "full #1"), Ok(()));
+    assert!(check("mysql", "#full").unwrap_err().starts_with("'#full' would break the protocol mysql: "));
+    assert_eq!(Choice::file("/x", b"#".to_vec()).unwrap().check(&"#full".parse().unwrap()), Ok(()));
+}
+
+#[test]
+fn only_a_client_that_speaks_first_is_heard() {
+    for (preset, hears) in [("text", false), ("smtp", false), ("http", true), ("mqtt", true)] {
+        assert_eq!(replies(preset, Message::default()).busy(4, 4, None).hears(), hears, "{preset}");
+    }
+}
+
 #[test]
 fn who_is_refused_is_told_when_to_come_back_where_that_is_known() {
     let seconds = |retry| {
