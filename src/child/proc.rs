@@ -114,7 +114,8 @@ mod tests {
     #[test]
     fn stat_of_ourselves_and_of_a_name_that_tries() {
         let own = Stat::of(std::process::id() as i32).unwrap();
-        assert!(!own.is_dead && own.parent > 0 && own.started > 0 && own.started() <= uptime());
+        assert!(!own.is_dead && own.started > 0 && own.started() <= uptime());
+        assert_eq!(own.parent, nix::unistd::getppid().as_raw());
         let text = format!("12 (a) Z (b) S 1 12 13 0 -1 {} 2 0 512 0", "0 ".repeat(11));
         let stat = Stat::parse(&text).unwrap();
         assert!(!Stat::parse(&text.replace("S", "Z")).unwrap().is_dead, "its other thread lives");
@@ -138,6 +139,32 @@ mod tests {
         }
         let huge = Stat { started: u64::MAX, ..stat };
         assert_eq!(huge.age(), Duration::ZERO);
+        assert!(Stat { started: 0, ..stat }.age() > Duration::ZERO, "as old as the system");
+    }
+
+    /// A start is rounded down, and so was the time that it is compared with.
+    #[test]
+    fn a_start_is_known_to_a_clock_tick() {
+        let (ticks, ns) = (ticks_per_second(), Duration::from_nanos(1));
+        let tick = Duration::from_nanos(1_000_000_000 / ticks);
+        let stat = |started| Stat { is_dead: false, parent: 1, group: 1, session: 1, started };
+        assert_eq!(stat(ticks * 7).started(), Duration::from_secs(7));
+        assert_eq!(stat(ticks * 7 + 3).started(), Duration::from_secs(7) + tick * 3);
+        let (stat, at) = (stat(ticks * 7 + 3), Duration::from_secs(7) + tick * 3);
+        for (not_before, is_it) in [(at + tick * 2 - ns, true), (at + tick * 2, false), (at + tick * 2 + ns, false)] {
+            assert_eq!(stat.was_started(not_before, None), is_it, "not before {not_before:?}");
+        }
+        for (not_after, is_it) in [(at - tick + ns, true), (at - tick, true), (at - tick - ns, false)] {
+            assert_eq!(stat.was_started(Duration::ZERO, Some(not_after)), is_it, "not after {not_after:?}");
+        }
+    }
+
+    #[test]
+    fn user_and_environment_of_ourselves_and_of_nobody() {
+        let own = std::process::id() as i32;
+        assert_eq!(user(own), Some(nix::unistd::getuid().as_raw()));
+        assert_eq!(environ(own), read("/proc/self/environ", MAX_ENVIRON).unwrap());
+        assert_eq!((user(-1), environ(-1)), (None, vec![]));
     }
 
     #[test]

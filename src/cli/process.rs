@@ -168,6 +168,7 @@ mod tests {
         assert_eq!(of("rttime=500"), both(500));
         assert_eq!(of("rttime=200ms:1s"), Ok((200_000, 1_000_000)));
         assert_eq!(of("nice=-20"), both(40));
+        assert_eq!((of("nice=+1"), of("nice=+0")), (both(19), both(20)));
         assert_eq!(of("nice=+19:-0"), Ok((1, 20)));
         assert_eq!(of("nice=0:40"), Ok((0, 40)));
         let bad = [

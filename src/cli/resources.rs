@@ -188,6 +188,12 @@ mod tests {
     }
 
     #[test]
+    fn nothing_at_all_is_told_by_what_it_is_nothing_of() {
+        assert_eq!(bytes("0%").unwrap_err(), "a percentage of memory is above 0% and at most 100%");
+        assert!(cpu_max("0%").unwrap_err().starts_with("expected a percentage of one processor"));
+    }
+
+    #[test]
     fn users() {
         assert_eq!(uid_pool("1-65533"), Ok(UserPool(1, 65533)));
         assert_eq!(uid_pool("70000-70000"), Ok(UserPool(70000, 70000)));

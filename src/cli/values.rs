@@ -268,6 +268,15 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_at_their_borders() {
+        assert_eq!([share("1"), share("7")].map(|share| share.unwrap().get()), [1, 7]);
+        assert!(share("0").is_err() && share("4294967296").is_err());
+        assert_eq!([backlog("0"), backlog("2147483647")], [Ok(0), Ok(i32::MAX)]);
+        assert!(backlog("-1").is_err() && backlog("2147483648").is_err());
+        assert_eq!(per_listener("ssh").unwrap_err(), "expected N or NAME=N");
+    }
+
+    #[test]
     fn rates() {
         let of =
             |count, seconds, burst| Ok(RateLimit(Some(Rate::new(count, Duration::from_secs(seconds), burst).unwrap())));

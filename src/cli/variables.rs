@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn distances() {
         for (a, b, expected) in
-            [("", "", 0), ("abc", "abc", 0), ("abc", "ac", 1), ("", "ab", 2), ("kitten", "sitting", 3)]
+            [("", "", 0), ("abc", "abc", 0), ("abc", "ac", 1), ("", "ab", 2), ("abc", "", 3), ("kitten", "sitting", 3)]
         {
             assert_eq!(distance(a.as_bytes(), b.as_bytes()), expected, "{a} {b}");
         }

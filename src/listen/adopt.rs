@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(of("3", "a::b"), all(&["a", "unknown", "b"]));
         assert_eq!(of("2", ""), all(&["unknown", "unknown"]));
         assert_eq!(of("0", "a"), all(&[]));
-        assert_eq!(named("1", "a").unwrap(), [(3, "a".to_owned())]);
+        assert_eq!(named("2", "a:b").unwrap(), [(3, "a".to_owned()), (4, "b".to_owned())]);
         for bad in ["", "-1", "x", "65537", "99999999999999999999"] {
             assert!(named(bad, "").is_err(), "{bad}");
         }

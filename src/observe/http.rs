@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_told_so() {
-        let cases: [(&[u8], Status); 20] = [
+        let cases: [(&[u8], Status); 23] = [
             (b"hello\n", Status::BadRequest),
             (b"GET /\r\n", Status::BadRequest),
             (b"GET  / HTTP/1.1\r\n", Status::BadRequest),
@@ -252,6 +252,9 @@ mod tests {
             (b"POST / HTTP/1.1\r\n", Status::MethodNotAllowed),
             (b"get / HTTP/1.1\r\n", Status::MethodNotAllowed),
             (b"PRI * HTTP/2.0\r\n", Status::VersionNotSupported),
+            (b"GET / HTTP/1.x\r\n", Status::BadRequest),
+            (b"GET / HTTP/x.1\r\n", Status::BadRequest),
+            (b"GET / HTTP/2.x\r\n", Status::BadRequest),
         ];
         for (request, status) in cases {
             assert_eq!(read(request), Request::Bad(status), "{}", request.escape_ascii());

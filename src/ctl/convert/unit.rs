@@ -224,6 +224,9 @@ mod tests {
         assert_eq!(all.settings("Unit"), [("After", "a"), ("After", "b")], "dependencies stay");
         let reset = unit(&[base, "[Socket]\nListenStream=\nListenStream=2\nMaxConnections=\n"]);
         assert_eq!(reset.settings("Socket"), [("IPAddressAllow", "::1"), ("ListenStream", "2")]);
+        let described =
+            unit(&["[Unit]\nDocumentation=a\nAfter=a\n", "[Unit]\nDocumentation=\nDocumentation=b\nAfter=\n"]);
+        assert_eq!(described.settings("Unit"), [("After", "a"), ("Documentation", "b")], "dependencies alone stay");
     }
 
     #[test]

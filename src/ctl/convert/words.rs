@@ -248,6 +248,22 @@ mod tests {
         assert_eq!(converted("%p-%j \\% ü$"), "foo-bar-bar \\% ü$");
         assert_eq!(converted("a\\"), "a\\\\", "nothing that it escapes");
         assert_eq!(argument("%n", true, &names(), "").1, [Change::Name]);
+        assert_eq!(converted("$${HOME}"), "$${{HOME}}", "the dollar is meant, and so are the braces");
+        assert_eq!(converted("$a{b"), "$a{{b", "no name of a variable");
+    }
+
+    #[test]
+    fn the_old_name_s_parts_stay_what_they_were() {
+        assert_eq!(converted("%P %p %j %J"), "foo/bar foo-bar bar bar");
+        let escaped = Names::parse("foo\\x2dbar.socket").unwrap();
+        for part in ["%P", "%j", "%J"] {
+            let (text, changes) = argument(part, true, &escaped, "");
+            assert_eq!((text.as_str(), &changes[..]), (part, &[Change::Name][..]), "an escape cannot be written out");
+        }
+        assert_eq!(argument("%p", true, &escaped, "").1, []);
+        assert_eq!(of_socket("/run/%p %P %j", &names()), "/run/foo-bar foo/bar bar");
+        let template = Names::parse("foo-a@.socket").unwrap();
+        assert_eq!(of_socket("%n %N %p %j", &template), "%n %N foo-a a", "that of a template is its instances'");
     }
 
     #[test]

@@ -86,6 +86,16 @@ fn broken_lines_of_version_1() {
 }
 
 #[test]
+fn a_flaw_is_told_by_its_kind() {
+    let line = |line: &str| parse(format!("PROXY {line}\r\n").as_bytes()).unwrap_err();
+    assert_eq!(line("TCP4 192.0.2.1 192.0.2.2 56324"), "not two addresses and two ports");
+    assert_eq!(line("TCP5 192.0.2.1 192.0.2.2 1 2"), "unknown protocol");
+    let family = |family| parse(&v2_header(0x21, family, &[0; 216])).unwrap_err();
+    assert_eq!([0x12, 0x22, 0x32].map(family), ["of datagrams"; 3]);
+    assert_eq!([0x10, 0x13, 0x41].map(family), ["unknown family"; 3]);
+}
+
+#[test]
 fn a_line_has_at_most_107_bytes() {
     let of = |length: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(length - 16)).into_bytes();
     assert_eq!(whole(&of(MAX_V1)), None);
