@@ -76,6 +76,7 @@ fn nothing_that_was_read_is_forgotten_by_a_set() {
     let rules = Rules { exempt: vec!["192.0.2.1".parse().unwrap()], ..rules(&[]) };
     let (mut gate, now) = (Gate::new(&rules, WhenFull::Refuse, Hold::default(), 1), any_time());
     both_read(&mut gate, now, 2.0, 50.0);
+    gate.read(now + READING_INTERVAL / 2, Reading::Pressure([Some(50.0); 3]), &mut VecDeque::new());
     for later in [Duration::ZERO, READING_INTERVAL - NANO] {
         assert_eq!(step(|out| gate.set(now + later, &rules, Hold::default(), out)), []);
         assert_eq!(gate.limits().due_gauge(now + later), None);
@@ -83,6 +84,7 @@ fn nothing_that_was_read_is_forgotten_by_a_set() {
         assert!(gate.limits().is_exempt("192.0.2.1".parse().unwrap()));
         assert!(!gate.limits().is_exempt("192.0.2.2".parse().unwrap()));
     }
+    assert_eq!(gate.limits().due_gauge(now + READING_INTERVAL), Some(Gauge::Load), "the older reading");
 }
 
 /// A client that waits for something else is not why a gauge would be read: with nothing running none of them holds.
