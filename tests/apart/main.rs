@@ -9,4 +9,5 @@ mod group;
 mod heirs;
 mod hostile;
 mod slots;
+mod soak;
 mod users;

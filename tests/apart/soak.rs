@@ -1,0 +1,59 @@
+//! A million connections with all that can be on: each limit, both parts of `--isolate`, metrics that are asked for again and again.
+//!
+//! Takes minutes and both processors, so it runs only when asked for; `SOCKCAP_SOAK=30000` makes it smaller:
+//!
+//!     cargo test --release --test apart soak -- --ignored --nocapture
+
+use crate::common::*;
+use crate::group::Group;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const LIMITS: &str = "--max-connections 8 --when-full wait --queue-order fair --max-wait 1h --max-waiting 1000 \
+    --max-per-source 1000 --max-per-source 1000@24 --max-per-listener 1000 --max-rate 1000000/1s --max-rate-per-source 1000000/1s \
+    --penalty 7=1s --exempt 192.0.2.1 --load-average 1000000 --max-pressure cpu=100,memory=100,io=100 --time-limit 1h";
+
+/// Cgroups that the daemon has when nobody is served.
+const AHEAD: usize = 8;
+
+/// The metrics, as a scraper gets them.
+fn scraped(from: SocketAddr) -> String {
+    let mut stream = connect(from);
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    text
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn a_million_with_everything_on() {
+    let Some(group) = Group::new() else { return };
+    let listener = || {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("its address");
+        (listener, at)
+    };
+    let ((service, to), (metrics, from)) = (listener(), listener());
+    let enter = format!("echo $$ >{}/cgroup.procs", group.path().display());
+    let limits: Vec<&str> = LIMITS.split_whitespace().collect();
+    let start = sockcap(&["--isolate=signals,cgroup"]).args(&limits).prelude(&enter).run(&["/bin/true"]);
+    let mut daemon = start.pass(service).pass(metrics).names("service:metrics").start();
+    to_end(connect(to));
+    until("cgroups are made ahead", || group.ids().len() == AHEAD);
+    let scrapes = AtomicU64::new(0);
+    let scrape = || {
+        scraped(from);
+        scrapes.fetch_add(1, Ordering::Relaxed);
+    };
+    let (accepted, tally) = soak(&daemon, to, "everything on", 100, Some(&scrape));
+    let (accepted, served) = (accepted + 1, tally.served + 1);
+    eprintln!("everything on: the metrics were read {} times meanwhile", scrapes.into_inner());
+    let last = scraped(from);
+    let counted = last.lines().find(|line| line.starts_with("sockcap_connections_accepted_total{"));
+    assert!(counted.is_some_and(|line| line.ends_with(&format!(" {accepted}"))), "{accepted}: {counted:?}");
+    assert_eq!(daemon.stop(), Totals { accepted, served, ..Totals::default() });
+    assert_eq!(group.ids().len(), 0, "cgroups are left");
+}
