@@ -9,12 +9,8 @@
 #
 # The programs are in target/arches/target/TARGET/release. They are larger than a package's: LTO would take most of the time.
 #
-# Programs of tests that run for i386: seeds, limits and control, against static programs in the profile `checked`, which notices
-# what 32 bits do not hold. A kernel without 32-bit programs SKIPS them; that is an error with CI=true.
-#
-# Not run: what is built for the other three. Of i386 kernel and trouble, as strace has other names for system calls there
-# (fcntl64, ...); serve and apart; and of limits `an_adopted_command_that_has_ended_counts_against_nobody`, which has waited in
-# vain for the end of a connection on a busy machine. Why, nobody has examined.
+# Tests that run for i386: those of the programs, against static ones in the profile `checked`, which notices what 32 bits do not hold.
+# A kernel without 32-bit programs SKIPS them; that is an error with CI=true. Not run: what is built for the other three; serve and apart.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -78,7 +74,8 @@ if ! "$tree/usr/lib/i386-linux-gnu/ld-linux.so.2" --version >/dev/null 2>&1; the
     exit 0
 fi
 built=$out/static/$target/checked
+tests='seeds control limits kernel trouble'
+# shellcheck disable=SC2046,SC2086  # lists of names
 SOCKCAP_BIN=$built/sockcap SOCKCAPCTL_BIN=$built/sockcapctl \
-    cargo test --locked --quiet --test seeds --test control --test limits \
-    -- --skip an_adopted_command_that_has_ended_counts_against_nobody
-echo "arches.sh: i386: seeds, control and limits pass"
+    cargo test --locked --quiet $(printf -- '--test %s ' $tests)
+echo "arches.sh: i386: $tests pass"
