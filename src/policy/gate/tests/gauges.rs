@@ -80,11 +80,11 @@ fn nothing_that_was_read_is_forgotten_by_a_set() {
     for later in [Duration::ZERO, READING_INTERVAL - NANO] {
         assert_eq!(step(|out| gate.set(now + later, &rules, Hold::default(), out)), []);
         assert_eq!(gate.limits().due_gauge(now + later), None);
+        assert_eq!(gate.limits().due_gauge(now + READING_INTERVAL), Some(Gauge::Load), "the older reading");
         assert_eq!(gate.limits().all_closed(now + later, 1).count(), 2);
         assert!(gate.limits().is_exempt("192.0.2.1".parse().unwrap()));
         assert!(!gate.limits().is_exempt("192.0.2.2".parse().unwrap()));
     }
-    assert_eq!(gate.limits().due_gauge(now + READING_INTERVAL), Some(Gauge::Load), "the older reading");
 }
 
 /// A client that waits for something else is not why a gauge would be read: with nothing running none of them holds.
