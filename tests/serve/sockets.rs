@@ -270,6 +270,22 @@ fn a_wrong_listen_pid_is_not_ours() {
     }
 }
 
+/// systemd says it since version 258, and `tests/system` has one that does: the pid alone may be that of another process by now.
+#[test]
+fn a_wrong_number_of_our_pidfd_is_not_ours() {
+    for id in ["1", "0", "-1", "x", "''"] {
+        let line = sockcap::<&str>(&[])
+            .pass(tcp_listener("127.0.0.1:0", 16))
+            .prelude(&format!("export LISTEN_PID=$$ LISTEN_PIDFDID={id}"))
+            .output()
+            .mistake();
+        let (before, after) =
+            line.split_once("LISTEN_FDS=1 is for an earlier process ").unwrap_or_else(|| panic!("{line}"));
+        assert_eq!(before, "sockcap: ");
+        assert!(after.ends_with(" (LISTEN_PIDFDID): unset LISTEN_FDS, or start sockcap by its socket unit"), "{line}");
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // --listen
 
