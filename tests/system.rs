@@ -14,6 +14,7 @@ mod system {
     pub mod rig;
 
     pub mod apart;
+    pub mod beside;
     pub mod chaos;
     pub mod check;
     pub mod contract;
@@ -121,6 +122,21 @@ in_each_root! {
     check::check_finds_what_a_drop_in_breaks,
     check::check_tells_what_bare_units_lack,
     check::check_tells_of_an_old_daemon,
+}
+
+/// Figures, by hand.
+mod accept_yes_beside_sockcap {
+    use super::system::{beside, rig};
+    #[test]
+    #[ignore = "takes minutes, and says how fast this machine is"]
+    fn v252() {
+        rig::with("bookworm", beside::accept_yes_beside_sockcap);
+    }
+    #[test]
+    #[ignore = "takes minutes, and says how fast this machine is"]
+    fn v257() {
+        rig::with("trixie", beside::accept_yes_beside_sockcap);
+    }
 }
 
 /// Older systemd has no such program.
