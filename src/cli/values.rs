@@ -54,19 +54,13 @@ pub(crate) fn per_source(text: &str) -> Result<(u32, Option<Prefixes>), String> 
     let (max, prefixes) = match text.split_once('@') {
         None => (text, None),
         Some((max, bits)) if bits.starts_with(',') => {
-            let v6 = bits[1..].parse::<u8>().ok().filter(|bits| *bits <= 128);
-            (
-                max,
-                Some(Prefixes {
-                    v4: None,
-                    v6: Some(v6.ok_or("expected a prefix of IPv6 from 0 to 128, as in 40@,32")?),
-                }),
-            )
+            let v6 = self::bits(&bits[1..], 128).ok_or("expected a prefix of IPv6 from 0 to 128, as in 40@,32")?;
+            (max, Some(Prefixes { v4: None, v6: Some(v6) }))
         }
         Some((max, bits)) if bits.contains(',') => (max, Some(self::prefixes(bits)?)),
         Some((max, bits)) => {
-            let bits = bits.parse::<u8>().ok().filter(|bits| *bits <= 128);
-            let bits = bits.ok_or("expected N@PREFIX with a prefix from 0 to 128, as in 40@48 or 40@24,48")?;
+            let bits = self::bits(bits, 128)
+                .ok_or("expected N@PREFIX with a prefix from 0 to 128, as in 40@48 or 40@24,48")?;
             let is_v4 = bits <= 32;
             (max, Some(Prefixes { v4: is_v4.then_some(bits), v6: (!is_v4).then_some(bits) }))
         }
@@ -74,9 +68,13 @@ pub(crate) fn per_source(text: &str) -> Result<(u32, Option<Prefixes>), String> 
     Ok((number(max)?, prefixes))
 }
 
+/// Of a prefix, up to so many.
+fn bits(text: &str, max: u8) -> Option<u8> {
+    text.parse().ok().filter(|bits| *bits <= max)
+}
+
 /// The prefix of each family.
 pub(crate) fn prefixes(text: &str) -> Result<Prefixes, String> {
-    let bits = |text: &str, max: u8| text.parse::<u8>().ok().filter(|bits| *bits <= max);
     text.split_once(',')
         .and_then(|(v4, v6)| Some(Prefixes { v4: Some(bits(v4, 32)?), v6: Some(bits(v6, 128)?) }))
         .ok_or_else(|| "expected the bits of an IPv4 and of an IPv6 prefix, as in 32,64".into())

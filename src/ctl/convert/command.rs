@@ -4,6 +4,7 @@
 use super::busy::{self, Hints, guess};
 use super::pair::{Lines, Listening, Notes, Pair};
 use super::words::{Change, CommandLine, argument, instance};
+use crate::ctl::syntax;
 
 /// How the command gets its connection, and what has to stand between sockcap and it for that.
 #[derive(Debug, Default)]
@@ -136,8 +137,7 @@ fn argv0(words: &mut Vec<String>, line: &CommandLine, service: &str) -> Result<S
     let name = line.words.get(1).ok_or_else(|| format!("{service}: ExecStart=@ needs a name after the program"))?;
     words.remove(1);
     // One at the end of the line was itself; now it would escape the blank that follows.
-    let is_cut = name.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
-    Ok(format!("{name}{}", if is_cut { "\\" } else { "" }))
+    Ok(format!("{name}{}", if syntax::continued(name).is_some() { "\\" } else { "" }))
 }
 
 /// The name that a command looks for in `LISTEN_FDNAMES`, which systemd sets since version 257; sockcap says `connection`, as systemd did before.

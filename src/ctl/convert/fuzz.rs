@@ -8,6 +8,7 @@ use super::render::{Converted, convert};
 use super::unit::Unit;
 use super::words::CommandLine;
 use crate::child::template::Template;
+use crate::ctl::syntax;
 
 /// `SOCKET FF SERVICE FF SLICE`: the texts of three files; the last need not be there.
 pub(crate) fn units(data: &[u8]) {
@@ -47,7 +48,7 @@ fn judge(converted: &Converted) {
             let is_other = line.is_empty() || line.starts_with(['#', '[']);
             assert!(is_setting || is_other, "{line:?} in {text}");
             // It would take the next line with it.
-            assert!(line.starts_with('#') || !ends_in_backslash(line), "{line:?} in {text}");
+            assert!(line.starts_with('#') || syntax::continued(line).is_none(), "{line:?} in {text}");
         }
     }
     let mut service = Unit::default();
@@ -76,8 +77,4 @@ fn expanded(word: &str, expands: bool) -> String {
         };
     }
     out + rest
-}
-
-fn ends_in_backslash(line: &str) -> bool {
-    line.chars().rev().take_while(|letter| *letter == '\\').count() % 2 == 1
 }

@@ -4,6 +4,7 @@
 use super::pair::{Lines, Notes, Pair};
 use super::service;
 use super::socket;
+use crate::ctl::syntax;
 
 /// What a pair becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +81,7 @@ fn sections(head: &str, of: &str, lines: &[Lines; 3]) -> String {
         lines.iter().for_each(|line| {
             text.push_str(line);
             // A backslash at the end would take the next line with it; with a blank behind it stays one.
-            let backslashes = line.len() - line.trim_end_matches('\\').len();
-            text.push_str(if backslashes % 2 == 1 { " \n" } else { "\n" });
+            text.push_str(if syntax::continued(line).is_some() { " \n" } else { "\n" });
         });
     }
     text
