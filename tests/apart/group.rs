@@ -30,8 +30,12 @@ impl Group {
 
     /// A daemon in it.
     pub fn sockcap<S: AsRef<str>>(&self, args: &[S]) -> Start {
-        let enter = format!("echo $$ >{}/cgroup.procs", self.0.display());
-        sockcap(&["--isolate=cgroup", "--verbose"]).args(args).prelude(&enter)
+        sockcap(&["--isolate=cgroup", "--verbose"]).args(args).prelude(&self.enter())
+    }
+
+    /// What a shell does to be in it.
+    pub fn enter(&self) -> String {
+        format!("echo $$ >{}/cgroup.procs", self.0.display())
     }
 
     /// The numbers of the connections that have a cgroup in which somebody lives, in order.

@@ -8,7 +8,7 @@
 use crate::common::*;
 use crate::group::Group;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -33,15 +33,10 @@ fn scraped(from: SocketAddr) -> String {
 /// `share`: hundredths of a million.
 fn everything(isolate: &str, share: u64) {
     let Some(group) = Group::new() else { return };
-    let listener = || {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let at = listener.local_addr().expect("its address");
-        (listener, at)
-    };
-    let ((service, to), (metrics, from)) = (listener(), listener());
-    let enter = format!("echo $$ >{}/cgroup.procs", group.path().display());
+    let [service, metrics] = [(); 2].map(|()| tcp_listener("127.0.0.1:0", 128));
+    let [to, from] = [&service, &metrics].map(|listener| listener.local_addr().expect("its address"));
     let limits: Vec<&str> = LIMITS.split_whitespace().collect();
-    let start = sockcap(&[&format!("--isolate={isolate}")]).args(&limits).prelude(&enter).run(&["/bin/true"]);
+    let start = sockcap(&[&format!("--isolate={isolate}")]).args(&limits).prelude(&group.enter()).run(&["/bin/true"]);
     let mut daemon = start.pass(service).pass(metrics).names("service:metrics").start();
     to_end(connect(to));
     let ahead = if isolate.contains("cgroup") { AHEAD } else { 0 };
@@ -52,7 +47,10 @@ fn everything(isolate: &str, share: u64) {
         scrapes.fetch_add(1, Ordering::Relaxed);
         thread::sleep(Duration::from_millis(20)); // a scraper leaves the processors to the clients
     };
-    let (accepted, tally) = soak(&daemon, to, isolate, share, Some(&scrape));
+    let fds = daemon.open_fds().len();
+    // Not which: a cgroup that was made ahead is another one each time.
+    let is_idle = || daemon.commands().is_empty() && daemon.open_fds().len() == fds;
+    let (accepted, tally) = soak(&daemon, to, isolate, share, is_idle, Some(&scrape));
     let (accepted, served) = (accepted + 1, tally.served + 1);
     eprintln!("{isolate}: the metrics were read {} times meanwhile", scrapes.into_inner());
     let last = scraped(from);

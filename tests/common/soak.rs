@@ -73,24 +73,22 @@ fn memory(daemon: &Daemon) -> (u64, u64) {
     (kb("Pss"), kb("Pss_Anon"))
 }
 
-/// Some thousand connections, and then so many hundredths of a million, or of `SOCKCAP_SOAK`: the daemon's descriptors are the same
-/// afterwards, and so is its memory. Says it all, under this name, and returns how many connections there were and how they ended.
+/// Some thousand connections, and then so many hundredths of a million, or of `SOCKCAP_SOAK`: after each the daemon is idle as `is_idle`
+/// has it, which counts its descriptors, too, and afterwards its memory is the same. Says it all, under this name, and returns how many connections there were and how they ended.
 #[track_caller]
 pub fn soak(
     daemon: &Daemon,
     to: SocketAddr,
     name: &str,
     share: u64,
+    is_idle: impl Fn() -> bool,
     aside: Option<&(dyn Fn() + Sync)>,
 ) -> (u64, Tally) {
     let all: u64 = std::env::var("SOCKCAP_SOAK").map_or(1_000_000, |n| n.parse().expect("SOCKCAP_SOAK is a number"));
     let connections = all * share / 100 / CLIENTS * CLIENTS;
-    // Not which: a cgroup that was made ahead is another one each time.
-    let fds = daemon.open_fds().len();
     let warm = WARM_UP / CLIENTS * CLIENTS;
     let first = load(to, warm, aside);
-    let is_idle = || daemon.commands().is_empty() && daemon.open_fds().len() == fds;
-    until("an idle daemon", is_idle);
+    until("an idle daemon", &is_idle);
     let (pss, anonymous) = memory(daemon);
 
     let since = Instant::now();
@@ -100,11 +98,10 @@ pub fn soak(
     let (pss_after, anonymous_after) = memory(daemon);
     eprintln!(
         "{name}: {connections} connections in {took:.1?} ({:.0}/s), {} served, {} refused; PSS {pss} kB before, \
-         {pss_after} kB after (anonymous {anonymous}, {anonymous_after}); {} descriptors before and after",
+         {pss_after} kB after (anonymous {anonymous}, {anonymous_after})",
         connections as f64 / took.as_secs_f64(),
         then.served,
-        then.refused,
-        fds
+        then.refused
     );
     assert!(anonymous_after <= anonymous + ROUNDING, "memory grows: {anonymous} kB, then {anonymous_after} kB");
     let tally = Tally { served: first.served + then.served, refused: first.refused + then.refused };

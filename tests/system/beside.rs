@@ -97,7 +97,8 @@ fn rate(rig: &Rig, port: u16, number: usize) -> f64 {
 
 pub fn accept_yes_beside_sockcap(rig: &Rig) {
     WAYS.iter().for_each(|way| make(rig, way));
-    rig.ok("systemctl daemon-reload; systemctl start probe-7101.socket probe-7102.socket probe-7103.socket probe-7104.socket probe-7105.socket");
+    let sockets: Vec<String> = WAYS.iter().map(|way| format!("probe-{}.socket", way.port)).collect();
+    rig.ok(&format!("systemctl daemon-reload; systemctl start {}", sockets.join(" ")));
     // The first client starts a daemon.
     for way in &WAYS {
         rate(rig, way.port, 1);

@@ -11,7 +11,9 @@ fn soaked(when_full: &str, share: u64) -> Tally {
     let mut daemon = sockcap(&["--listen", "127.0.0.1:0", "--max-connections", "8", "--when-full", when_full])
         .run(&["/bin/true"])
         .start();
-    let (accepted, tally) = soak(&daemon, daemon.addr(0), when_full, share, None);
+    let fds = daemon.open_fds();
+    let is_idle = || daemon.commands().is_empty() && daemon.open_fds() == fds;
+    let (accepted, tally) = soak(&daemon, daemon.addr(0), when_full, share, is_idle, None);
     let Tally { served, refused } = tally;
     assert_eq!(daemon.stop(), Totals { accepted, served, refused, ..Totals::default() });
     tally
